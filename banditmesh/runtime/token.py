@@ -1,0 +1,127 @@
+"""The impression token: what a decision was made from, signed, on its round trip through the app.
+
+Layout: ``version (1 byte) | key number (1 byte) | body | tag (16 bytes)``; the body is a serialised ``events.v1.Decision``, the tag the
+first 128 bits of HMAC-SHA256 (RFC 2104, truncated as its section 5 allows) over all that precedes it. Apps treat it as opaque bytes.
+
+Keys rotate: the first key of the ring signs, every key of it verifies. To rotate, add the new key behind the old one everywhere, then
+put it first, and drop the old one when ``token.max_age`` has passed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from enum import Enum
+
+from google.protobuf.message import DecodeError
+
+from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.runtime.errors import ConfigurationError
+
+VERSION = 1
+TAG_BYTES = 16
+MIN_KEY_BYTES = 16
+MAX_TOKEN_BYTES = 4096
+MAX_FUTURE_S = 60.0
+"""A decision may seem this far in the future: clocks of engines and trackers differ."""
+
+_OVERHEAD = 2 + TAG_BYTES
+
+
+class TokenFault(Enum):
+    """Why a token was refused."""
+
+    MALFORMED = "it is empty, cut, or not an impression token"
+    FORGED = "its signature does not fit; hand the bytes back exactly as they came with the content"
+    UNKNOWN_KEY = "it was signed with a key that this mesh does not have (any more)"
+    EXPIRED = "it is older than token.max_age, or from the future"
+
+
+class TokenError(Exception):
+    """A token that cannot be trusted."""
+
+    def __init__(self, fault: TokenFault, detail: str) -> None:
+        super().__init__(f"impression token: {detail}")
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class KeyRing:
+    """The keys of a mesh: ``keys[number]``, and the one that signs. Immutable, so it is safe to share between tasks.
+
+    Attributes:
+        keys: Key by number, 0 to 255; a number is never used again for another key.
+        signing: Number of the key that signs.
+    """
+
+    keys: dict[int, bytes]
+    signing: int
+
+    @classmethod
+    def parse(cls, text: str) -> KeyRing:
+        """Read ``number:hex,number:hex``; the first one signs.
+
+        Raises:
+            ConfigurationError: A part is not ``number:hex``, a number stands twice or is above 255, or a key is shorter than 16 bytes. The
+                message never shows a key.
+        """
+        keys: dict[int, bytes] = {}
+        for position, part in enumerate(text.split(",")):
+            number, _, digits = part.strip().partition(":")
+            where = f"token keys: part {position + 1}"
+            if not number.isdecimal() or int(number) > 255:
+                raise ConfigurationError(f"{where}: must be number:hex with a number from 0 to 255", field="token_keys")
+            try:
+                key = bytes.fromhex(digits)
+            except ValueError:
+                raise ConfigurationError(f"{where}: the key is not hexadecimal", field="token_keys") from None
+            if len(key) < MIN_KEY_BYTES:
+                raise ConfigurationError(
+                    f"{where}: the key has {len(key)} bytes; at least {MIN_KEY_BYTES} are needed (openssl rand -hex 32)", field="token_keys"
+                )
+            if int(number) in keys:
+                raise ConfigurationError(f"{where}: number {number} stands twice", field="token_keys")
+            keys[int(number)] = key
+        return cls(keys, next(iter(keys)))
+
+    def __repr__(self) -> str:
+        return f"KeyRing(numbers={sorted(self.keys)}, signing={self.signing})"
+
+    def sign(self, decision: events_pb2.Decision) -> bytes:
+        """Return the token of a decision."""
+        head = bytes((VERSION, self.signing)) + decision.SerializeToString()
+        return head + _tag(self.keys[self.signing], head)
+
+    def verify(self, token: bytes, *, now_s: float, max_age_s: float) -> events_pb2.Decision:
+        """Return the decision that a token carries.
+
+        Args:
+            token: As the app sent it.
+            now_s: The present, seconds since the Unix epoch.
+            max_age_s: How old a decision may be.
+
+        Raises:
+            TokenError: It cannot be trusted; ``fault`` says why.
+        """
+        if not _OVERHEAD < len(token) <= MAX_TOKEN_BYTES or token[0] != VERSION:
+            raise TokenError(TokenFault.MALFORMED, f"{TokenFault.MALFORMED.value} ({len(token)} bytes)")
+        key = self.keys.get(token[1])
+        if key is None:
+            raise TokenError(TokenFault.UNKNOWN_KEY, f"{TokenFault.UNKNOWN_KEY.value} (key {token[1]})")
+        head, tag = token[:-TAG_BYTES], token[-TAG_BYTES:]
+        if not hmac.compare_digest(_tag(key, head), tag):
+            raise TokenError(TokenFault.FORGED, TokenFault.FORGED.value)
+        try:
+            decision = events_pb2.Decision.FromString(head[2:])
+        except DecodeError as error:
+            raise TokenError(TokenFault.MALFORMED, TokenFault.MALFORMED.value) from error
+        age_s = now_s - decision.decided_at_ms / 1000
+        if not -MAX_FUTURE_S <= age_s <= max_age_s:
+            raise TokenError(TokenFault.EXPIRED, f"{TokenFault.EXPIRED.value} (its age is {age_s:.0f} s, allowed are {max_age_s:.0f} s)")
+        return decision
+
+
+def _tag(key: bytes, head: bytes) -> bytes:
+    # hmac.digest is the one-shot C path: half the time of an HMAC object.
+    return hmac.digest(key, head, hashlib.sha256)[:TAG_BYTES]
