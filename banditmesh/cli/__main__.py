@@ -1,0 +1,5 @@
+"""``python -m banditmesh.cli``: the same as ``banditmesh``."""
+
+from banditmesh.cli import main
+
+main()

@@ -1,0 +1,56 @@
+"""``banditmesh demo``."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+FAILED = 1
+
+
+def demo(
+    visits: Annotated[int, typer.Option(min=100, help="How many visits.")] = 24_000,
+    ratings: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Other ratings than MovieLens 100k: user, item, rating, timestamp."
+        ),
+    ] = None,
+    plot: Annotated[Path, typer.Option(help="Where to draw the click rates.")] = Path("demo-report.png"),
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Keep data and logs in this folder; absent: a temporary one.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the teams' random proposals.")] = 1,
+) -> None:
+    """Run the whole mesh on real people's film ratings and see it learn.
+
+    Starts Kafka, Valkey, an S3 store and the five services, imports what four service teams propose, lets people visit
+    in the order of
+    their real ratings, and compares the learned policy with random choice. Exit code 0 only if every acknowledged
+    impression became exactly one example and the learned policy is better with 95 % confidence.
+    """
+    from banditmesh.demo.imports import ImportFailed
+    from banditmesh.demo.movielens import NoRatings
+    from banditmesh.demo.run import Options, run
+    from banditmesh.local.process import DidNotStart
+
+    console = Console()
+    folder = directory or Path(tempfile.mkdtemp(prefix="banditmesh-demo-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    good = False
+    try:
+        good = run(Options(folder, visits, ratings, plot, seed), console)
+    except (NoRatings, DidNotStart, ImportFailed) as error:
+        console.print(f"[red]✘[/] {error}", highlight=False)
+    finally:
+        if directory is None and good:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif directory is None:
+            console.print(f"Everything is kept for a look: {folder}", highlight=False)
+    if not good:
+        raise typer.Exit(FAILED)

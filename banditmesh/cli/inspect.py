@@ -1,0 +1,54 @@
+"""``banditmesh inspect``: what an impression token carries."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from banditmesh.runtime.errors import InvalidArgument
+
+
+def inspect(
+    token: Annotated[str, typer.Argument(help="The token in base64, as grpcurl prints it.")],
+    keys: Annotated[
+        str | None,
+        typer.Option(envvar="BANDITMESH_TOKEN_KEYS", help="number:hex,…; with keys the signature is checked too."),
+    ] = None,
+    max_age: Annotated[float, typer.Option(help="How old a token may be, in seconds.")] = 3600.0,
+) -> None:
+    """Show what an [bold]impression token[/] carries, and whether it would be accepted."""
+    from google.protobuf import json_format
+    from google.protobuf.message import DecodeError
+
+    from banditmesh.contracts.events.v1 import events_pb2
+    from banditmesh.runtime.token import TAG_BYTES, KeyRing, TokenError
+
+    try:
+        raw = base64.b64decode(token, validate=True)
+        decision = events_pb2.Decision.FromString(raw[2:-TAG_BYTES])
+    except (binascii.Error, DecodeError) as error:
+        raise InvalidArgument(
+            "this is no impression token",
+            field="token",
+            value=token,
+            hint="pass impressionToken exactly as grpcurl printed it",
+        ) from error
+    console = Console()
+    console.print_json(json_format.MessageToJson(decision, preserving_proto_field_name=True))
+    console.print(
+        f"{len(raw)} bytes, signed with key {raw[1]}, {time.time() - decision.decided_at_ms / 1000:.0f} s old"
+    )
+    if keys is None:
+        console.print("The signature was not checked: give --keys or BANDITMESH_TOKEN_KEYS.", style="yellow")
+        return
+    try:
+        KeyRing.parse(keys).verify(raw, now_s=time.time(), max_age_s=max_age)
+    except TokenError as error:
+        console.print(f"It would be refused: {error}", style="red")
+        raise typer.Exit(1) from error
+    console.print("The signature fits and the age is right: it would be accepted.", style="green")

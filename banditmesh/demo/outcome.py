@@ -1,0 +1,74 @@
+"""Reads the examples topic as any team could, to see what became of the impressions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.demo.report import Examples
+
+_TICKS_AFTERWARDS = 3
+"""So many ticks in every partition after the last example: what would come twice has come by then."""
+
+
+class ExamplesReader:
+    """Follows all partitions of the examples topic from now on.
+
+    Args:
+        bootstrap: Kafka.
+        topic: The examples topic.
+        into: Where the examples go.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, into: Examples) -> None:
+        self._topic, self._into = topic, into
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False, group_id=None
+        )
+        self._ticks: dict[int, int] = {}
+
+    async def start(self) -> None:
+        """Note where the topic ends now, and read from there on."""
+        await self._consumer.start()
+        partitions = [TopicPartition(self._topic, number) for number in await self._partitions()]
+        self._consumer.assign(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        for partition, end in ends.items():
+            self._consumer.seek(partition, end)
+        self._ticks = {partition.partition: 0 for partition in partitions}
+
+    async def stop(self) -> None:
+        """Leave Kafka."""
+        await self._consumer.stop()
+
+    async def read(self, timeout_s: float) -> None:
+        """Take in what has come, waiting at most so long for something."""
+        for partition, records in (await self._consumer.getmany(timeout_ms=int(1000 * timeout_s))).items():
+            for record in records:
+                example = events_pb2.Example.FromString(record.value)
+                if example.WhichOneof("body") == "joined":
+                    self._into.add(example.joined)
+                    self._ticks[partition.partition] = 0
+                else:
+                    self._ticks[partition.partition] += 1
+
+    async def read_until_settled(self, impressions: Collection[bytes], timeout_s: float) -> None:
+        """Read on until all impressions have come out and time has passed in every partition; give up after
+        ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._settled(impressions):
+                    await self.read(0.2)
+        except TimeoutError:
+            return
+
+    def _settled(self, impressions: Collection[bytes]) -> bool:
+        quiet = all(ticks >= _TICKS_AFTERWARDS for ticks in self._ticks.values())
+        return quiet and all(impression in self._into.copies for impression in impressions)
+
+    async def _partitions(self) -> list[int]:
+        cluster = await self._consumer._client.fetch_all_metadata()
+        return sorted(cluster.partitions_for_topic(self._topic) or ())

@@ -1,0 +1,143 @@
+"""The demo from beginning to end."""
+
+from __future__ import annotations
+
+import asyncio
+import string
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+
+from banditmesh.client import MeshClient
+from banditmesh.demo import teams
+from banditmesh.demo.imports import import_mappings, import_profiles
+from banditmesh.demo.movielens import Ratings, movielens, read_ratings
+from banditmesh.demo.outcome import ExamplesReader
+from banditmesh.demo.report import Examples, delivery, difference, plot
+from banditmesh.demo.view import LiveView, verdict
+from banditmesh.demo.visits import Tally, Truth, halves, visit_all, visits
+from banditmesh.local import cache
+from banditmesh.local.stack import LocalMesh, Process
+
+PLACEMENT = "home"
+MESH = Path(__file__).with_name("mesh.yaml")
+SETTLE_TIMEOUT_S = 60.0
+DEFAULT_VISITS = 24_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says.
+
+    Attributes:
+        folder: Where the mesh keeps everything.
+        visits: How many visits.
+        ratings: Other ratings than MovieLens 100k.
+        plot: Where to draw.
+        seed: Of the teams' random choices.
+    """
+
+    folder: Path
+    visits: int = DEFAULT_VISITS
+    ratings: Path | None = None
+    plot: Path = Path("demo-report.png")
+    seed: int = 1
+
+
+def run(options: Options, console: Console) -> bool:
+    """Run the demo; return whether it kept its promises.
+
+    Raises:
+        NoRatings: There are no ratings to run on.
+        DidNotStart: A part of the mesh did not start.
+        ImportFailed: The importer refused a mapping.
+        MeshError: A service refused a visit.
+    """
+    began = time.monotonic()
+    ratings = read_ratings(options.ratings) if options.ratings else movielens(cache.folder())
+    console.print(f"[bold]{len(ratings):,} ratings, {len(ratings.users):,} people, {len(ratings.items):,} films[/]")
+    console.print(ratings.origin, style="dim", highlight=False)
+
+    def tell(part: str, what: str) -> None:
+        console.print(f"  {part}: {what}", style="dim", highlight=False)
+
+    with _provider(options) as provider:
+        config = options.folder / "mesh.yaml"
+        config.write_text(string.Template(MESH.read_text()).substitute(PROVIDER=provider.address))
+        console.print("Starting Kafka, Valkey, an S3 store and the five services …")
+        with LocalMesh(options.folder, config, embedded_s3=True, progress=tell) as mesh:
+            console.print(f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}")
+            tally, examples = Tally(), Examples()
+            asyncio.run(_visit(options, ratings, mesh, tally, examples, console))
+    plot(examples.outcomes, options.plot)
+    delivered = delivery(tally.acknowledged, examples.copies)
+    differences = {
+        "click rate": difference(examples.outcomes, "clicked"),
+        "mean reward": difference(examples.outcomes, "reward"),
+    }
+    good = verdict(console, delivered, differences, examples, tally)
+    console.print(f"The plot: {options.plot}   The logs: {mesh.logs}   It took {time.monotonic() - began:.0f} s.")
+    return good
+
+
+def _provider(options: Options) -> Process:
+    argv = ["banditmesh.demo.provider", "--address", "{address}", "--cache", str(cache.folder())]
+    if options.ratings:
+        argv += ["--ratings", str(options.ratings.absolute())]
+    return Process("provider", options.folder / "provider", logs=options.folder / "logs", argv=argv, env={})
+
+
+async def _visit(
+    options: Options, ratings: Ratings, mesh: LocalMesh, tally: Tally, examples: Examples, console: Console
+) -> None:
+    rng = np.random.default_rng(options.seed)
+    importer, files = mesh.addresses["importer"], options.folder / "teams"
+    run_name = f"{time.time():.0f}"  # versions are imported once, and the folder may be that of an earlier run
+
+    async def teams_run(known: np.ndarray, version: str) -> None:
+        proposals = await asyncio.to_thread(teams.propose, teams.History(ratings, known), rng)
+        await import_mappings(
+            importer, files, proposals, f"{run_name}.{version}", lambda what: console.print(f"  {what}")
+        )
+
+    known = teams.past(ratings)
+    people = visits(ratings, known, options.visits)
+    console.print("The service teams' mapping files, by NotifyMapping:")
+    await import_profiles(importer, files, ratings, run_name)
+    await teams_run(known, "1")
+
+    reader = ExamplesReader(mesh.settings["BANDITMESH_KAFKA"], "examples", examples)
+    await reader.start()
+    reading = asyncio.create_task(_keep_reading(reader))
+    live = Live(LiveView(tally, examples, len(people)), console=console, refresh_per_second=4)
+    try:
+        async with MeshClient(engine=mesh.addresses["crs_engine"], tracker=mesh.addresses["tracker"]) as client:
+            with live:
+                for half, part in enumerate(halves(people)):
+                    if half:
+                        await teams_run(_known_now(ratings, known, tally), "2")
+                    await visit_all(client, PLACEMENT, part, Truth.of(ratings), tally)
+                reading.cancel()
+                with suppress(asyncio.CancelledError):
+                    await reading
+                await reader.read_until_settled(tally.acknowledged, SETTLE_TIMEOUT_S)
+    finally:
+        reading.cancel()
+        await reader.stop()
+
+
+async def _keep_reading(reader: ExamplesReader) -> None:
+    while True:
+        await reader.read(0.2)
+
+
+def _known_now(ratings: Ratings, past: np.ndarray, tally: Tally) -> np.ndarray:
+    """Return what the teams know at half-time: the past, and what people have clicked since."""
+    users, items = ratings.users, ratings.items
+    pairs = zip(ratings.user.tolist(), ratings.item.tolist(), strict=True)
+    return past | np.fromiter(((users[user], items[item]) in tally.clicked for user, item in pairs), bool, len(ratings))
