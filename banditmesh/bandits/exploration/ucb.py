@@ -1,0 +1,25 @@
+"""Optimism: the best upper confidence bound wins."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from banditmesh.bandits.exploration.base import Beliefs, Exploration, share_among_best
+
+
+class Ucb(Exploration):
+    """The candidate of the highest mean + alpha deviation (Li et al. 2010, Eq. 5); ties share.
+
+    Deterministic but for ties, so logged propensities are 0 or 1: give a `floor` if they are to be of use off-line.
+    """
+
+    name: ClassVar[str] = "ucb"
+
+    alpha: float = Field(default=1.0, ge=0, description="Deviations added to the mean.")
+
+    def _shares(self, beliefs: Beliefs, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+        return share_among_best(beliefs.mean + self.alpha * beliefs.deviation, offsets)

@@ -1,0 +1,178 @@
+"""Popularity: the discounted mean reward of each content, whoever looks at it. A baseline, and the fallback.
+
+For each content: n = sum w_i, s = sum w_i r_i with w_i = 2^(-age_i / half-life). The mean is that of a normal posterior
+with known noise: (s + n0 r0) / (n + n0), its deviation noise / sqrt(n + n0), with the prior worth n0 examples of r0.
+It remembers the names of contents, so that a snapshot alone can answer when everything else is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from banditmesh.bandits import segments
+from banditmesh.bandits.arms import ArmTable, decay, spans
+from banditmesh.bandits.batch import Candidates, Examples, Scores
+from banditmesh.bandits.errors import InvalidBatch, InvalidTensors, NotMergeable
+from banditmesh.bandits.policy import PerArmParams, PolicyParams, Tensors, tensor
+
+Name = tuple[str, str]
+_DAY_S = 86_400.0
+
+
+class PopularityParams(PerArmParams):
+    """Parameters of `popularity`."""
+
+    max_arms: int = Field(
+        default=100_000, ge=1, description="Contents kept; beyond this the ones shown longest ago go."
+    )
+    half_life_s: float | None = Field(
+        default=_DAY_S, gt=0, description="Age in seconds at which an example counts half; null never forgets."
+    )
+    prior_reward: float = Field(default=0.5, description="Expected reward of a content before anything is known of it.")
+    prior_weight: float = Field(default=10.0, gt=0, description="How many examples the prior is worth.")
+    noise: float = Field(
+        default=0.5, gt=0, description="Standard deviation of one reward, for the deviation of the mean."
+    )
+
+
+class Popular(NamedTuple):
+    """A content of the top list. `name` is (service, content id), or None when it was never told."""
+
+    key: int
+    name: Name | None
+    mean: float
+
+
+class Popularity:
+    """See the module. State of a content: sums of weights and of rewards, decayed to its own last time; its name."""
+
+    name: ClassVar[str] = "popularity"
+    Params: ClassVar[type[PolicyParams]] = PopularityParams
+    learns: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
+
+    def __init__(self, params: PopularityParams | None = None) -> None:
+        self.params = params or PopularityParams()
+        self._arms = ArmTable({"weight": (np.float64, ()), "reward": (np.float64, ())})
+        self._names: dict[int, Name] = {}
+        self._seen = 0
+        self._now_s = 0.0
+
+    def score(self, candidates: Candidates) -> Scores:
+        """See `Policy.score`."""
+        slots = self._arms.find(candidates.contents)
+        mean = np.full(len(slots), self.params.prior_reward, np.float32)
+        deviation = np.full(len(slots), self.params.noise * self.params.prior_weight**-0.5, np.float32)
+        known = slots >= 0
+        mean[known], weight = self._posterior(slots[known])
+        deviation[known] = self.params.noise / np.sqrt(weight)
+        return Scores(mean, deviation)
+
+    def _posterior(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and weight, the prior included, as of the latest time seen: float64[n] each."""
+        left = decay(self._now_s - self._arms["last_s"][slots], self.params.half_life_s)
+        weight = self._arms["weight"][slots] * left + self.params.prior_weight
+        reward = self._arms["reward"][slots] * left + self.params.prior_weight * self.params.prior_reward
+        return reward / weight, weight
+
+    def top(self, n: int) -> list[Popular]:
+        """The n contents of the highest mean, best first; equal ones by key, so that every replica agrees."""
+        mean, _ = self._posterior(np.arange(len(self._arms)))
+        keys = self._arms.keys()
+        best = np.lexsort((keys, -mean))[:n]
+        return [Popular(int(keys[at]), self._names.get(int(keys[at])), float(mean[at])) for at in best]
+
+    def learn(self, examples: Examples) -> None:
+        """See `Policy.learn`. Remembers `examples.names` when they are given."""
+        for field, array in (("rewards", examples.rewards), ("times_s", examples.times_s)):
+            if not np.isfinite(array).all():
+                raise InvalidBatch("holds a number that is not finite", field=field)
+        for span, may_retire in spans(self._seen, len(examples)):
+            self._add(examples.contents[span], examples.rewards[span], examples.times_s[span])
+            if examples.names is not None:
+                self._names.update(zip(examples.contents[span].tolist(), examples.names[span], strict=True))
+            if may_retire:
+                self._retire()
+        self._seen += len(examples)
+
+    def _add(self, keys: NDArray[np.uint64], rewards: NDArray[np.float32], times_s: NDArray[np.float64]) -> None:
+        slots = self._arms.claim(keys)
+        weights, sums, last_s = self._arms["weight"], self._arms["reward"], self._arms["last_s"]
+        for part in segments.rounds(slots):
+            at = slots[part]
+            now_s = np.maximum(last_s[at], times_s[part])
+            left = decay(now_s - last_s[at], self.params.half_life_s)
+            weight = decay(now_s - times_s[part], self.params.half_life_s)
+            weights[at] = weights[at] * left + weight
+            sums[at] = sums[at] * left + weight * rewards[part]
+            last_s[at] = now_s
+        self._now_s = max(self._now_s, float(times_s.max()))
+
+    def _retire(self) -> None:
+        for key in self._arms.retire(self.params, self._now_s).tolist():
+            self._names.pop(key, None)
+
+    def tensors(self) -> Tensors:
+        """See `Policy.tensors`: per content "weight", "reward", "last_s"; its name in "names" and "name_offsets".
+
+        "names" (uint8) holds the UTF-8 of service, content id, service, content id, … of the contents in order;
+        "name_offsets" (int64[2 n + 1]) cuts them. An unknown name is two empty strings.
+        """
+        state = self._arms.tensors()
+        unknown = ("", "")
+        parts = [part.encode() for key in state["arms"].tolist() for part in self._names.get(key, unknown)]
+        return {
+            **state,
+            "names": np.frombuffer(b"".join(parts), np.uint8).copy(),
+            "name_offsets": np.cumsum([0, *map(len, parts)], dtype=np.int64),
+            "examples": np.array([self._seen], np.int64),
+            "now_s": np.array([self._now_s]),
+        }
+
+    @classmethod
+    def from_tensors(cls, params: PopularityParams, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """See `Policy.from_tensors`."""
+        policy = cls(params)
+        policy._arms.restore(tensors)
+        policy._names = _unpack(
+            policy._arms.keys().tolist(),
+            tensor(tensors, "names", np.uint8, (None,)).tobytes(),
+            tensor(tensors, "name_offsets", np.int64, (2 * len(policy._arms) + 1,)).tolist(),
+        )
+        policy._seen = int(tensor(tensors, "examples", np.int64, (1,))[0])
+        policy._now_s = float(tensor(tensors, "now_s", np.float64, (1,))[0])
+        return policy
+
+    def merge(self, other: Self) -> None:
+        """See `Policy.merge`: the sums of shared contents are decayed to the later of both times and added."""
+        if other.params != self.params:
+            raise NotMergeable("the parameters differ", field="popularity", value=other.params)
+        slots = self._arms.claim(other._arms.keys())
+        last_s = np.maximum(self._arms["last_s"][slots], other._arms["last_s"])
+        mine = decay(last_s - self._arms["last_s"][slots], self.params.half_life_s)
+        theirs = decay(last_s - other._arms["last_s"], self.params.half_life_s)
+        for column in ("weight", "reward"):
+            self._arms[column][slots] = self._arms[column][slots] * mine + other._arms[column] * theirs
+        self._arms["last_s"][slots] = last_s
+        self._names.update(other._names)
+        self._now_s = max(self._now_s, other._now_s)
+        self._seen += other._seen
+        self._retire()
+
+
+def _unpack(keys: Sequence[int], packed: bytes, offsets: Sequence[int]) -> dict[int, Name]:
+    """The names by key; `InvalidTensors` when the offsets do not cut `packed` or a part is not UTF-8."""
+    if offsets[0] != 0 or offsets[-1] != len(packed) or any(a > b for a, b in pairwise(offsets)):
+        raise InvalidTensors("do not cut the tensor names", field="name_offsets")
+    try:
+        parts = [packed[start:stop].decode() for start, stop in pairwise(offsets)]
+    except UnicodeDecodeError as error:
+        raise InvalidTensors(f"is not UTF-8: {error}", field="names") from error
+    pairs = zip(keys, parts[::2], parts[1::2], strict=True)
+    return {key: (service, content_id) for key, service, content_id in pairs if service or content_id}

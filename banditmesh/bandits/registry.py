@@ -1,0 +1,90 @@
+"""Policies and explorations by name. A new one is one file and one line here; the laws of the tests then apply."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, Final, TypeVar
+
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from banditmesh.bandits.errors import InvalidParams, UnknownName
+from banditmesh.bandits.exploration.base import Exploration
+from banditmesh.bandits.exploration.epsilon_greedy import EpsilonGreedy
+from banditmesh.bandits.exploration.greedy import Greedy
+from banditmesh.bandits.exploration.softmax import Softmax
+from banditmesh.bandits.exploration.thompson import Thompson
+from banditmesh.bandits.exploration.ucb import Ucb
+from banditmesh.bandits.linucb import Linucb
+from banditmesh.bandits.policy import Policy, PolicyParams
+from banditmesh.bandits.popularity import Popularity
+from banditmesh.bandits.uniform_random import UniformRandom
+
+POLICIES: Final[dict[str, type[Policy]]] = {policy.name: policy for policy in (Linucb, Popularity, UniformRandom)}
+
+EXPLORATIONS: Final[dict[str, type[Exploration]]] = {
+    exploration.name: exploration for exploration in (EpsilonGreedy, Greedy, Softmax, Thompson, Ucb)
+}
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def policy_params(name: str, params: Mapping[str, Any] | None = None) -> PolicyParams:
+    """The validated parameters of the policy of that name. Raises `UnknownName` or `InvalidParams`."""
+    return _validated(_lookup(POLICIES, name, "policy").Params, name, params)
+
+
+def build(name: str, params: Mapping[str, Any] | None = None) -> Policy:
+    """A new policy at its prior. Raises `UnknownName` or `InvalidParams`, listing what is known."""
+    return POLICIES[name](policy_params(name, params)) if name in POLICIES else _lookup(POLICIES, name, "policy")()
+
+
+def load(name: str, params: Mapping[str, Any] | None, tensors: Mapping[str, NDArray[Any]]) -> Policy:
+    """The policy that a snapshot holds. Raises `UnknownName`, `InvalidParams` or `InvalidTensors`."""
+    return _lookup(POLICIES, name, "policy").from_tensors(policy_params(name, params), tensors)
+
+
+def model_name(name: str, params: Mapping[str, Any] | None = None) -> str:
+    """Policy name, "-", 8 hex digits of SHA-256 over its canonical parameters (defaults filled in, sorted JSON).
+
+    Variants of equal policy and parameters have the same model name, and so share a model.
+    """
+    full = policy_params(name, params).model_dump(mode="json")
+    canonical = json.dumps(full, sort_keys=True, separators=(",", ":"))
+    return f"{name}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+
+
+def build_exploration(name: str, params: Mapping[str, Any] | None = None) -> Exploration:
+    """The exploration of that name. Raises `UnknownName` or `InvalidParams`, listing what is known."""
+    return _validated(_lookup(EXPLORATIONS, name, "exploration"), name, params)
+
+
+_Entry = TypeVar("_Entry")
+
+
+def _lookup(known: Mapping[str, _Entry], name: str, what: str) -> _Entry:
+    if name not in known:
+        raise UnknownName(f"no {what} is called {name!r}{_suggestion(name, known)}", field=what, value=name)
+    return known[name]
+
+
+def _validated(model: type[_Model], name: str, params: Mapping[str, Any] | None) -> _Model:
+    try:
+        return model.model_validate(dict(params or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, (name, *first["loc"])))
+        if first["type"] == "extra_forbidden":
+            wrong = str(first["loc"][-1])
+            message = f"{name} has no parameter {wrong!r}{_suggestion(wrong, model.model_fields)}"
+            raise InvalidParams(message, field=field, value=wrong) from error
+        raise InvalidParams(f"{first['msg']}, got {first['input']!r}", field=field, value=first["input"]) from error
+
+
+def _suggestion(wrong: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(wrong, list(known), n=1)
+    hint = f", did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} known: {', '.join(sorted(known)) or 'none'}"

@@ -1,0 +1,169 @@
+"""LinUCB against its equations, solved directly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from banditmesh.bandits.arms import RETIRE_EVERY
+from banditmesh.bandits.batch import Candidates, Examples, SparseRows
+from banditmesh.bandits.errors import NotMergeable
+from banditmesh.bandits.linucb import Linucb, LinucbParams
+from banditmesh.bandits.projection import SignedProjection
+
+from .batches import candidates, examples, sparse_rows
+from .laws import same_bytes
+
+
+def vectors(features: SparseRows, dimension: int) -> np.ndarray:
+    x = SignedProjection(dimension).rows(features)
+    x[:, 0] = 1.0
+    return x
+
+
+@pytest.mark.parametrize("arm", ["content", "logic", "service"])
+@pytest.mark.parametrize("counts", [[1], [3, 0, 5], [300, 2]], ids=["one", "few", "many"])
+def test_mean_and_deviation_solve_the_normal_equations(arm: str, counts: list[int]) -> None:
+    rng = np.random.default_rng(5)
+    params = LinucbParams.model_validate({"arm": arm, "dimension": 6, "ridge": 0.7, "prior_reward": 0.25})
+    policy, seen, asked = Linucb(params), examples(rng, 80), candidates(rng, counts)
+    policy.learn(seen)
+    scores = policy.score(asked)
+    learned = vectors(seen.features, 6)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    x = vectors(asked.context.take(owner).beside(asked.features), 6)
+    keys = {"content": "contents", "logic": "logics", "service": "services"}[arm]
+    for i, key in enumerate(getattr(asked, keys)):
+        mine = getattr(seen, keys) == key
+        precision = 0.7 * np.eye(6) + learned[mine].T @ learned[mine]
+        moment = learned[mine].T @ (seen.rewards[mine] - 0.25)
+        assert scores.mean[i] == pytest.approx(0.25 + x[i] @ np.linalg.solve(precision, moment), abs=1e-5)
+        assert scores.deviation[i] == pytest.approx(np.sqrt(x[i] @ np.linalg.solve(precision, x[i])), abs=1e-5)
+
+
+def test_an_unseen_arm_has_the_prior_reward_and_the_deviation_of_the_prior() -> None:
+    policy = Linucb(LinucbParams(ridge=4.0, prior_reward=0.5))
+    policy.learn(examples(np.random.default_rng(0), 20))
+    new = np.array([555], np.uint64)
+    features = SparseRows.from_lists([[(7, 2.0)]])
+    scores = policy.score(Candidates.checked([0, 1], new, new, new, SparseRows.empty(1), features))
+    assert scores.mean.tolist() == [0.5]
+    assert scores.deviation.tolist() == pytest.approx([((1 + 4) / 4) ** 0.5])
+
+
+def test_an_old_example_counts_half_after_a_half_life_for_every_arm() -> None:
+    policy = Linucb(LinucbParams(dimension=2, half_life_s=100.0))
+    keys = np.array([1, 2], np.uint64)
+    none = SparseRows.empty(2)
+    batch = Examples.checked(keys, keys, keys, none, [1.0, 0.0], [1.0, 1.0], [1000.0, 1100.0], [True, False])
+    policy.learn(batch)
+    scores = policy.score(Candidates.checked([0, 2], keys, keys, keys, SparseRows.empty(1), none))
+    # Arm 1 has weight 1/2 with reward 1: A = 1.5, b = 0.5.
+    assert scores.mean[0] == pytest.approx(0.5 / 1.5)
+    assert scores.deviation.tolist() == pytest.approx([1.5**-0.5, 2.0**-0.5])
+
+
+def test_the_deviation_in_a_well_known_direction_is_exact_beside_an_unknown_one() -> None:
+    policy = Linucb(LinucbParams(dimension=8))
+    n = 100_000
+    key = np.full(n, 9, np.uint64)
+    policy.learn(
+        Examples.checked(
+            key, key, key, SparseRows.empty(n), np.ones(n), np.ones(n), np.arange(n, dtype=float), np.ones(n, bool)
+        )
+    )
+    one = key[:1]
+    scores = policy.score(Candidates.checked([0, 1], one, one, one, SparseRows.empty(1), SparseRows.empty(1)))
+    assert scores.deviation[0] == pytest.approx((n + 1) ** -0.5, rel=1e-4)
+
+
+def test_candidates_of_one_arm_under_one_context_tie() -> None:
+    rng = np.random.default_rng(2)
+    policy = Linucb(LinucbParams(arm="logic"))
+    policy.learn(examples(rng, 200))
+    n = 37
+    logics = np.full(n, 3, np.uint64)
+    context = SparseRows.from_lists([[(7, 1.0), (99, -0.3)]])
+    scores = policy.score(Candidates.checked([0, n], np.arange(n), logics, logics, context, SparseRows.empty(n)))
+    np.testing.assert_allclose(scores.mean, scores.mean[0], rtol=2e-7)
+    np.testing.assert_allclose(scores.deviation, scores.deviation[0], rtol=2e-7)
+
+
+def test_arms_beyond_the_limit_are_retired_oldest_first() -> None:
+    policy = Linucb(LinucbParams(dimension=2, max_arms=10))
+    n = RETIRE_EVERY
+    keys = np.arange(n, dtype=np.uint64)[::-1]
+    policy.learn(
+        Examples.checked(
+            keys, keys, keys, SparseRows.empty(n), np.ones(n), np.ones(n), np.arange(n, dtype=float), np.ones(n, bool)
+        )
+    )
+    assert policy.tensors()["arms"].tolist() == list(range(10))
+
+
+def test_arms_that_nobody_has_shown_for_long_are_retired() -> None:
+    policy = Linucb(LinucbParams(dimension=2, retire_after_s=50.0))
+    n = RETIRE_EVERY
+    keys = np.where(np.arange(n) == 0, 1, 2).astype(np.uint64)
+    policy.learn(
+        Examples.checked(
+            keys, keys, keys, SparseRows.empty(n), np.ones(n), np.ones(n), np.arange(n, dtype=float), np.ones(n, bool)
+        )
+    )
+    assert policy.tensors()["arms"].tolist() == [2]
+
+
+@pytest.mark.parametrize("half_life_s", [None, 1000.0])
+def test_retirement_does_not_depend_on_how_the_stream_was_cut_or_watched(half_life_s: float | None) -> None:
+    rng = np.random.default_rng(3)
+    n = 3 * RETIRE_EVERY
+    keys = rng.integers(0, 200, n).astype(np.uint64)
+    times = np.arange(n) + 0.5
+    stream = Examples.checked(
+        keys, keys, keys, sparse_rows(rng, n), rng.random(n), np.ones(n), times, np.zeros(n, bool)
+    )
+    params = LinucbParams(dimension=3, max_arms=50, retire_after_s=400.0, half_life_s=half_life_s)
+    whole, parts = Linucb(params), Linucb(params)
+    whole.learn(stream)
+    for rows in np.split(np.arange(n), [100, RETIRE_EVERY, RETIRE_EVERY + 1, 2500]):
+        parts.learn(stream.take(rows))
+        parts.tensors()
+    assert len(whole.tensors()["arms"]) == 50
+    assert same_bytes(whole.tensors(), parts.tensors())
+
+
+def test_features_of_absurd_size_leave_the_other_arms_alone() -> None:
+    policy = Linucb(LinucbParams(dimension=4))
+    keys = np.array([1, 2, 1, 2], np.uint64)
+    huge = SparseRows.from_lists([[(7, 3e38), (99, 1e-3)], [(7, 1.0)], [(7, 3e38), (99, 3e38)], [(99, 1.0)]])
+    policy.learn(
+        Examples.checked(keys, keys, keys, huge, [1.0, 1.0, 0.0, 1.0], [1.0] * 4, [1.0, 2.0, 3.0, 4.0], [True] * 4)
+    )
+    pair = keys[:2]
+    context = SparseRows.from_lists([[(7, 1.0)]])
+    scores = policy.score(Candidates.checked([0, 2], pair, pair, pair, context, SparseRows.empty(2)))
+    assert np.isfinite(scores.deviation).all()
+    assert scores.mean[1] > 0.5
+
+
+def test_a_candidate_that_overflows_is_not_finite_and_the_others_are() -> None:
+    policy = Linucb(LinucbParams(dimension=4))
+    pair = np.array([1, 2], np.uint64)
+    features = SparseRows.from_lists([[(7, 3e38), (7, 3e38)], [(7, 1.0)]])
+    scores = policy.score(Candidates.checked([0, 2], pair, pair, pair, SparseRows.empty(1), features))
+    assert scores.usable().tolist() == [False, True]
+
+
+def test_other_parameters_do_not_merge() -> None:
+    with pytest.raises(NotMergeable, match="parameters differ"):
+        Linucb(LinucbParams(ridge=1.0)).merge(Linucb(LinucbParams(ridge=2.0)))
+
+
+def test_projection_keeps_inner_products_on_average() -> None:
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 2**32, (4000, 6), dtype=np.uint32)
+    left = SparseRows(np.arange(4001) * 4, ids[:, :4].ravel(), np.ones(16000, np.float32))
+    right = SparseRows(np.arange(4001) * 4, ids[:, 2:].ravel(), np.ones(16000, np.float32))
+    project = SignedProjection(32)
+    products = (project.rows(left) * project.rows(right)).sum(axis=1)
+    assert products.mean() == pytest.approx(2.0, abs=0.05)
