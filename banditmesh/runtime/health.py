@@ -1,0 +1,127 @@
+"""Health that follows the dependencies: ``grpc.health.v1``, for each gRPC service and for the process (``""``).
+
+A service is SERVING iff the server has started and is not stopping, its critical checks pass and its critical
+background tasks run. A check that is not critical (Kafka and S3 for the engine) is measured and logged, nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from grpc_health.v1 import health, health_pb2
+
+from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.metrics import ProcessMetrics
+
+log = get_logger(__name__)
+
+OVERALL = ""
+Probe = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named probe of a dependency: returns when it is well, raises when it is not."""
+
+    name: str
+    probe: Probe
+    interval_s: float = 5.0
+    timeout_s: float = 2.0
+    critical: bool = True
+    services: frozenset[str] = frozenset()
+    """Full names of the gRPC services that need it; empty: all of the process."""
+
+
+class Health:
+    """Runs the checks and keeps the health servicer's answers in step with them."""
+
+    def __init__(self, clock: Clock, metrics: ProcessMetrics) -> None:
+        self.servicer = health.aio.HealthServicer()
+        self._clock = clock
+        self._metrics = metrics
+        self._checks: dict[str, Check] = {}
+        self._services: set[str] = set()
+        self._broken: dict[str, frozenset[str]] = {}
+        """Critical conditions that do not hold, with the services that they concern (empty: all)."""
+        self._up: dict[str, bool] = {}
+        self._loops: list[asyncio.Task[None]] = []
+        self._serving = False
+
+    def check(self, check: Check) -> None:
+        """Register a check, before :meth:`start`."""
+        if check.name in self._checks:
+            raise ValueError(f"there is a check named {check.name!r} already")
+        self._checks[check.name] = check
+
+    @property
+    def broken(self) -> frozenset[str]:
+        """Names of the critical conditions that do not hold now."""
+        return frozenset(self._broken)
+
+    async def start(self, services: Iterable[str]) -> None:
+        """Run every check once, so that the first answer is true, publish, and keep checking."""
+        self._services = {OVERALL, *services}
+        await self._publish()
+        await asyncio.gather(*(self._run(check) for check in self._checks.values()))
+        self._serving = True
+        await self._publish()
+        self._loops = [
+            asyncio.create_task(self._repeat(check), name=f"check {check.name}") for check in self._checks.values()
+        ]
+
+    async def set_condition(self, name: str, holds: bool, services: frozenset[str] = frozenset()) -> None:
+        """Set a critical condition that somebody else watches (a background task)."""
+        if holds:
+            self._broken.pop(name, None)
+        else:
+            self._broken[name] = services
+        await self._publish()
+
+    async def drain(self) -> None:
+        """NOT_SERVING from here on, whatever the checks say."""
+        self._serving = False
+        await self.servicer.enter_graceful_shutdown()
+
+    async def stop(self) -> None:
+        """End the checks."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._loops = []
+
+    async def _repeat(self, check: Check) -> None:
+        while True:
+            await self._clock.sleep(check.interval_s)
+            await self._run(check)
+
+    async def _run(self, check: Check) -> None:
+        was_up = self._up.get(check.name, True)
+        try:
+            async with asyncio.timeout(check.timeout_s):
+                await check.probe()
+        except Exception as error:  # whatever a probe raises means the same: not well
+            reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+            self._metrics.dependency_up.labels(dependency=check.name).set(0)
+            if was_up:
+                log.warning("dependency down", dependency=check.name, critical=check.critical, reason=reason)
+            up = False
+        else:
+            self._metrics.dependency_up.labels(dependency=check.name).set(1)
+            if not was_up:
+                log.info("dependency up", dependency=check.name)
+            up = True
+        self._up[check.name] = up
+        if check.critical:
+            await self.set_condition(check.name, up, check.services)
+
+    async def _publish(self) -> None:
+        for service in self._services:
+            concerned = any(
+                not services or service in services or service == OVERALL for services in self._broken.values()
+            )
+            serving = self._serving and not concerned
+            status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+            await self.servicer.set(service, status)

@@ -1,0 +1,293 @@
+"""What happens around every gRPC method: request id, metrics, default deadline, malformed bodies, errors → status with
+details.
+
+One interceptor instead of five: grpc.aio awaits each one on every call, which on a small handler costs more than what
+they do. This one wraps the handler of a method when it is first called and hands out the wrapped one from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf import descriptor_pool
+
+from banditmesh.runtime.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    MeshError,
+    Unavailable,
+    Unimplemented,
+    to_status,
+)
+from banditmesh.runtime.logging import get_logger, request_id
+from banditmesh.runtime.metrics import GrpcMetrics
+
+log = get_logger(__name__)
+
+REQUEST_ID = "x-request-id"
+STATUS_DETAILS = "grpc-status-details-bin"
+LONGEST_REQUEST_ID = 128
+OUR_FAULT = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNKNOWN})
+_CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Invoke: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
+"""One call of a method, whatever its shape: takes what grpc.aio passes, writes streamed responses itself, returns a
+unary response's bytes.
+"""
+
+
+@dataclass(frozen=True)
+class CallRules:
+    """Deadlines of calls whose client sent none, and what ends when the server drains. Methods go by full name,
+    ``/package.Service/Method``.
+    """
+
+    default_deadline_s: float | None = 10.0
+    """For methods with a unary response."""
+    deadlines_s: Mapping[str, float | None] = field(default_factory=dict)
+    until_drain: frozenset[str] = frozenset()
+
+    def deadline_s(self, method: str, *, streams: bool) -> float | None:
+        """The default deadline of a method; streams have none unless one is given by name."""
+        return self.deadlines_s.get(method, None if streams else self.default_deadline_s)
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes without types
+    """The one interceptor of a server."""
+
+    def __init__(self, metrics: GrpcMetrics, rules: CallRules | None = None) -> None:
+        self._metrics = metrics
+        self._unknown = metrics.method("unknown")
+        self._rules = rules if rules is not None else CallRules()
+        self._wrapped: dict[str, Handler] = {}
+        self._watches: set[asyncio.Task[Any]] = set()
+        self._draining = False
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:  # grpc answers UNIMPLEMENTED; the name is the client's, so it must not become a label
+                self._unknown.finished(grpc.StatusCode.UNIMPLEMENTED, 0.0)
+                return None
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def drain(self) -> None:
+        """End the calls of ``until_drain`` methods with UNAVAILABLE: their clients go on watching elsewhere."""
+        self._draining = True
+        for task in self._watches:
+            task.cancel()
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        parse = _parser(method, handler)
+        streams = bool(handler.request_streaming or handler.response_streaming)
+        guarded = self._guard(method, _invocation(handler, parse), self._rules.deadline_s(method, streams=streams))
+        # Bodies of single requests are parsed inside the guard; only there can a failure become an INVALID_ARGUMENT.
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(guarded, parse, handler.response_serializer)
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(guarded, parse, None)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(guarded, None, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(guarded, None, None)
+
+    def _guard(self, method: str, invoke: Invoke, default_deadline_s: float | None) -> Invoke:
+        metrics = self._metrics.method(method)
+        watch = method in self._rules.until_drain
+
+        async def guarded(request: Any, context: Context) -> Any:
+            began_s = time.perf_counter()
+            metrics.in_flight.inc()
+            call_id = _call_id(context)
+            request_id.set(call_id)  # the call has a task, and so a context, of its own
+            trailing = ((REQUEST_ID, call_id),)
+            context.set_trailing_metadata(trailing)
+            code = grpc.StatusCode.OK
+            if watch and (task := asyncio.current_task()) is not None:
+                self._watches.add(task)
+                task.add_done_callback(self._watches.discard)
+            try:
+                if default_deadline_s is None or context.time_remaining() is not None:
+                    response = await invoke(request, context)
+                else:
+                    response = await _within(default_deadline_s, invoke(request, context))
+                _return_id(context, trailing)
+                if status := context.code():
+                    code = _status_code(status)
+                return response
+            except grpc.aio.AbortError:  # the method has answered by itself
+                code = _status_code(context.code())
+                raise
+            except asyncio.CancelledError as error:
+                if watch and self._draining and not context.cancelled():
+                    refusal: MeshError = Unavailable("the server is stopping; connect again", retry_after_s=0)
+                elif (task := asyncio.current_task()) is None or task.cancelling():
+                    # The client has gone, its deadline has passed, or the server's grace is over.
+                    late = context.time_remaining() == 0
+                    code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+                    raise
+                else:  # Nobody cancelled the call: something that it waited for was. grpc.aio would never answer.
+                    log.error("call awaited something that was cancelled", method=method, exc_info=error)
+                    refusal = _internal(call_id)
+                code = refusal.code
+            except Exception as error:  # the edge: whatever is left becomes a status
+                refusal = _known(error, method, call_id)
+                code = refusal.code
+            finally:  # before the answer leaves, so that who has the answer finds it counted
+                metrics.in_flight.dec()
+                metrics.finished(code, time.perf_counter() - began_s)
+            return await _abort(context, refusal, call_id)
+
+        return guarded
+
+
+def _invocation(handler: Handler, parse: Callable[[bytes], Any]) -> Invoke:
+    """One coroutine function for the method's shape (unary or stream, async generator or writer)."""
+    if handler.response_streaming:
+        respond: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        generates = inspect.isasyncgenfunction(respond)
+        if not generates:
+            respond = _must_be_async(respond)
+
+        async def stream(request: Any, context: Context) -> None:
+            message = request if handler.request_streaming else parse(request)
+            if not generates:
+                await respond(message, context)
+                return
+            async with aclosing(respond(message, context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+
+        return stream
+
+    answer = _must_be_async(handler.stream_unary if handler.request_streaming else handler.unary_unary)
+    serialize: Callable[[Any], bytes] = handler.response_serializer or bytes
+    if handler.request_streaming:
+
+        async def unary_of_stream(requests: Any, context: Context) -> bytes:
+            return serialize(await answer(requests, context))
+
+        return unary_of_stream
+
+    async def unary(body: bytes, context: Context) -> bytes:
+        return serialize(await answer(parse(body), context))
+
+    return unary
+
+
+def _must_be_async(behaviour: Any) -> Callable[..., Awaitable[Any]]:
+    """Generated base classes answer a method that was not overridden with a plain function that raises
+    NotImplementedError. Any other plain function would block the loop, so it is refused."""
+    if inspect.iscoroutinefunction(behaviour):
+        declared: Callable[..., Awaitable[Any]] = behaviour
+        return declared
+
+    async def not_async(request: Any, context: Context) -> Any:
+        result = behaviour(request, context)
+        if inspect.isawaitable(result):
+            return await result
+        raise TypeError(f"{behaviour!r} is neither a coroutine function nor an async generator function")
+
+    return not_async
+
+
+def _parser(method: str, handler: Handler) -> Callable[[bytes], Any]:
+    deserialize = handler.request_deserializer or bytes
+
+    def parse(body: bytes) -> Any:
+        try:
+            return deserialize(body)
+        except Exception as error:  # DecodeError of protobuf, or whatever a generic handler's deserializer raises
+            raise InvalidArgument(
+                f"the request body ({len(body)} bytes) is not a valid {_request_type(method)} message",
+                hint="generate the client from the current .proto files",
+            ) from error
+
+    return parse
+
+
+def _request_type(method: str) -> str:
+    try:
+        descriptor = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))
+    except KeyError:  # a generic handler without a descriptor
+        return "request"
+    return str(descriptor.input_type.full_name)
+
+
+async def _within(seconds: float, call: Awaitable[Any]) -> Any:
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await call
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise DeadlineExceeded(
+            f"the call took longer than the {seconds:g} s that calls without a deadline get",
+            hint="set a deadline on the call",
+        ) from None
+
+
+def _return_id(context: Context, trailing: tuple[tuple[str, str]]) -> None:
+    """Put the request id back when the method has set trailing metadata of its own."""
+    current: Any = context.trailing_metadata()
+    if current is not trailing:
+        context.set_trailing_metadata((*(current or ()), *trailing))
+
+
+def _call_id(context: Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID and 0 < len(value) <= LONGEST_REQUEST_ID:
+            return str(value)
+    return secrets.token_hex(8)
+
+
+def _known(error: Exception, method: str, call_id: str) -> MeshError:
+    """The typed error for whatever a method raised; what is not typed is logged here and says nothing to the client."""
+    if isinstance(error, MeshError):
+        if error.code in OUR_FAULT:
+            log.error("call failed", method=method, error=str(error), exc_info=error)
+        else:
+            log.debug("call refused", method=method, code=error.code.name, error=str(error))
+        return error
+    if isinstance(error, NotImplementedError):
+        return Unimplemented(f"{method} is not implemented by this version")
+    if isinstance(error, TimeoutError):
+        log.error("call timed out inside the server", method=method, exc_info=error)
+        return DeadlineExceeded("something that the server waited for did not answer in time")
+    log.error("call crashed", method=method, exc_info=error)
+    return _internal(call_id)
+
+
+def _internal(call_id: str) -> Internal:
+    return Internal("internal error", hint=f"give this request id to the operators: {call_id}")
+
+
+async def _abort(context: Context, error: MeshError, call_id: str) -> None:
+    status = to_status(error, request_id=call_id)
+    own = tuple(pair for pair in context.trailing_metadata() or () if pair[0] not in (REQUEST_ID, STATUS_DETAILS))
+    trailing = (*own, (REQUEST_ID, call_id), (STATUS_DETAILS, status.SerializeToString()))
+    await context.abort(error.code, status.message, trailing)
+
+
+def _status_code(code: grpc.StatusCode | int | None) -> grpc.StatusCode:
+    """grpc.aio's context gives the code as it was set, which may be a number."""
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return _CODES.get(code or 0, grpc.StatusCode.UNKNOWN)

@@ -1,0 +1,112 @@
+"""Structured logs: one JSON object a line (or coloured text on a terminal), the libraries' own logging included.
+
+``get_logger(__name__).info("snapshot loaded", model=name, version=3)``: the event is a constant text, what varies is a
+field. The id of the gRPC request being answered is added by itself. Tokens, secrets and bodies are cut out whatever a
+call passes.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar
+from typing import Any, TextIO
+
+import structlog
+from google.protobuf.message import Message
+from pydantic import SecretStr
+
+from banditmesh.runtime.settings import LogFormat, LogLevel
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""Id of the gRPC request that the current task answers; empty in background tasks."""
+
+HIDDEN_FIELDS = frozenset({"authorization", "body", "password", "payload", "secret", "token", "token_keys", "tokens"})
+CHATTY_LOGGERS: Mapping[str, int] = {
+    # At debug level they print requests with their Authorization header.
+    "boto3": logging.INFO,
+    "botocore": logging.INFO,
+    "s3transfer": logging.INFO,
+    "urllib3": logging.INFO,
+    # One line a poll, at debug.
+    "aiokafka": logging.INFO,
+    "asyncio": logging.INFO,
+    "grpc": logging.INFO,
+}
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a module; ``name`` is its ``__name__``."""
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def configure_logging(
+    service: str, *, level: LogLevel = "info", style: LogFormat = "auto", stream: TextIO | None = None
+) -> None:
+    """Route structlog and stdlib logging to one handler on ``stream`` (stderr). Call once, before anything logs."""
+    stream = stream if stream is not None else sys.stderr
+    json_lines = style == "json" or (style == "auto" and not stream.isatty())
+
+    def add_context(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["service"] = service
+        if current := request_id.get():
+            event.setdefault("request_id", current)
+        return event
+
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.StackInfoRenderer(),
+        add_context,
+        hide_secrets,
+    ]
+    # The plain traceback: structlog's own ones print local variables, and with them tokens.
+    last: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        if json_lines
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, timestamp_key="time"
+            )
+        ]
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name, floor in CHATTY_LOGGERS.items():
+        logging.getLogger(name).setLevel(max(floor, root.level))
+    logging.captureWarnings(True)
+
+
+def hide_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Processor: a field named like a secret, and any bytes or protobuf message, is shown by its size alone."""
+    for name, value in event.items():
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            event[name] = f"<{len(value)} bytes>"
+        elif isinstance(value, Message):
+            event[name] = f"<{value.DESCRIPTOR.full_name}, {value.ByteSize()} bytes>"
+        elif isinstance(value, SecretStr) or (name.lower() in HIDDEN_FIELDS and value is not None):
+            event[name] = "<hidden>"
+    return event

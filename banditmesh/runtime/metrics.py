@@ -1,0 +1,123 @@
+"""Prometheus conventions: one registry a process, passed as an argument, and every metric of the runtime listed here.
+
+Names begin with ``banditmesh_``, times are seconds and sizes bytes (``_seconds``, ``_bytes``), counters end in
+``_total``. A service lists its own metrics in its ``metrics.py`` in the same way: one frozen class whose constructor
+takes the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from wsgiref.simple_server import WSGIServer
+
+import grpc
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
+
+from banditmesh.runtime.errors import ConfigurationError
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""1 ms to 5 s: a selection answers within 50 ms or its slot stays empty; beyond 5 s everything is equally late."""
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry with the process's own figures (CPU, memory, open files, garbage collector)."""
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+class MethodMetrics:
+    """The metrics of one gRPC method with their labels resolved, since looking labels up costs more than counting."""
+
+    def __init__(self, metrics: GrpcMetrics, method: str) -> None:
+        self._requests = metrics.requests
+        self._method = method
+        self._by_code: dict[grpc.StatusCode, Counter] = {}
+        self.in_flight: Gauge = metrics.in_flight.labels(method=method)
+        self._seconds: Histogram = metrics.seconds.labels(method=method)
+
+    def finished(self, code: grpc.StatusCode, seconds: float) -> None:
+        """Count one finished call and its time."""
+        counter = self._by_code.get(code)
+        if counter is None:
+            counter = self._by_code[code] = self._requests.labels(method=self._method, code=code.name)
+        counter.inc()
+        self._seconds.observe(seconds)
+
+
+class GrpcMetrics:
+    """Server side of gRPC. Methods are labelled by full name (``/package.Service/Method``); a method that does not
+    exist is ``unknown``.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "banditmesh_grpc_requests_total", "Finished calls", ["method", "code"], registry=registry
+        )
+        self.seconds = Histogram(
+            "banditmesh_grpc_request_seconds",
+            "Time from the request's arrival to its status",
+            ["method"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.in_flight = Gauge("banditmesh_grpc_in_flight", "Calls being answered", ["method"], registry=registry)
+
+    def method(self, name: str) -> MethodMetrics:
+        """The metrics of one method; keep the result."""
+        return MethodMetrics(self, name)
+
+
+class ProcessMetrics:
+    """Dependencies and background tasks of a service."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.dependency_up = Gauge(
+            "banditmesh_dependency_up",
+            "1 when the last check of a dependency passed",
+            ["dependency"],
+            registry=registry,
+        )
+        self.task_up = Gauge(
+            "banditmesh_task_up", "1 while a background task runs, 0 after a crash", ["task"], registry=registry
+        )
+        self.task_crashes = Counter(
+            "banditmesh_task_crashes_total", "Crashes of a background task", ["task"], registry=registry
+        )
+
+
+class MetricsServer:
+    """Serves ``/metrics`` from a thread of its own, so that a busy event loop can still be looked at."""
+
+    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        """Bind to ``host``; port 0 takes a free one. Raises ConfigurationError when the port is taken."""
+        try:
+            self._http, self._thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot serve metrics on {host}:{port}: {error.strerror or error}",
+                hint="choose another BANDITMESH_METRICS_PORT (0 takes a free one)",
+            ) from error
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        http: WSGIServer = self._http
+        return http.server_port
+
+    async def stop(self) -> None:
+        """Close the socket and end the thread."""
+        await asyncio.to_thread(self._http.shutdown)
+        self._http.server_close()
+        await asyncio.to_thread(self._thread.join)

@@ -1,0 +1,243 @@
+"""The server of a service process: gRPC, health, reflection, metrics, background tasks and an orderly stop.
+
+``bootstrap(settings, server)`` of a service builds its clients, registers everything here, and returns::
+
+    async def bootstrap(settings: TrackerSettings, server: Server) -> None:
+        producer = await open_producer(settings.kafka)
+        server.on_stop("producer", producer.close)
+        server.check("kafka", producer.ping)
+        server.add_service(tracker_pb2.DESCRIPTOR.services_by_name["EventTracker"],
+                           tracker_pb2_grpc.add_EventTrackerServicer_to_server, TrackerServicer(producer))
+        server.background("retries", retries.run)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from prometheus_client import CollectorRegistry
+
+from banditmesh.runtime.addresses import HostPort
+from banditmesh.runtime.clock import Clock, SystemClock
+from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.health import Check, Health, Probe
+from banditmesh.runtime.interceptors import CallInterceptor, CallRules
+from banditmesh.runtime.lifecycle import RESTART, BackgroundTasks, OnCrash, Run, StopHooks
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.metrics import GrpcMetrics, MetricsServer, ProcessMetrics, new_registry
+
+log = get_logger(__name__)
+
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+ANY_LOCAL_PORT = HostPort("127.0.0.1", 0)
+ServicerT = TypeVar("ServicerT")
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How to serve; a service's ``launch`` fills it from its settings."""
+
+    address: HostPort = ANY_LOCAL_PORT
+    metrics: HostPort | None = None
+    """None: no HTTP endpoint (tests read the registry)."""
+    max_message_bytes: int = 4 * 1024 * 1024
+    default_deadline_s: float = 10.0
+    """For unary methods whose client sent no deadline. Streams have none unless ``deadlines_s`` says so."""
+    deadlines_s: Mapping[str, float | None] = field(default_factory=dict)
+    """By full method name (``/banditmesh.importer.v1.Importer/WatchImportJob``); None: no default deadline."""
+    drain_delay_s: float = 0.0
+    grace_s: float = 10.0
+    task_stop_s: float = 15.0
+    """What background tasks get for their clean-up (finish a Kafka transaction, leave the group)."""
+    reuse_port: bool = False
+    reflection: bool = True
+
+
+class Server:
+    """One service process. Register first, then :meth:`start`; or ``async with server:`` for start and stop."""
+
+    def __init__(
+        self,
+        options: ServerOptions | None = None,
+        *,
+        registry: CollectorRegistry | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.options = options if options is not None else ServerOptions()
+        self.registry = registry if registry is not None else new_registry()
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        metrics = ProcessMetrics(self.registry)
+        self.health = Health(self.clock, metrics)
+        self._tasks = BackgroundTasks(self.clock, self.health, metrics, lambda _task: self.request_stop(exit_code=1))
+        self._hooks = StopHooks()
+        self._registrations: list[Callable[[grpc.aio.Server], None]] = []
+        self._services: list[str] = []
+        self._until_drain: set[str] = {f"/{HEALTH.full_name}/Watch", f"/{REFLECTION.full_name}/ServerReflectionInfo"}
+        self._stop_requested = asyncio.Event()
+        self._exit_code = 0
+        self._stopping: asyncio.Task[None] | None = None
+        self._grpc: grpc.aio.Server | None = None
+        self._interceptor: CallInterceptor | None = None
+        self._metrics_server: MetricsServer | None = None
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The bound gRPC port, after :meth:`start`."""
+        return self._port
+
+    @property
+    def metrics_port(self) -> int:
+        """The bound metrics port, after :meth:`start`; 0 when there is no endpoint."""
+        return self._metrics_server.port if self._metrics_server is not None else 0
+
+    def add_service(
+        self,
+        descriptor: ServiceDescriptor,
+        add_to_server: Callable[[ServicerT, grpc.aio.Server], None],
+        servicer: ServicerT,
+        *,
+        until_drain: tuple[str, ...] = (),
+    ) -> None:
+        """Serve a generated service. ``until_drain``: names of streaming methods that are ended with UNAVAILABLE when
+        the server begins to stop (watches that would otherwise use up the whole grace). Raises ValueError when the
+        service has no such method."""
+        for method in until_drain:
+            if method not in descriptor.methods_by_name:
+                raise ValueError(f"{descriptor.full_name} has no method {method!r}")
+            self._until_drain.add(f"/{descriptor.full_name}/{method}")
+        self._services.append(descriptor.full_name)
+        self._registrations.append(lambda server: add_to_server(servicer, server))
+
+    def check(
+        self,
+        name: str,
+        probe: Probe,
+        *,
+        interval_s: float = 5.0,
+        timeout_s: float = 2.0,
+        critical: bool = True,
+        services: frozenset[str] = frozenset(),
+    ) -> None:
+        """Watch a dependency: ``probe`` raises when it is down. While a critical one is down, ``services`` (by full
+        name; all of the process when empty) are NOT_SERVING."""
+        self.health.check(Check(name, probe, interval_s, timeout_s, critical, services))
+
+    def background(
+        self, name: str, run: Run, *, on_crash: OnCrash = RESTART, critical: bool = True, one_shot: bool = False
+    ) -> None:
+        """Run ``run()`` from start to stop, supervised (see :class:`BackgroundTasks`). It is cancelled on stop, after
+        the last call has ended.
+        """
+        self._tasks.add(name, run, on_crash=on_crash, critical=critical, one_shot=one_shot)
+
+    def on_stop(self, name: str, hook: Run, *, deadline_s: float = 10.0) -> None:
+        """Call ``hook()`` on stop, after the calls and the background tasks have ended; the last registered first."""
+        self._hooks.add(name, hook, deadline_s=deadline_s)
+
+    async def start(self) -> None:
+        """Bind, run the checks once, start the background tasks, serve. Raises ConfigurationError when a port is
+        taken.
+        """
+        options = self.options
+        if options.metrics is not None:
+            self._metrics_server = MetricsServer(self.registry, options.metrics.host, options.metrics.port)
+        rules = CallRules(options.default_deadline_s, options.deadlines_s, frozenset(self._until_drain))
+        self._interceptor = CallInterceptor(GrpcMetrics(self.registry), rules)
+        server = self._grpc = grpc.aio.server(interceptors=(self._interceptor,), options=_channel_options(options))
+        for register in self._registrations:
+            register(server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, server)
+        if options.reflection:
+            names = (*self._services, HEALTH.full_name, REFLECTION.full_name)
+            reflection.enable_server_reflection(names, server)
+        try:
+            self._port = server.add_insecure_port(str(options.address))
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"cannot serve gRPC on {options.address}: the port is taken, or the host is not one of this machine",
+                hint="choose another BANDITMESH_GRPC_ADDRESS (port 0 takes a free one)",
+            ) from error
+        await self.health.start(self._services)
+        self._tasks.start()
+        await server.start()
+        log.info(
+            "serving",
+            address=f"{options.address.host}:{self._port}",
+            metrics_port=self.metrics_port,
+            services=self._services,
+        )
+
+    def request_stop(self, exit_code: int = 0) -> None:
+        """Make :meth:`run_until_stopped` stop the server; the first non-zero exit code counts."""
+        self._exit_code = self._exit_code or exit_code
+        self._stop_requested.set()
+
+    @property
+    def stop_requested(self) -> asyncio.Event:
+        """Set once the process should stop."""
+        return self._stop_requested
+
+    async def run_until_stopped(self) -> int:
+        """Wait for :meth:`request_stop`, stop, return the exit code."""
+        await self._stop_requested.wait()
+        await self.stop()
+        return self._exit_code
+
+    async def stop(self) -> None:
+        """NOT_SERVING, ``drain_delay_s``, refuse calls, let those in flight finish within ``grace_s``, end background
+        tasks, run the stop hooks. Safe to call twice, and after a start that failed."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(), name="stop")
+        await asyncio.shield(self._stopping)  # who waits may be cancelled; the stop goes on
+
+    async def _stop(self) -> None:
+        log.info("stopping", grace_s=self.options.grace_s)
+        await self.health.drain()
+        if self._grpc is not None and self._interceptor is not None:
+            await self.clock.sleep(self.options.drain_delay_s)
+            self._interceptor.drain()
+            await self._grpc.stop(self.options.grace_s)
+        await self._tasks.stop(self.options.task_stop_s)
+        await self.health.stop()
+        await self._hooks.run()
+        if self._metrics_server is not None:
+            await self._metrics_server.stop()
+        log.info("stopped")
+
+    async def __aenter__(self) -> Server:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", options.max_message_bytes),
+        ("grpc.max_send_message_length", options.max_message_bytes),
+        # grpc shares a port by default: a second process on it would silently take half of the calls.
+        ("grpc.so_reuseport", int(options.reuse_port)),
+        # A client that vanished without a FIN (a node lost) is noticed within 40 s; its streams end.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Clients may ping this often without being sent away with ENHANCE_YOUR_CALM.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]

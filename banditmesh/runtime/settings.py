@@ -1,0 +1,130 @@
+"""Settings from the environment: what differs between two installations, never what differs between two placements.
+
+A service declares what it needs by inheritance (``class TrackerSettings(ServiceSettings, UsesKafka, UsesTokens)``);
+what it does not inherit it cannot read, and what is missing is said before anything starts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from banditmesh.runtime.addresses import HostPort, HostPortSetting, KafkaSetting, RedisSetting, StoreSetting
+from banditmesh.runtime.errors import SHOWN_VALUE_CHARACTERS, ConfigurationError
+
+PREFIX = "BANDITMESH_"
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["json", "console", "auto"]
+
+
+class Environment(BaseSettings):
+    """Base of all settings groups."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
+
+
+class ServiceSettings(Environment):
+    """What every service has."""
+
+    config: Path = Field(Path("mesh.yaml"), description="the mesh configuration: services, placements, experiments")
+    grpc_address: HostPortSetting = Field(
+        HostPort("0.0.0.0", 50051), description="host:port to serve gRPC on; port 0 takes a free one"
+    )
+    metrics_host: str = Field("0.0.0.0", description="host to serve Prometheus metrics on")
+    metrics_port: int = Field(9090, ge=0, le=65_535, description="port of /metrics; 0 takes a free one")
+    log_level: LogLevel = Field("info", description="debug, info, warning or error")
+    log_format: LogFormat = Field("auto", description="json, console, or auto: console on a terminal, else json")
+    max_message_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="largest gRPC request; a larger one gets RESOURCE_EXHAUSTED"
+    )
+    default_deadline_s: float = Field(
+        10.0, gt=0, description="seconds that a call may take whose client set no deadline"
+    )
+    drain_delay_s: float = Field(
+        0.0, ge=0, description="seconds from NOT_SERVING to refusing calls, so that load balancers see it first"
+    )
+    grace_s: float = Field(10.0, ge=0, description="seconds that calls in flight get to finish on stop")
+    reuse_port: bool = Field(False, description="let several processes of this service share the gRPC port")
+    reflection: bool = Field(True, description="serve gRPC reflection, for grpcurl")
+
+
+class UsesKafka(Environment):
+    """For services that produce or consume."""
+
+    kafka: KafkaSetting = Field(description="bootstrap servers, host:port,host:port")
+
+
+class UsesRedis(Environment):
+    """For services that keep or read user state and candidates."""
+
+    redis: RedisSetting = Field(description="redis://host:port/0 or redis+cluster://host:port; rediss for TLS")
+
+
+class UsesStore(Environment):
+    """For services that write or load snapshots."""
+
+    store: StoreSetting = Field(
+        description="s3://bucket/prefix?endpoint=http://host:port&region=us-east-1, or file:///folder"
+    )
+
+
+class UsesTokens(Environment):
+    """For services that sign or check impression tokens."""
+
+    token_keys: SecretStr = Field(description="id:hex,id:hex; the first key signs, all of them verify")
+
+
+COMMON: tuple[type[Environment], ...] = (ServiceSettings, UsesKafka, UsesRedis, UsesStore, UsesTokens)
+SettingsT = TypeVar("SettingsT", bound=Environment)
+
+
+def variable(field: str) -> str:
+    """The environment variable of a settings field."""
+    return PREFIX + field.upper()
+
+
+def load_settings(kind: type[SettingsT], overrides: Mapping[str, Any] | None = None) -> SettingsT:
+    """Settings from the environment, ``overrides`` (by field name, from the command line) first.
+
+    Raises ConfigurationError with one line for each wrong variable: its name, its value unless it is a secret, the
+    reason.
+    """
+    try:
+        return kind(**{name: value for name, value in (overrides or {}).items() if value is not None})
+    except ValidationError as error:
+        problems = tuple(_problem(kind, each, overrides or {}) for each in error.errors())
+    raise ConfigurationError(
+        "the settings are not valid:", problems, hint="--help lists every variable with its meaning"
+    )
+
+
+def unknown_variables(kind: type[Environment], environ: Mapping[str, str] = os.environ) -> list[str]:
+    """BANDITMESH_ variables that no service knows: most likely a typing error."""
+    known = {variable(name) for group in (kind, *COMMON) for name in group.model_fields}
+    return sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+
+
+def describe(kind: type[Environment]) -> Iterator[tuple[str, str, str]]:
+    """(variable, default or "required", meaning) of each setting, for ``--help`` and the operations manual."""
+    for name, field in kind.model_fields.items():
+        default = "required" if field.is_required() else str(field.default)
+        yield variable(name), default, field.description or ""
+
+
+def _problem(kind: type[Environment], error: Any, overrides: Mapping[str, Any]) -> str:
+    field = str(error["loc"][0]) if error["loc"] else ""
+    name = f"--{field.replace('_', '-')}" if overrides.get(field) is not None else variable(field)
+    if error["type"] == "missing":
+        description = kind.model_fields[field].description
+        return f"{name} is not set ({description})"
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    annotation = kind.model_fields[field].annotation if field in kind.model_fields else None
+    value = re.sub(r"(?<=//)[^/@]*@", "***@", str(error["input"]))  # user and password of a URL
+    shown = "(hidden)" if annotation is SecretStr else repr(value)[:SHOWN_VALUE_CHARACTERS]
+    return f"{name} = {shown}: {reason}"

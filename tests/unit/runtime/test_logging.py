@@ -1,0 +1,117 @@
+"""Logs as machines read them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from google.protobuf.wrappers_pb2 import StringValue
+
+from banditmesh.runtime.logging import configure_logging, get_logger, request_id
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield io.StringIO()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    logging.captureWarnings(False)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_line_is_one_json_object_with_service_level_and_time(stream: io.StringIO) -> None:
+    configure_logging("tracker", style="json", stream=stream)
+    get_logger("banditmesh.x").info("snapshot loaded", version=3)
+    (line,) = lines(stream)
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "event": "snapshot loaded",
+        "level": "info",
+        "logger": "banditmesh.x",
+        "service": "tracker",
+        "version": 3,
+    }
+
+
+def test_what_is_no_terminal_gets_json_by_itself(stream: io.StringIO) -> None:
+    configure_logging("tracker", stream=stream)
+    get_logger("x").info("hello")
+    assert lines(stream)[0]["event"] == "hello"
+
+
+def test_a_console_gets_text(stream: io.StringIO) -> None:
+    configure_logging("tracker", style="console", stream=stream)
+    get_logger("x").info("hello", n=1)
+    assert "hello" in stream.getvalue()
+    assert "n=1" in stream.getvalue()
+
+
+def test_the_request_being_answered_is_named(stream: io.StringIO) -> None:
+    configure_logging("tracker", style="json", stream=stream)
+    token = request_id.set("r-1")
+    get_logger("x").info("inside")
+    request_id.reset(token)
+    get_logger("x").info("outside")
+    inside, outside = lines(stream)
+    assert inside["request_id"] == "r-1"
+    assert "request_id" not in outside
+
+
+def test_the_libraries_logs_take_the_same_way(stream: io.StringIO) -> None:
+    configure_logging("tracker", style="json", stream=stream)
+    logging.getLogger("aiokafka.consumer").warning("lost %s", "partition")
+    (line,) = lines(stream)
+    assert (line["event"], line["logger"], line["service"]) == ("lost partition", "aiokafka.consumer", "tracker")
+
+
+def test_a_level_cuts_off_what_is_below_for_both_kinds(stream: io.StringIO) -> None:
+    configure_logging("tracker", level="warning", style="json", stream=stream)
+    get_logger("x").info("quiet")
+    logging.getLogger("y").info("quiet")
+    assert lines(stream) == []
+
+
+def test_requests_with_credentials_are_not_logged_even_at_debug(stream: io.StringIO) -> None:
+    configure_logging("tracker", level="debug", style="json", stream=stream)
+    logging.getLogger("botocore.auth").debug("Authorization: AWS4-HMAC-SHA256 ...")
+    get_logger("x").debug("ours")
+    assert [line["event"] for line in lines(stream)] == ["ours"]
+
+
+def test_tokens_and_bodies_are_shown_by_their_size_alone(stream: io.StringIO) -> None:
+    configure_logging("tracker", style="json", stream=stream)
+    get_logger("x").info(
+        "event refused", token="c2VjcmV0", Password="p", record=b"12345", request=StringValue(value="secret")
+    )
+    (line,) = lines(stream)
+    assert line["token"] == "<hidden>"
+    assert line["Password"] == "<hidden>"
+    assert line["record"] == "<5 bytes>"
+    assert line["request"] == "<google.protobuf.StringValue, 8 bytes>"
+
+
+def test_a_traceback_is_a_field_and_shows_no_local_variables(stream: io.StringIO) -> None:
+    configure_logging("tracker", style="json", stream=stream)
+
+    def fail() -> None:
+        password = "hunter2"
+        raise ValueError(f"{len(password)} characters")
+
+    try:
+        fail()
+    except ValueError:
+        get_logger("x").exception("crashed")
+    (line,) = lines(stream)
+    assert "ValueError: 7 characters" in line["exception"]
+    assert "hunter2" not in line["exception"]
