@@ -27,7 +27,7 @@ async def import_profiles(address: str, folder: Path, ratings: Ratings, version:
     """
     path = write_profiles(folder, ratings)
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = importer_pb2_grpc.ImporterServiceStub(channel)
+        stub = _stub(channel)
         request = importer_pb2.NotifyProfilesRequest(uri=path.absolute().as_uri(), version=version)
         answer = await stub.NotifyProfiles(request, timeout=_TIMEOUT_S)
         await _finished(stub, answer.job.job_id)
@@ -52,10 +52,14 @@ async def import_mappings(
         done(f"{path.name}: {job.progress.rows:,} rows, {job.progress.new_contents:,} new contents")
 
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = importer_pb2_grpc.ImporterServiceStub(channel)
+        stub = _stub(channel)
         async with asyncio.TaskGroup() as group:
             for logic, rows in proposals.items():
                 group.create_task(one(logic, rows))
+
+
+def _stub(channel: grpc.aio.Channel) -> importer_pb2_grpc.ImporterServiceAsyncStub:
+    return importer_pb2_grpc.ImporterServiceStub(channel)  # type: ignore[return-value] # it fits the channel
 
 
 async def _finished(stub: importer_pb2_grpc.ImporterServiceAsyncStub, job_id: str) -> importer_pb2.ImportJob:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.demo.report import Examples
@@ -24,17 +24,20 @@ class ExamplesReader:
     """
 
     def __init__(self, bootstrap: str, topic: str, into: Examples) -> None:
-        self._topic, self._into = topic, into
+        self._into = into
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False, group_id=None
+            topic,
+            bootstrap_servers=bootstrap,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            group_id=None,
         )
         self._ticks: dict[int, int] = {}
 
     async def start(self) -> None:
         """Note where the topic ends now, and read from there on."""
         await self._consumer.start()
-        partitions = [TopicPartition(self._topic, number) for number in await self._partitions()]
-        self._consumer.assign(partitions)
+        partitions = self._consumer.assignment()
         ends = await self._consumer.end_offsets(partitions)
         for partition, end in ends.items():
             self._consumer.seek(partition, end)
@@ -68,7 +71,3 @@ class ExamplesReader:
     def _settled(self, impressions: Collection[bytes]) -> bool:
         quiet = all(ticks >= _TICKS_AFTERWARDS for ticks in self._ticks.values())
         return quiet and all(impression in self._into.copies for impression in impressions)
-
-    async def _partitions(self) -> list[int]:
-        cluster = await self._consumer._client.fetch_all_metadata()
-        return sorted(cluster.partitions_for_topic(self._topic) or ())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.live import Live
 
@@ -99,7 +100,7 @@ async def _visit(
     importer, files = mesh.addresses["importer"], options.folder / "teams"
     run_name = f"{time.time():.0f}"  # versions are imported once, and the folder may be that of an earlier run
 
-    async def teams_run(known: np.ndarray, version: str) -> None:
+    async def teams_run(known: NDArray[np.bool_], version: str) -> None:
         proposals = await asyncio.to_thread(teams.propose, teams.History(ratings, known), rng)
         await import_mappings(
             importer, files, proposals, f"{run_name}.{version}", lambda what: console.print(f"  {what}")
@@ -136,8 +137,9 @@ async def _keep_reading(reader: ExamplesReader) -> None:
         await reader.read(0.2)
 
 
-def _known_now(ratings: Ratings, past: np.ndarray, tally: Tally) -> np.ndarray:
+def _known_now(ratings: Ratings, past: NDArray[np.bool_], tally: Tally) -> NDArray[np.bool_]:
     """Return what the teams know at half-time: the past, and what people have clicked since."""
     users, items = ratings.users, ratings.items
     pairs = zip(ratings.user.tolist(), ratings.item.tolist(), strict=True)
-    return past | np.fromiter(((users[user], items[item]) in tally.clicked for user, item in pairs), bool, len(ratings))
+    clicked = np.fromiter(((users[user], items[item]) in tally.clicked for user, item in pairs), np.bool_, len(ratings))
+    return past | clicked

@@ -11,11 +11,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from banditmesh.client import MeshClient, Nothing, Selected
+from banditmesh.client import MeshClient, click, mute, shown
 from banditmesh.demo.movielens import Ratings
+from banditmesh.selection import Nothing, Selected
 
 CLICK_FROM = 4.0
 MUTE_UP_TO = 2.0
+DEADLINE_S = 10.0
+"""Visitors of a demo on a small machine are more patient than an app."""
 VISITS_AT_ONCE = 256
 """Visits under way at most. One person's visits never overlap: nobody sees two first screens at once."""
 
@@ -84,15 +87,15 @@ async def visit_all(mesh: MeshClient, placement: str, people: Sequence[str], tru
     """
 
     async def visit(person: str) -> None:
-        selection = await mesh.select(placement, person)
+        selection = await mesh.select(placement, person, deadline_s=DEADLINE_S)
         if isinstance(selection, Nothing):
-            tally.nothing[selection.reason] += 1
+            tally.nothing[selection.reason.name.lower()] += 1
             return
         reaction = truth.reaction(person, selection.content_id)
         await track(mesh, selection, reaction)
         tally.acknowledged[selection.impression_id] = selection.variant
         tally.reactions[reaction] += 1
-        tally.origins[selection.origin] += 1
+        tally.origins[selection.origin.name.lower()] += 1
         if reaction == "click":
             tally.clicked.add((person, selection.content_id))
 
@@ -104,13 +107,15 @@ async def visit_all(mesh: MeshClient, placement: str, people: Sequence[str], tru
 
 
 async def track(mesh: MeshClient, selection: Selected, reaction: React) -> None:
-    """Report that a content was shown, and the reaction if there is one, in one call."""
-    events = [mesh.shown(selection)]
+    """Report that a content was shown, and the reaction if there is one, together; raise if one was not accepted."""
+    events = [shown(selection)]
     if reaction == "click":
-        events.append(mesh.clicked(selection))
+        events.append(click(selection))
     elif reaction == "mute":
-        events.append(mesh.muted(selection))
-    await mesh.track(events)
+        events.append(mute(selection))
+    for refused in await mesh.track(events, deadline_s=DEADLINE_S):
+        if refused is not None:
+            raise refused
 
 
 async def in_order(people: Sequence[str], act: Callable[[str], Awaitable[None]], *, at_once: int) -> None:

@@ -179,8 +179,8 @@ class LocalMesh:
 
     def stop(self) -> None:
         """Stop the services, then the servers, each with its deadline."""
-        self._all(self.services.values(), "stopping", Process.stop)
-        self._all(self._servers, "stopping", Server.stop)
+        self._all(filter(_started, self.services.values()), "stopping", Process.stop)
+        self._all(filter(_started, self._servers), "stopping", Server.stop)
 
     def restart_ended(self) -> list[tuple[str, int, str]]:
         """Start services again that have ended by themselves; return name, exit code and the end of the log of each.
@@ -260,3 +260,7 @@ class LocalMesh:
         for error in errors:
             if error is not None:
                 raise error
+
+
+def _started(server: Server) -> bool:
+    return server.running
