@@ -1,0 +1,52 @@
+# Everything from a fresh clone. Each target makes .venv by itself when that is missing or out of date.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench proto lock clean
+
+BIN := .venv/bin
+STAMP := .venv/.up-to-date
+PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
+ARGS ?=
+
+help: ## Show this
+	@echo 'banditmesh. Start with: make demo'
+	@echo
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@echo
+	@echo 'ARGS are passed on: make test ARGS="tests/unit -k linucb", make demo ARGS=--help'
+
+setup: $(STAMP) ## Make .venv from requirements.lock, with the contracts generated (seconds when nothing changed)
+
+$(STAMP): pyproject.toml requirements.lock hatch_build.py tools/bootstrap.sh $(PROTOS)
+	@tools/bootstrap.sh
+	@touch $@
+
+demo: $(STAMP) ## Bring the whole mesh up on this machine and let it learn from real ratings
+	@$(BIN)/banditmesh demo $(ARGS)
+
+test: $(STAMP) ## Unit, contract, integration and end-to-end tests, on real servers, in two processes
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+lint: $(STAMP) ## Style, types, architecture, contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict banditmesh services
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	@tools/contracts-unbroken.sh
+
+bench: $(STAMP) ## Benchmarks; ARGS=--json prints one JSON line a figure
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+proto: $(STAMP) ## Generate the Python contracts again
+	@$(BIN)/python hatch_build.py
+
+lock: $(STAMP) ## Resolve pyproject.toml into requirements.lock again
+	@$(BIN)/uv pip compile -q pyproject.toml --extra local --extra dev --generate-hashes --no-annotate --no-header \
+		--universal --python-version 3.11 -o requirements.lock
+
+clean: ## Remove what was made here (not the cache of downloaded jars)
+	@rm -rf .venv banditmesh/contracts .banditmesh .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
