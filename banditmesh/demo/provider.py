@@ -25,8 +25,6 @@ class FilmProvider(DataProvider):
 
 def _content(content_id: str, film: Film) -> Content:
     attributes: dict[str, list[str]] = {"genre": list(film.genres)}
-    if film.year is not None:
-        attributes["decade"] = [f"{film.year // 10 * 10}s"]
     return Content(content_id, title=film.title or content_id, attributes=attributes)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from banditmesh.demo.movielens import Person, Ratings
 
 PAST_SHARE = 0.3
-CANDIDATES = 10
+CANDIDATES = 25
 LIKED = 4.0
 NEW_SINCE = 1996
 SIMILARITY_DAMPING = 3.0
