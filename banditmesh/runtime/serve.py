@@ -22,7 +22,7 @@ from typing import TypeVar
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 from prometheus_client import CollectorRegistry
 
 from banditmesh.runtime.addresses import HostPort
@@ -33,6 +33,7 @@ from banditmesh.runtime.interceptors import CallInterceptor, CallRules
 from banditmesh.runtime.lifecycle import RESTART, BackgroundTasks, OnCrash, Run, StopHooks
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import GrpcMetrics, MetricsServer, ProcessMetrics, new_registry
+from banditmesh.runtime.reflection import enable_reflection
 
 log = get_logger(__name__)
 
@@ -159,7 +160,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, server)
         if options.reflection:
             names = (*self._services, HEALTH.full_name, REFLECTION.full_name)
-            reflection.enable_server_reflection(names, server)
+            enable_reflection(names, server)
         try:
             self._port = server.add_insecure_port(str(options.address))
         except RuntimeError as error:

@@ -172,6 +172,23 @@ async def test_reflection_lists_the_services() -> None:
     assert {NAME, "grpc.health.v1.Health"} <= listed
 
 
+@pytest.mark.parametrize("symbol", [f"{NAME}.Unary", "grpc.health.v1.HealthCheckRequest.service"])
+async def test_reflection_finds_methods_and_fields_by_name(symbol: str) -> None:
+    async with echo_server() as server, channel_to(server) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+        answers = [answer async for answer in stub.ServerReflectionInfo(iter([request]))]
+    assert answers[0].file_descriptor_response.file_descriptor_proto
+
+
+async def test_reflection_does_not_find_what_is_not_there() -> None:
+    async with echo_server() as server, channel_to(server) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(file_containing_symbol="grpc.health.v1.Health.Nothing")
+        answers = [answer async for answer in stub.ServerReflectionInfo(iter([request]))]
+    assert answers[0].error_response.error_message
+
+
 async def test_metrics_are_served_until_the_stop() -> None:
     server = echo_server(metrics=HostPort("127.0.0.1", 0))
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))

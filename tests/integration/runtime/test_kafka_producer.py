@@ -1,0 +1,207 @@
+"""The producer on a real broker: acknowledged or refused in time, also when the broker hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from structlog.testing import capture_logs
+
+from banditmesh.local import ports
+from banditmesh.local.kafka import Kafka
+from banditmesh.runtime.errors import InvalidArgument, Unavailable
+from banditmesh.runtime.kafka.producer import MAX_RECORD_BYTES, Acked, Producer, ProducerLimits, Record
+from banditmesh.runtime.kafka.topics import Topics, ensure_topics, partition_of
+
+PARTITIONS = 3
+TOPICS = Topics.named()
+
+
+@pytest.fixture
+async def topic(kafka: Kafka, fresh_topic_prefix: str) -> str:
+    topics = Topics.named(fresh_topic_prefix)
+    await ensure_topics(kafka.bootstrap, topics, partitions=PARTITIONS, replication=1)
+    return topics.impressions
+
+
+@pytest.fixture
+async def producer(kafka: Kafka) -> AsyncIterator[Producer]:
+    producer = Producer(kafka.bootstrap)
+    yield producer
+    await producer.stop()
+
+
+@contextmanager
+def hanging(broker: Kafka) -> Iterator[None]:
+    """A broker whose connections stand and that answers nothing."""
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+
+
+async def values_of(kafka: Kafka, topic: str, partition: int) -> list[tuple[int, bytes | None, int]]:
+    """(offset, value, broker's time) of all records of a partition."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap)
+    await consumer.start()
+    try:
+        at = TopicPartition(topic, partition)
+        consumer.assign([at])
+        await consumer.seek_to_beginning()
+        end = (await consumer.end_offsets([at]))[at]
+        found: list[tuple[int, bytes | None, int]] = []
+        while await consumer.position(at) < end:
+            for records in (await consumer.getmany(timeout_ms=1000)).values():
+                found += [(record.offset, record.value, record.timestamp) for record in records]
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def test_an_acknowledgement_says_where_and_when_the_record_was_written(
+    producer: Producer, kafka: Kafka, topic: str
+) -> None:
+    acked = await producer.send(topic, b"u", b"v")
+    assert acked.partition == partition_of(b"u", PARTITIONS)
+    assert await values_of(kafka, topic, acked.partition) == [(acked.offset, b"v", acked.timestamp_ms)]
+
+
+async def test_records_of_one_partition_keep_their_order(producer: Producer, kafka: Kafka, topic: str) -> None:
+    values = [b"%d" % number for number in range(2000)]
+    acked = await producer.send_many([Record(topic, b"", value, partition=1) for value in values])
+    assert [each.offset for each in acked] == list(range(2000))
+    assert [value for _, value, _ in await values_of(kafka, topic, 1)] == values
+
+
+async def test_nothing_is_in_flight_once_all_is_acknowledged(producer: Producer, topic: str) -> None:
+    await asyncio.gather(*(producer.send(topic, b"u", b"v") for _ in range(50)))
+    assert (producer.records_in_flight, producer.bytes_in_flight) == (0, 0)
+
+
+@pytest.mark.parametrize("limits", [ProducerLimits(max_records=10), ProducerLimits(max_bytes=10 * 310)])
+async def test_what_does_not_fit_beside_what_is_waiting_is_refused_at_once(
+    kafka: Kafka, topic: str, limits: ProducerLimits
+) -> None:
+    producer = Producer(kafka.bootstrap, limits=limits)
+    waiting = asyncio.create_task(producer.send_many([Record(topic, b"u", b"v")] * 6))
+    await asyncio.sleep(0)  # one turn: the records are in flight
+    with pytest.raises(Unavailable, match="6 records of") as full:
+        await producer.send_many([Record(topic, b"u", b"v")] * 5)
+    assert full.value.retry_after_s == limits.retry_after_s
+    assert len(await waiting) == 6
+    await producer.stop()
+
+
+async def test_a_record_that_is_too_large_is_refused_and_disturbs_nobody(producer: Producer, topic: str) -> None:
+    with pytest.raises(InvalidArgument, match="at most"):
+        await producer.send_many([Record(topic, b"u", b"v"), Record(topic, b"u", bytes(MAX_RECORD_BYTES))])
+    assert producer.records_in_flight == 0
+    assert await producer.send(topic, b"u", bytes(MAX_RECORD_BYTES - 1))
+
+
+async def test_a_cancelled_caller_disturbs_nobody(producer: Producer, topic: str) -> None:
+    await producer.start()
+    gone = asyncio.create_task(producer.send(topic, b"u", b"gone"))
+    stays = asyncio.create_task(producer.send(topic, b"u", b"stays"))
+    await asyncio.sleep(0)  # one turn: both are in flight
+    gone.cancel()
+    assert isinstance(await stays, Acked)
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+
+
+async def test_a_stop_waits_for_what_is_on_its_way_and_refuses_the_rest(kafka: Kafka, topic: str) -> None:
+    producer = Producer(kafka.bootstrap)
+    await producer.start()
+    waiting = asyncio.create_task(producer.send(topic, b"u", b"v"))
+    await asyncio.sleep(0)  # one turn: it is in flight
+    await producer.stop()
+    assert isinstance(await waiting, Acked)
+    with pytest.raises(Unavailable, match="stopping"):
+        await producer.send(topic, b"u", b"v")
+
+
+async def test_a_kafka_that_is_not_there_is_unavailable_and_not_asked_again_at_once() -> None:
+    (port,) = ports.free(1)
+    producer = Producer(f"127.0.0.1:{port}")
+    with pytest.raises(Unavailable, match="no broker answers") as first:
+        await producer.start()
+    with pytest.raises(Unavailable, match="the last connection failed") as second:
+        await producer.send("t", b"u", b"v")
+    assert first.value.retry_after_s == 0.5
+    assert 0 < (second.value.retry_after_s or 0) <= 0.5
+    await producer.stop()
+
+
+@pytest.fixture
+async def own_broker(tmp_path: Path) -> AsyncIterator[Kafka]:
+    """A broker to hang and to kill. At the end nothing is left of the producers, not even an error that nobody saw."""
+    unseen: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unseen.append(context))
+    with Kafka(tmp_path) as broker:
+        await ensure_topics(broker.bootstrap, TOPICS, partitions=PARTITIONS, replication=1)
+        yield broker
+        gc.collect()
+        assert unseen == []
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def refusals(producer: Producer, count: int) -> list[Unavailable]:
+    """What that many callers are told, each of whom is refused."""
+    sends = (producer.send(TOPICS.impressions, b"u%d" % number, b"v") for number in range(count))
+    results = await asyncio.gather(*sends, return_exceptions=True)
+    assert all(isinstance(each, Unavailable) for each in results), results
+    return [each for each in results if isinstance(each, Unavailable)]
+
+
+async def test_a_broker_that_hangs_costs_no_more_than_the_deadline_and_is_found_again(own_broker: Kafka) -> None:
+    producer = Producer(own_broker.bootstrap, limits=ProducerLimits(ack_timeout_s=1.0, retry_after_s=0.0))
+    await producer.ping()
+    with hanging(own_broker), capture_logs() as logs:
+        began_s = time.monotonic()
+        with pytest.raises(Unavailable, match=r"within 0\.2 s"):
+            await producer.send_many([Record(TOPICS.impressions, b"u", b"hasty")], timeout_s=0.2)
+        assert producer.records_in_flight == 1  # given up by its caller, still on its way
+        await refusals(producer, 20)
+        assert time.monotonic() - began_s < 2.5
+        assert (producer.records_in_flight, producer.bytes_in_flight) == (0, 0)
+        assert [line["event"] for line in logs] == ["producer thrown away"]
+    assert isinstance(await producer.send(TOPICS.impressions, b"u", b"after"), Acked)
+    await producer.stop()
+
+
+async def test_a_broker_that_died_costs_no_more_than_the_deadline_and_is_found_again(own_broker: Kafka) -> None:
+    producer = Producer(own_broker.bootstrap, limits=ProducerLimits(ack_timeout_s=1.0, retry_after_s=0.0))
+    await producer.ping()
+    own_broker.kill()
+    began_s = time.monotonic()
+    await refusals(producer, 20)
+    assert time.monotonic() - began_s < 2.5
+    with pytest.raises(Unavailable):
+        await producer.ping()
+    await asyncio.to_thread(own_broker.start)
+    assert isinstance(await producer.send(TOPICS.impressions, b"u", b"after"), Acked)
+    await producer.stop()
+
+
+async def test_a_stop_while_kafka_is_away_ends_in_time(own_broker: Kafka) -> None:
+    producer = Producer(own_broker.bootstrap, limits=ProducerLimits(ack_timeout_s=60.0))
+    await producer.ping()
+    own_broker.kill()
+    waiting = asyncio.create_task(producer.send(TOPICS.impressions, b"u", b"v"))
+    await asyncio.sleep(0)  # one turn: it is in flight
+    began_s = time.monotonic()
+    await producer.stop(deadline_s=0.2)
+    assert time.monotonic() - began_s < 2.0
+    with pytest.raises(Unavailable):
+        await waiting
