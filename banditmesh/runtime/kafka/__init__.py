@@ -1,0 +1,1 @@
+"""Adapters to Kafka (aiokafka 0.14): topics, producer, consumer, transactions."""

@@ -1,0 +1,192 @@
+"""A consumer group's member on aiokafka 0.14, behind the :class:`banditmesh.runtime.stream.Source` interface."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.stream import Consumed, OutOfRange
+
+log = get_logger(__name__)
+
+_CALL_S = 10.0
+_STOP_S = 5.0
+_FETCH_GRACE_S = 5.0
+"""``getmany`` does not return at its timeout while the group rebalances."""
+_UNPOSITIONED_S = 0.02
+
+_stopping: set[asyncio.Task[None]] = set()
+"""Consumers that are still leaving their group."""
+
+
+class KafkaSource:
+    """One membership of ``group`` on ``topic``. Commits nothing by itself."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        group: str,
+        *,
+        client_id: str,
+        read_committed: bool = False,
+        session_timeout_s: float = 10.0,
+    ) -> None:
+        """``bootstrap``: ``host:port,host:port``. ``read_committed``: leave out records of transactions that are open
+        or were aborted."""
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=group,
+            client_id=client_id,
+            enable_auto_commit=False,
+            # Never jump by itself: where to go on is for the processor to say.
+            auto_offset_reset="none",
+            isolation_level="read_committed" if read_committed else "read_uncommitted",
+            session_timeout_ms=int(session_timeout_s * 1000),
+            heartbeat_interval_ms=int(session_timeout_s * 1000 / 5),
+            fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=512 * 1024,
+        )
+
+    async def start(self, assigned: Callable[[frozenset[int]], None], revoked: Callable[[], Awaitable[None]]) -> None:
+        """See :class:`Source`."""
+        self._consumer.subscribe([self._topic], listener=_Listener(self._hold, assigned, revoked))
+        async with self._answering("join", _CALL_S):
+            await self._consumer.start()
+
+    async def fetch(self, timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
+        """See :class:`Source`."""
+        try:
+            async with asyncio.timeout(timeout_s + _FETCH_GRACE_S):
+                fetched = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000))
+        except TimeoutError:
+            return {}  # a rebalance that takes its time
+        except NoOffsetForPartitionError:
+            # It looks for a position by itself as soon as it is assigned; the seek that follows gives it one.
+            await asyncio.sleep(_UNPOSITIONED_S)
+            return {}
+        except OffsetOutOfRangeError as error:
+            raise OutOfRange(frozenset(partition.partition for partition in error.args[0])) from error
+        except KafkaError as error:
+            raise self._unavailable("fetch", error) from error
+        return {
+            partition.partition: [
+                Consumed(r.topic, r.partition, r.offset, r.timestamp, r.key or b"", r.value or b"") for r in records
+            ]
+            for partition, records in fetched.items()
+        }
+
+    def seek(self, partition: int, offset: int) -> None:
+        """See :class:`Source`."""
+        try:
+            self._consumer.seek(self._at(partition), offset)
+        except IllegalStateError as error:
+            raise self._unavailable("seek", error) from error
+
+    def pause(self, partition: int) -> None:
+        """See :class:`Source`."""
+        with suppress(IllegalStateError):  # not assigned: nothing is fetched
+            self._consumer.pause(self._at(partition))
+
+    def resume(self, partition: int) -> None:
+        """See :class:`Source`."""
+        with suppress(IllegalStateError):
+            self._consumer.resume(self._at(partition))
+
+    def last_end(self, partition: int) -> int | None:
+        """See :class:`Source`."""
+        at = self._at(partition)
+        end: int | None = self._consumer.highwater(at) if at in self._consumer.assignment() else None
+        return end
+
+    async def committed(self, partition: int) -> int | None:
+        """See :class:`Offsets`."""
+        async with self._answering("read the committed offset", _CALL_S):
+            offset: int | None = await self._consumer.committed(self._at(partition))
+        return offset
+
+    async def beginning(self, partition: int) -> int:
+        """See :class:`Offsets`."""
+        async with self._answering("read the beginning", _CALL_S):
+            offsets = await self._consumer.beginning_offsets([self._at(partition)])
+        return int(offsets[self._at(partition)])
+
+    async def end(self, partition: int) -> int:
+        """See :class:`Offsets`."""
+        async with self._answering("read the end", _CALL_S):
+            offsets = await self._consumer.end_offsets([self._at(partition)])
+        return int(offsets[self._at(partition)])
+
+    async def at(self, partition: int, time_ms: int) -> int | None:
+        """See :class:`Offsets`."""
+        async with self._answering("look up a time", _CALL_S):
+            offsets = await self._consumer.offsets_for_times({self._at(partition): max(time_ms, 0)})
+        found = offsets[self._at(partition)]
+        return None if found is None else int(found.offset)
+
+    async def stop(self) -> None:
+        """See :class:`Source`."""
+        stop = asyncio.create_task(self._consumer.stop())
+        _stopping.add(stop)
+        stop.add_done_callback(_stopping.discard)
+        await asyncio.wait([stop], timeout=_STOP_S)
+        error = stop.exception() if stop.done() else None
+        if not stop.done() or error is not None:
+            # Not cancelled, or it would leave its fetcher behind. The group notices by itself when the session times
+            # out.
+            log.warning("consumer did not leave its group in order", topic=self._topic, error=repr(error))
+
+    def _hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Pause what was just assigned, at any position: as long as one partition has none, aiokafka 0.14 fetches
+        nothing at all from its broker. What is on its way from the position that it took by itself is dropped by the
+        next seek."""
+        for partition in partitions:
+            self._consumer.seek(partition, 0)
+        self._consumer.pause(*partitions)
+
+    def _at(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._topic, partition)
+
+    @asynccontextmanager
+    async def _answering(self, what: str, deadline_s: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(deadline_s):
+                yield
+        except (KafkaError, TimeoutError) as error:
+            raise self._unavailable(what, error) from error
+
+    def _unavailable(self, what: str, error: Exception) -> Unavailable:
+        reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        return Unavailable(
+            f"Kafka at {self._bootstrap}, topic {self._topic}: cannot {what}: {reason}", retry_after_s=1.0
+        )
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """aiokafka calls it from the task that also sends the heartbeats, and they rest meanwhile: it must be quick."""
+
+    def __init__(
+        self,
+        hold: Callable[[Collection[TopicPartition]], None],
+        assigned: Callable[[frozenset[int]], None],
+        revoked: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._hold = hold
+        self._assigned = assigned
+        self._revoked = revoked
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        await self._revoked()
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        self._hold(assigned)
+        self._assigned(frozenset(partition.partition for partition in assigned))

@@ -1,0 +1,296 @@
+"""Records to Kafka, acknowledged by all in-sync replicas or refused in time.
+
+An idempotent aiokafka producer retries by itself, without an end and without raising anything while Kafka is away
+(seen with 0.14). So every send has a deadline here. When it passes, or the producer fails, the whole producer is thrown
+away with everything it still holds, and the next send opens a new one.
+
+**What an answer means.** An :class:`Acked` record is on the disks of all in-sync replicas. After :class:`Unavailable`
+a record may be there all the same: the broker may have written it and not lived to say so. Sending it again then writes
+it twice. That is safe in the mesh: the joiner makes one example of an impression and counts a kind of reaction once,
+however often they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.structs import RecordMetadata
+
+from banditmesh.runtime.errors import InvalidArgument, Unavailable
+from banditmesh.runtime.logging import get_logger
+
+log = get_logger(__name__)
+
+MAX_RECORD_BYTES = 200 * 1024
+"""Key and value of one record; ``topics.MIN_MESSAGE_BYTES`` leaves room for it."""
+_RECORD_OVERHEAD_BYTES = 300
+"""Memory of a waiting record beside its key and value: future, tuples, position in the batch."""
+_DISCARD_S = 2.0
+
+
+class Record(NamedTuple):
+    """What to send. ``partition`` None: by the key, as Kafka's default partitioner does (``topics.partition_of``)."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    partition: int | None = None
+
+
+class Acked(NamedTuple):
+    """Where an acknowledged record stands.
+
+    ``offset`` is -1 in one rare case: the broker knows that it has the record already but not where, when an
+    acknowledgement was lost and more than five batches followed. ``timestamp_ms`` is the broker's time
+    (``LogAppendTime``), milliseconds since the Unix epoch.
+    """
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True)
+class ProducerLimits:
+    """Bounds of a producer; beyond them it answers Unavailable."""
+
+    ack_timeout_s: float = 3.0
+    """From a send to its acknowledgement; a leader election of a healthy cluster takes less."""
+    connect_timeout_s: float = 3.0
+    max_records: int = 50_000
+    """Sent and not acknowledged."""
+    max_bytes: int = 64 * 1024 * 1024
+    """Memory of those records."""
+    max_batch_bytes: int = 128 * 1024
+    """aiokafka's 16 KiB cost six times the CPU a record under load."""
+    retry_after_s: float = 0.5
+    """What refused callers are told, and how long a failed connection is not tried again."""
+
+
+class Producer:
+    """Sends records; safe to use from any number of tasks of one loop.
+
+    :meth:`start` and the sends raise :class:`Unavailable` with ``retry_after_s`` when Kafka does not acknowledge in
+    time or too much is waiting already. There is nothing to do to recover: the next send or :meth:`ping` connects
+    again.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        client_id: str = "banditmesh",
+        limits: ProducerLimits = ProducerLimits(),
+    ) -> None:
+        """``bootstrap``: ``host:port,host:port``; ``client_id``: our name in the broker's logs and quotas."""
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._limits = limits
+        self._kafka: AIOKafkaProducer | None = None
+        self._connecting: asyncio.Task[AIOKafkaProducer] | None = None
+        self._connect_after_s = 0.0
+        self._deliveries: set[asyncio.Task[list[Acked]]] = set()
+        self._discards: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self.records_in_flight = 0
+        """Sent and not acknowledged."""
+        self.bytes_in_flight = 0
+        """Memory of those records."""
+
+    async def start(self) -> None:
+        """Connect, so that wrong addresses are noticed now."""
+        await self._connected()
+
+    async def ping(self) -> None:
+        """Return when Kafka answers; a health check's probe."""
+        kafka = await self._connected()
+        if not await kafka.client.force_metadata_update():
+            raise Unavailable(f"Kafka at {self._bootstrap} does not answer", retry_after_s=self._limits.retry_after_s)
+
+    async def send(self, topic: str, key: bytes, value: bytes, partition: int | None = None) -> Acked:
+        """Send one record and wait for its acknowledgement; see :meth:`send_many`."""
+        (acked,) = await self.send_many([Record(topic, key, value, partition)])
+        return acked
+
+    async def send_many(self, records: Sequence[Record], *, timeout_s: float | None = None) -> list[Acked]:
+        """Send records together and wait until all of them are acknowledged.
+
+        Records of one partition keep their order. A caller that is cancelled, or whose ``timeout_s`` is over, leaves
+        its records on their way; they count as in flight until they are acknowledged or given up.
+
+        Raises:
+            Unavailable: Not all were acknowledged in time; some may be written nevertheless, so send all of them again.
+            InvalidArgument: A record is larger than ``MAX_RECORD_BYTES``; none was sent.
+        """
+        size = self._admit(records)
+        delivery = asyncio.create_task(self._deliver(records, size))
+        self._deliveries.add(delivery)
+        delivery.add_done_callback(self._delivered)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(delivery)
+        except TimeoutError:
+            raise self._unavailable(f"no acknowledgement within {timeout_s:g} s") from None
+
+    async def stop(self, deadline_s: float = 5.0) -> None:
+        """Refuse new sends, wait for those on their way at most ``deadline_s``, disconnect."""
+        self._stopping = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        late: set[asyncio.Task[list[Acked]]] = set()
+        if self._deliveries:
+            _, late = await asyncio.wait(self._deliveries, timeout=deadline_s)
+        if late:
+            log.error(
+                "records were not acknowledged before the stop", records=self.records_in_flight, deadline_s=deadline_s
+            )
+        if self._kafka is not None:
+            self._throw_away(self._kafka, "stop")
+        if self._discards:
+            await asyncio.wait(self._discards)
+
+    def _admit(self, records: Sequence[Record]) -> int:
+        """Bytes of the records, which are in flight from now on."""
+        size = 0
+        for record in records:
+            record_bytes = len(record.key) + len(record.value)
+            if record_bytes > MAX_RECORD_BYTES:
+                raise InvalidArgument(
+                    f"a record for topic {record.topic} has {record_bytes} bytes; at most {MAX_RECORD_BYTES} may be"
+                )
+            size += record_bytes + _RECORD_OVERHEAD_BYTES
+        if self._stopping:
+            raise self._unavailable("the producer is stopping")
+        limits = self._limits
+        if self.records_in_flight + len(records) > limits.max_records or self.bytes_in_flight + size > limits.max_bytes:
+            raise self._unavailable(
+                f"{self.records_in_flight} records of {self.bytes_in_flight} bytes are waiting already"
+            )
+        self.records_in_flight += len(records)
+        self.bytes_in_flight += size
+        return size
+
+    async def _deliver(self, records: Sequence[Record], size: int) -> list[Acked]:
+        """Runs as a task of its own, so that a caller who gives up does not make room for more than there is."""
+        kafka: AIOKafkaProducer | None = None
+        futures: list[asyncio.Future[RecordMetadata]] = []
+        try:
+            kafka = await self._connected()
+            async with asyncio.timeout(self._limits.ack_timeout_s):
+                for topic, key, value, partition in records:
+                    futures.append(await kafka.send(topic, value, key, partition))
+                done = [await future for future in futures]
+                return [Acked(each.partition, each.offset, each.timestamp) for each in done]
+        except TimeoutError:
+            reason = f"no acknowledgement within {self._limits.ack_timeout_s:g} s"
+        except KafkaError as error:
+            reason = _in_words(error)
+        finally:
+            self.records_in_flight -= len(records)
+            self.bytes_in_flight -= size
+        for future in futures:
+            future.add_done_callback(_note_exception)
+        if kafka is not None:
+            self._throw_away(kafka, reason)
+        raise self._unavailable(reason)
+
+    def _delivered(self, delivery: asyncio.Task[list[Acked]]) -> None:
+        self._deliveries.discard(delivery)
+        _note_exception(delivery)
+
+    async def _connected(self) -> AIOKafkaProducer:
+        if self._kafka is not None:
+            return self._kafka
+        if self._connecting is None:
+            wait_s = self._connect_after_s - asyncio.get_running_loop().time()
+            if wait_s > 0:
+                raise self._unavailable("the last connection failed", wait_s)
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(_note_exception)
+        return await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> AIOKafkaProducer:
+        kafka = self._open()
+        try:
+            async with asyncio.timeout(self._limits.connect_timeout_s):
+                await kafka.start()
+        except (KafkaError, TimeoutError) as error:
+            self._connect_after_s = asyncio.get_running_loop().time() + self._limits.retry_after_s
+            await discard(kafka)
+            raise self._unavailable("no broker answers") from error
+        except asyncio.CancelledError:
+            await discard(kafka)
+            raise self._unavailable("the producer is stopping") from None
+        finally:
+            self._connecting = None
+        self._kafka = kafka
+        log.info("connected to kafka", servers=self._bootstrap)
+        return kafka
+
+    def _open(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=self._limits.max_batch_bytes,
+            # How long one request waits for a broker that hangs. It raises nothing: the deadline here does.
+            request_timeout_ms=int(self._limits.ack_timeout_s * 1000),
+        )
+
+    def _throw_away(self, kafka: AIOKafkaProducer, reason: str) -> None:
+        if self._kafka is not kafka:  # somebody else did it
+            return
+        self._kafka = None
+        if not self._stopping:
+            log.warning("producer thrown away", reason=reason, records_in_flight=self.records_in_flight)
+        task = asyncio.create_task(discard(kafka, reason))
+        self._discards.add(task)
+        task.add_done_callback(self._discards.discard)
+
+    def _unavailable(self, reason: str, retry_after_s: float | None = None) -> Unavailable:
+        return Unavailable(
+            f"Kafka at {self._bootstrap} does not take records: {reason}",
+            retry_after_s=self._limits.retry_after_s if retry_after_s is None else retry_after_s,
+        )
+
+
+async def discard(kafka: AIOKafkaProducer, reason: str = "thrown away") -> None:
+    """Close a producer without a flush; whatever it still holds fails with ProducerClosed.
+
+    aiokafka 0.14 has no such method: ``stop()`` waits for the flush, while Kafka is away for ever, and when that is
+    cancelled it leaves a sender behind that goes on retrying. Hence the private attributes.
+    """
+    client, sender = kafka.client, kafka._sender.sender_task
+    if sender is not None:
+        sender.cancel()  # it still waits for its requests in flight:
+    await client.close()  # ends those,
+    nothing_comes: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    nothing_comes.set_result(False)
+    client._md_update_fut = nothing_comes  # and this the wait for metadata that the retry of each of them begins with.
+    if sender is not None:
+        await asyncio.wait([sender], timeout=_DISCARD_S)
+    accumulator = kafka._message_accumulator
+    for batches in accumulator._batches.values():
+        # The callback of a batch that was sent before removes it from there, and fails when it is not; and asyncio would
+        # log the exception of a drain waiter that nobody waits for.
+        accumulator._pending_batches.update(batches)
+        for batch in batches:
+            batch.drain_ready()
+    accumulator.fail_all(ProducerClosed(reason))
+    await kafka.stop()
+
+
+def _note_exception(future: asyncio.Future[Any]) -> None:
+    """Nobody may be left to look at it; asyncio would log that."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) or type(error).__name__  # a KafkaError says its own name
