@@ -1,15 +1,15 @@
 """Every Redis key of the mesh, in one place.
 
-Keys of one user share the hash tag ``{user}``, keys of one join partition share ``{p<n>}``, so that on a Redis Cluster one
-command reads a user and one transaction covers a partition. Every key is written with a time to live.
+Keys of one user share the hash tag ``{user}``, keys of one join partition share ``{p<n>}``, so that on a Redis Cluster
+one command reads a user and one transaction covers a partition. Every key is written with a time to live.
 
 A tag ends at the first ``}``; a user id may hold any character, so braces and the escape character itself are escaped.
 """
 
 from __future__ import annotations
 
-# Versions of a mapping (or of the profiles) are written to two slots in turn. The live one is named by a pointer, and each value
-# starts with the version it belongs to, so what an older version left in a slot is recognised and ignored.
+# Versions of a mapping (or of the profiles) are written to two slots in turn. The live one is named by a pointer, and
+# each value starts with the version it belongs to, so what an older version left in a slot is recognised and ignored.
 SLOTS = ("A", "B")
 
 PROFILES = "profiles"
@@ -34,7 +34,24 @@ def user_tag(user_id: str) -> str:
 
 def candidates(tag: str, source: str, slot: int) -> str:
     """Candidates that a source (``service/logic``) proposes for the user with this tag."""
-    return f"c:{tag}:{source}:{SLOTS[slot]}"
+    return f"c:{tag}{candidates_tail(source, slot)}"
+
+
+def of_user(tag: str, candidate_tails: list[str], profile_slot: int) -> list[str]:
+    """All keys of a user that an engine reads, in one go because this is its hot path: candidates, profile, state.
+
+    Args:
+        tag: The user's.
+        candidate_tails: Of each source, from :func:`candidates_tail`.
+        profile_slot: The live slot of the profiles.
+    """
+    start = "c:" + tag
+    return [*[start + tail for tail in candidate_tails], f"p:{tag}:{SLOTS[profile_slot]}", f"s:{tag}"]
+
+
+def candidates_tail(source: str, slot: int) -> str:
+    """What follows the tag in :func:`candidates`."""
+    return f":{source}:{SLOTS[slot]}"
 
 
 def profile(tag: str, slot: int) -> str:
@@ -48,7 +65,8 @@ def state(tag: str) -> str:
 
 
 def live(source: str) -> str:
-    """Pointer to the live version of a source (``service/logic``) or of ``profiles``; see :class:`packing.LiveVersion`."""
+    """Pointer to the live version of a source (``service/logic``) or of ``profiles``; see
+    :class:`packing.LiveVersion`."""
     return f"live:{source}"
 
 
@@ -67,9 +85,9 @@ def join_progress(partition: int) -> str:
     return f"j:{{p{partition}}}:progress"
 
 
-def reaction(partition: int, impression_id: bytes, kind: str) -> str:
-    """The first reaction of a kind to an impression. ``kind``: ``click``, ``mute`` or ``target:<name>``."""
-    return f"j:{{p{partition}}}:r:{impression_id.hex()}:{kind}"
+def reactions(partition: int, impression_id: bytes) -> str:
+    """Hash of the reactions to an impression: the first one of each kind (``click``, ``mute`` or ``target:<name>``)."""
+    return f"j:{{p{partition}}}:r:{impression_id.hex()}"
 
 
 def closed(partition: int, impression_id: bytes) -> str:
@@ -78,7 +96,8 @@ def closed(partition: int, impression_id: bytes) -> str:
 
 
 def unmatched(partition: int) -> str:
-    """Sorted set of the reactions whose impression has not been seen yet, by broker time."""
+    """Sorted set of the impressions that have reactions but have not been seen yet, by the first reaction's broker
+    time."""
     return f"j:{{p{partition}}}:unmatched"
 
 
@@ -87,9 +106,43 @@ def job(job_id: str) -> str:
     return f"job:{{{job_id}}}"
 
 
-def job_lease(job_id: str) -> str:
-    """Lease of an import job: the importer that works on it."""
-    return f"job:{{{job_id}}}:lease"
+def job_rejects(job_id: str) -> str:
+    """List of the rows that an import job has rejected, until they are in the rejects file."""
+    return f"job:{{{job_id}}}:rejects"
+
+
+def job_contents(job_id: str, outcome: str) -> str:
+    """Set of the content keys that an import job found to be ``new`` or ``missing``: counted once, however often it is
+    resumed."""
+    return f"job:{{{job_id}}}:{outcome}"
+
+
+def source_lease(source: str) -> str:
+    """Lease of a source: the importer that imports into it. In the slot of :func:`live`, so that one script checks it
+    and goes live."""
+    return f"lease:{{{live(source)}}}"
+
+
+def source_counter(source: str) -> str:
+    """Counter of a source, in the slot of :func:`live`: numbers for leases and versions, none of which is ever used
+    again."""
+    return f"counter:{{{live(source)}}}"
+
+
+def unannounced(service: str) -> str:
+    """Set of the content keys whose change is being written and may not have been announced yet."""
+    return f"unannounced:{service}"
+
+
+def refreshed(service: str) -> str:
+    """Mark that lives until a service's contents are due for a refresh again."""
+    return f"refreshed:{service}"
+
+
+def refresh_lease(service: str) -> str:
+    """Lease of a service's scheduled refresh."""
+    return f"refresh-lease:{service}"
 
 
 JOBS = "jobs"
+OPEN_JOBS = "jobs:open"

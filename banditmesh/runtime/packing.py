@@ -1,6 +1,7 @@
 """Packed Redis values: byte layouts that numpy reads without a loop.
 
-All numbers are little-endian. A value starts with a version so that a reader knows whether it belongs to the live mapping.
+All numbers are little-endian. A value starts with a version so that a reader knows whether it belongs to the live
+mapping.
 
 =============  =========================================================================================================
 candidates     ``u32 version``, then ``n`` x ``u64 content key``, then ``n`` x ``f16 score`` (best first)
@@ -15,7 +16,9 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -27,7 +30,8 @@ _LENGTH: Final = struct.Struct("<H")
 
 STATE_HEADER: Final = np.dtype(
     [
-        # The partition's offset of the last reaction that is in here: work done again after a crash is recognised by it.
+        # The partition's offset of the last reaction that is in here: work done again after a crash is recognised by
+        # it.
         ("offset", "<i8"),
         ("feedback", "<u4"),
         ("clicks", "<u4"),
@@ -38,9 +42,13 @@ STATE_HEADER: Final = np.dtype(
 )
 EVENT: Final = np.dtype([("time_s", "<u4"), ("content", "<u8"), ("service", "<u8"), ("placement", "<u8")])
 
-# How many events a state remembers of each kind. 20 clicks and 12 mutes are 920 bytes at the very most; few users have that many.
+# How many events a state remembers of each kind. 20 clicks and 12 mutes are 920 bytes at the very most; few users have
+# that many.
 MAX_CLICKS: Final = 20
 MAX_MUTES: Final = 12
+
+_NO_CANDIDATES: Final = VERSION.pack(0)
+_NO_STATE: Final = bytes(STATE_HEADER.itemsize)
 
 Profile = dict[str, str | float | list[str]]
 
@@ -57,6 +65,23 @@ def pack_candidates(version: int, contents: NDArray[np.uint64], scores: NDArray[
     return VERSION.pack(version) + np.asarray(contents, "<u8").tobytes() + half.tobytes()
 
 
+def pack_candidate_rows(
+    version: int, offsets: NDArray[np.int64], contents: NDArray[np.uint64], scores: NDArray[np.float16]
+) -> list[bytes]:
+    """Pack the candidates of many users, each as :func:`pack_candidates` does.
+
+    Args:
+        version: Of the mapping, from 1.
+        offsets: ``int64[n_users + 1]``; user i owns ``contents[offsets[i]:offsets[i + 1]]``.
+        contents: ``uint64[n]``, content keys, the best first.
+        scores: ``float16[n]``.
+    """
+    header = VERSION.pack(version)
+    keys, halves = np.asarray(contents, "<u8").tobytes(), np.asarray(scores, "<f2").tobytes()
+    bounds = pairwise(offsets.tolist())
+    return [header + keys[8 * start : 8 * end] + halves[2 * start : 2 * end] for start, end in bounds]
+
+
 def candidate_count(value: bytes) -> int:
     """Return how many candidates a packed value holds."""
     return (len(value) - VERSION.size) // CANDIDATE_BYTES
@@ -68,6 +93,28 @@ def unpack_candidates(value: bytes) -> tuple[int, NDArray[np.uint64], NDArray[np
     keys = np.frombuffer(value, "<u8", n, VERSION.size)
     scores = np.frombuffer(value, "<f2", n, VERSION.size + 8 * n)
     return VERSION.unpack_from(value)[0], keys, scores
+
+
+def unpack_candidate_batch(
+    values: Sequence[bytes | None], versions: NDArray[np.uint32]
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Unpack many values of candidates at once; what is missing, or of another version than wanted, holds none.
+
+    Args:
+        values: ``n`` packed values.
+        versions: ``uint32[n]``, the version wanted of each.
+
+    Returns:
+        ``int64[n]``, the number of candidates in each value, and ``uint64[sum]``, their content keys one after the
+        other.
+    """
+    present = [value if value is not None and len(value) >= VERSION.size else _NO_CANDIDATES for value in values]
+    found = np.frombuffer(b"".join([value[: VERSION.size] for value in present]), "<u4")
+    counts = (np.fromiter(map(len, present), np.int64, len(present)) - VERSION.size) // CANDIDATE_BYTES
+    counts[found != versions] = 0
+    ends = (counts * 8 + VERSION.size).tolist()
+    keys = b"".join([value[VERSION.size : end] for value, end in zip(present, ends, strict=True)])
+    return counts, np.frombuffer(keys, "<u8")
 
 
 def pack_profile(version: int, profile: Profile) -> bytes:
@@ -158,8 +205,14 @@ class UserState:
         header = np.frombuffer(value, STATE_HEADER, 1)[0]
         n_clicks, n_mutes = int(header["n_clicks"]), int(header["n_mutes"])
         events = np.frombuffer(value, EVENT, n_clicks + n_mutes, STATE_HEADER.itemsize)
-        counts = (int(header[name]) for name in ("offset", "feedback", "clicks", "mutes"))
-        return cls(*counts, events[:n_clicks], events[n_clicks:])
+        return cls(
+            int(header["offset"]),
+            int(header["feedback"]),
+            int(header["clicks"]),
+            int(header["mutes"]),
+            events[:n_clicks],
+            events[n_clicks:],
+        )
 
     def apply(self, offset: int, kind: str, event: NDArray[np.void]) -> UserState:
         """Return the state with one more reaction in it, or this state when it is in already.
@@ -180,6 +233,55 @@ class UserState:
             _newest(event, self.recent_clicks, MAX_CLICKS) if click else self.recent_clicks,
             _newest(event, self.recent_mutes, MAX_MUTES) if mute else self.recent_mutes,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UserStates:
+    """The states of a batch of users, flat.
+
+    Attributes:
+        feedback, clicks, mutes: ``int64[n_users]``, reactions of any kind, clicks and mutes ever.
+        click_owners: ``int64[n_click_events]``, the user of each remembered click.
+        click_events: ``EVENT[n_click_events]``, a user's newest first.
+        mute_owners: ``int64[n_mute_events]``.
+        mute_events: ``EVENT[n_mute_events]``.
+    """
+
+    feedback: NDArray[np.int64]
+    clicks: NDArray[np.int64]
+    mutes: NDArray[np.int64]
+    click_owners: NDArray[np.int64]
+    click_events: NDArray[np.void]
+    mute_owners: NDArray[np.int64]
+    mute_events: NDArray[np.void]
+
+
+def unpack_states(values: Sequence[bytes | None]) -> UserStates:
+    """Unpack the states of ``n`` users at once. None, or a value whose length is not what its header says, is an empty
+    state."""
+    size = STATE_HEADER.itemsize
+    heads = np.frombuffer(
+        b"".join([_NO_STATE if value is None or len(value) < size else value[:size] for value in values]), STATE_HEADER
+    )
+    n_clicks, n_mutes = heads["n_clicks"].astype(np.int64), heads["n_mutes"].astype(np.int64)
+    lengths = np.array([0 if value is None else len(value) for value in values], np.int64)
+    broken = (lengths != size + (n_clicks + n_mutes) * EVENT.itemsize) & (lengths > 0)
+    if broken.any():
+        whole = [None if bad else value for value, bad in zip(values, broken.tolist(), strict=True)]
+        return unpack_states(whole)
+    events = np.frombuffer(b"".join([value[size:] for value in values if value is not None]), EVENT)
+    owners = np.repeat(np.arange(len(values)), n_clicks + n_mutes)
+    kinds = np.tile(np.array([True, False]), len(values))
+    clicked = np.repeat(kinds, np.stack([n_clicks, n_mutes], axis=1).ravel())
+    return UserStates(
+        heads["feedback"].astype(np.int64),
+        heads["clicks"].astype(np.int64),
+        heads["mutes"].astype(np.int64),
+        owners[clicked],
+        events[clicked],
+        owners[~clicked],
+        events[~clicked],
+    )
 
 
 def _newest(event: NDArray[np.void], events: NDArray[np.void], most: int) -> NDArray[np.void]:
