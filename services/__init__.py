@@ -1,0 +1,1 @@
+"""The five services, one package each; they share ``banditmesh`` and never import each other."""

@@ -1,0 +1,100 @@
+"""Reactions as they arrive: which of them are new, and which are too late. Plain functions over what Redis knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from banditmesh.bandits.hashing import content_key, key64, service_key
+from banditmesh.runtime.packing import EVENT, UserState
+from services.joiner.events import Reaction
+from services.joiner.ledger import Kept, Seen, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A reaction as it was read. ``time_ms``: the broker's; ``value``: the record as it was."""
+
+    offset: int
+    time_ms: int
+    reaction: Reaction
+    value: bytes
+
+    @property
+    def wanted(self) -> tuple[bytes, str]:
+        """By what it is looked up: impression id and kind."""
+        return self.reaction.decision.impression_id, self.reaction.kind
+
+    @property
+    def user_id(self) -> str:
+        """Whose reaction it is."""
+        return self.reaction.decision.user_id
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A reaction that is the first of its kind to its impression.
+
+    ``late``: its impression was closed without it. ``settled``: its impression is closed and nothing is left to be
+    decided.
+    """
+
+    arrival: Arrival
+    late: bool
+    settled: bool
+
+    def to_store(self) -> Store:
+        """What is written to Redis for it."""
+        arrival = self.arrival
+        kept = Kept(arrival.offset, arrival.time_ms, self.late, arrival.value)
+        return Store(*arrival.wanted, kept, self.settled)
+
+
+def judge(arrivals: Sequence[Arrival], seen: Sequence[Seen]) -> list[New]:
+    """Return the reactions that are the first of their kind; the others are duplicates.
+
+    A reaction is late iff its impression is closed and has not got it. One that has been through here before finds its
+    own copy: either it was late then, and is in ``late-reactions``, or it was stored before the impression was closed,
+    and whoever closed it has seen it.
+    """
+    new: list[New] = []
+    here: set[tuple[bytes, str]] = set()
+    for arrival, known in zip(arrivals, seen, strict=True):
+        before = known.first is not None and known.first.offset < arrival.offset
+        if before or arrival.wanted in here:
+            continue
+        here.add(arrival.wanted)
+        closed = known.closed is not None
+        new.append(New(arrival, late=closed and known.first is None, settled=closed))
+    return new
+
+
+def advance(states: Mapping[str, UserState], new: Iterable[New]) -> dict[str, UserState]:
+    """Return the states that change when reactions are applied to them, by user id. Applying again changes nothing.
+
+    A late reaction counts too: it is no part of an example any more, but the user did it.
+    """
+    changed: dict[str, UserState] = {}
+    for each in new:
+        arrival = each.arrival
+        old = changed.get(arrival.user_id, states[arrival.user_id])
+        state = old.apply(arrival.offset, arrival.reaction.kind.partition(":")[0], _event(arrival))
+        if state is not old:
+            changed[arrival.user_id] = state
+    return changed
+
+
+def _event(arrival: Arrival) -> np.ndarray[tuple[()], np.dtype[np.void]]:
+    decision = arrival.reaction.decision
+    service = decision.service
+    return np.array(
+        (
+            arrival.time_ms // 1000,
+            content_key(service, decision.content_id),
+            service_key(service),
+            key64(decision.placement),
+        ),
+        EVENT,
+    )

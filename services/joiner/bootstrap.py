@@ -1,0 +1,124 @@
+"""The joiner's composition root: the only place where its clients are built."""
+
+from __future__ import annotations
+
+from banditmesh.contracts.joiner.v1 import joiner_pb2, joiner_pb2_grpc
+from banditmesh.runtime.kafka.consumer import KafkaSource
+from banditmesh.runtime.kafka.metrics import StreamMetricsFamily
+from banditmesh.runtime.kafka.producer import Producer
+from banditmesh.runtime.kafka.topics import Topics, ensure_topics
+from banditmesh.runtime.kafka.transaction import TransactionalProducer
+from banditmesh.runtime.mesh import Mesh, load_mesh
+from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.serve import Server
+from banditmesh.runtime.stream import Offsets, Stream, StreamOptions
+from services.joiner.impressions import ImpressionsProcessor
+from services.joiner.ledger import Ledger, Lifetimes
+from services.joiner.metrics import JoinerMetrics
+from services.joiner.reactions import ReactionsProcessor
+from services.joiner.servicer import JoinerServicer
+from services.joiner.settings import JoinerSettings
+from services.joiner.user_states import UserStates
+
+
+async def bootstrap(settings: JoinerSettings, server: Server) -> None:
+    """Build the joiner and register it with the server, which starts and stops it."""
+    mesh = load_mesh(settings.config)
+    kafka = str(settings.kafka)
+    topics = Topics.named(mesh.kafka.topic_prefix)
+    await ensure_topics(
+        kafka,
+        topics,
+        partitions=mesh.kafka.partitions,
+        replication=mesh.kafka.replication,
+        min_retention_s=mesh.join.window + mesh.join.slack,
+    )
+    store = RedisStore(settings.redis, timeout_s=settings.redis_timeout_s)
+    server.on_stop("redis", store.close)
+    producer = Producer(kafka, client_id=settings.client_id)
+    server.on_stop("producer", producer.stop)
+
+    clock = server.clock
+    metrics = JoinerMetrics(server.registry)
+    stream_metrics = StreamMetricsFamily(server.registry)
+    options = StreamOptions(tick_every_s=mesh.join.tick_every, batch=settings.batch, buffer=4 * settings.batch)
+    lifetimes = lifetimes_of(mesh)
+    states = UserStates(store)
+    impressions: dict[int, ImpressionsProcessor] = {}
+    reactions: dict[int, ReactionsProcessor] = {}
+    reactions_group = f"{mesh.kafka.topic_prefix}joiner-reactions"
+    impressions_group = f"{mesh.kafka.topic_prefix}joiner-impressions"
+
+    def new_source(topic: str, group: str) -> KafkaSource:
+        return KafkaSource(
+            kafka, topic, group, client_id=settings.client_id, session_timeout_s=settings.session_timeout_s
+        )
+
+    async def open_reactions(partition: int, offsets: Offsets) -> ReactionsProcessor:
+        return ReactionsProcessor(
+            partition,
+            offsets,
+            ledger=Ledger(store, partition, lifetimes),
+            states=states,
+            producer=producer,
+            topics=topics,
+            horizon_ms=round((mesh.join.window + mesh.join.slack) * 1000),
+            clock=clock,
+            metrics=metrics,
+            owned=reactions,
+            last_end=reactions_stream.end_offset,
+        )
+
+    async def open_impressions(partition: int, offsets: Offsets) -> ImpressionsProcessor:
+        return ImpressionsProcessor(
+            partition,
+            offsets,
+            await TransactionalProducer.open(kafka, f"{impressions_group}-{partition}"),
+            ledger=Ledger(store, partition, lifetimes),
+            topics=topics,
+            group=impressions_group,
+            mesh=mesh,
+            clock=clock,
+            metrics=metrics,
+            owned=impressions,
+            last_end=impressions_stream.end_offset,
+        )
+
+    reactions_stream = Stream(
+        "reactions",
+        lambda: new_source(topics.reactions, reactions_group),
+        open_reactions,
+        options=options,
+        clock=clock,
+        metrics=stream_metrics.stream("reactions"),
+    )
+    impressions_stream = Stream(
+        "impressions",
+        lambda: new_source(topics.impressions, impressions_group),
+        open_impressions,
+        options=options,
+        clock=clock,
+        metrics=stream_metrics.stream("impressions"),
+    )
+    server.background("reactions", reactions_stream.run)
+    server.background("impressions", impressions_stream.run)
+    server.check("redis", store.ping, interval_s=1.0)
+    server.check("kafka", producer.ping, interval_s=2.0, timeout_s=5.0)
+    server.check("reactions stream", reactions_stream.probe, interval_s=1.0)
+    server.check("impressions stream", impressions_stream.probe, interval_s=1.0)
+    server.add_service(
+        joiner_pb2.DESCRIPTOR.services_by_name["JoinerService"],
+        joiner_pb2_grpc.add_JoinerServiceServicer_to_server,
+        JoinerServicer(impressions, reactions, states, store),
+    )
+
+
+def lifetimes_of(mesh: Mesh) -> Lifetimes:
+    """How long reactions and closed marks are needed.
+
+    An impression may come up to ``token.max_age`` after its decision, and so may its second copy and its reactions; it
+    is closed a window later, by a joiner that may be ``slack`` behind. Reactions may come before the impression:
+    another window.
+    """
+    mark_s = mesh.token.max_age + mesh.join.window + mesh.join.slack
+    return Lifetimes(reaction_ms=round((mark_s + mesh.join.window) * 1000), mark_ms=round(mark_s * 1000))

@@ -1,0 +1,109 @@
+"""gRPC to joiner and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import NDArray
+
+from banditmesh.contracts.joiner.v1 import joiner_pb2, joiner_pb2_grpc
+from banditmesh.contracts.provider.v1 import provider_pb2
+from banditmesh.runtime import keys, packing
+from banditmesh.runtime.errors import InvalidArgument
+from banditmesh.runtime.redis import RedisStore
+from services.joiner.impressions import ImpressionsProcessor
+from services.joiner.reactions import ReactionsProcessor
+from services.joiner.user_states import UserStates
+
+MAX_USER_ID_BYTES = 128
+
+
+class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
+    """Looks into the join."""
+
+    def __init__(
+        self,
+        impressions: Mapping[int, ImpressionsProcessor],
+        reactions: Mapping[int, ReactionsProcessor],
+        states: UserStates,
+        store: RedisStore,
+    ) -> None:
+        """``impressions`` and ``reactions``: what this process works on at the moment, by partition."""
+        self._impressions = impressions
+        self._reactions = reactions
+        self._states = states
+        self._store = store
+
+    async def GetJoinStatus(
+        self, request: joiner_pb2.GetJoinStatusRequest, context: grpc.aio.ServicerContext
+    ) -> joiner_pb2.GetJoinStatusResponse:
+        """See the contract."""
+        return joiner_pb2.GetJoinStatusResponse(
+            impressions=[
+                joiner_pb2.ImpressionsPartition(
+                    partition=partition,
+                    next_offset=each.next_offset,
+                    end_offset=each.end_offset,
+                    next_due=_time(each.next_due_ms),
+                    examples=each.examples,
+                )
+                for partition, each in sorted(self._impressions.items())
+            ],
+            reactions=[
+                joiner_pb2.ReactionsPartition(
+                    partition=partition, next_offset=each.progress.offset, watermark=_time(each.progress.watermark_ms)
+                )
+                for partition, each in sorted(self._reactions.items())
+                if each.progress is not None
+            ],
+        )
+
+    async def GetUserState(
+        self, request: joiner_pb2.GetUserStateRequest, context: grpc.aio.ServicerContext
+    ) -> joiner_pb2.GetUserStateResponse:
+        """See the contract."""
+        size = len(request.user_id.encode())
+        if not 1 <= size <= MAX_USER_ID_BYTES:
+            raise InvalidArgument(
+                f"a user id has 1 to {MAX_USER_ID_BYTES} bytes of UTF-8, this one has {size}",
+                field="user_id",
+                value=request.user_id,
+            )
+        state = (await self._states.read([request.user_id]))[request.user_id].state
+        events = np.concatenate([state.recent_clicks, state.recent_mutes])
+        names = await self._content_names(events["content"])
+        answers = [
+            joiner_pb2.UserEvent(
+                time=_time(int(event["time_s"]) * 1000),
+                content_key=int(event["content"]),
+                content=names.get(int(event["content"]), ""),
+                placement_key=int(event["placement"]),
+            )
+            for event in events
+        ]
+        n_clicks = len(state.recent_clicks)
+        return joiner_pb2.GetUserStateResponse(
+            feedback_count=state.feedback, clicks=answers[:n_clicks], mutes=answers[n_clicks:]
+        )
+
+    async def _content_names(self, wanted: NDArray[np.uint64]) -> dict[int, str]:
+        """``service/content_id`` of the contents that are known, by content key."""
+        unique = [int(key) for key in np.unique(wanted)]
+        values = await self._store.read([keys.content(key) for key in unique])
+        names: dict[int, str] = {}
+        for key, value in zip(unique, values, strict=True):
+            if value is not None:
+                service, content = packing.unpack_content(value)
+                names[key] = f"{service}/{provider_pb2.Content.FromString(content).content_id}"
+        return names
+
+
+def _time(time_ms: int | None) -> Timestamp | None:
+    if time_ms is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromMilliseconds(time_ms)
+    return timestamp
