@@ -1,0 +1,1 @@
+"""The Learner: turns examples into models, and publishes them."""

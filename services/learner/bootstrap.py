@@ -1,0 +1,119 @@
+"""Builds the learner: the only place where its clients are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from banditmesh.contracts.learner.v1 import learner_pb2, learner_pb2_grpc
+from banditmesh.runtime.deadletters import Unreadable, dead_letter
+from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.kafka.producer import Producer
+from banditmesh.runtime.kafka.topics import Topics
+from banditmesh.runtime.lifecycle import EndProcess
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.mesh import load_mesh
+from banditmesh.runtime.serve import Server
+from banditmesh.runtime.snapshots import Snapshots
+from banditmesh.runtime.store import connect
+from banditmesh.runtime.stream import Consumed
+from services.learner.catalog import Catalog
+from services.learner.learner import Learner
+from services.learner.metrics import LearnerMetrics
+from services.learner.publisher import Publisher
+from services.learner.reader import KafkaReader
+from services.learner.rollback import Rollback
+from services.learner.servicer import LearnerServicer
+from services.learner.settings import LearnerSettings, ordinal_of
+from services.learner.shard import Shard
+
+log = get_logger(__name__)
+
+SERVICE = learner_pb2.DESCRIPTOR.services_by_name["LearnerService"]
+FINAL_SNAPSHOTS_S = 30.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What was built, for a test that wants to look inside."""
+
+    learner: Learner
+    publisher: Publisher
+
+
+async def bootstrap(settings: LearnerSettings, server: Server) -> None:
+    """Register the learner with a server. Raises ConfigurationError."""
+    build(settings, server)
+
+
+def build(settings: LearnerSettings, server: Server) -> Parts:
+    """See `bootstrap`."""
+    mesh = load_mesh(settings.config)
+    ordinal = ordinal_of(settings)
+    catalog = Catalog(mesh)
+    shards = {
+        shard_id: Shard(shard_id, spec, batch=mesh.learning.batch)
+        for shard_id, spec in catalog.models.items()
+        if shard_id.owner(settings.replicas) == ordinal
+    }
+    log.info("shards of this learner", ordinal=ordinal, replicas=settings.replicas, shards=sorted(shards))
+
+    metrics = LearnerMetrics(server.registry)
+    topics = Topics.named(mesh.kafka.topic_prefix)
+    store = connect(settings.store)
+    snapshots = Snapshots(store, settings.cache)
+    producer = Producer(str(settings.kafka), client_id=f"learner-{ordinal}")
+    thread = ThreadPoolExecutor(1, thread_name_prefix="learning")
+
+    def open_reader(positions: Mapping[int, int]) -> KafkaReader:
+        return KafkaReader(str(settings.kafka), topics.examples, positions)
+
+    async def give_up(record: Consumed, error: Unreadable) -> None:
+        letter = dead_letter(record, error, consumer="learner", topic=topics.dead_letters)
+        while True:
+            try:
+                await producer.send_many([letter])
+                return
+            except Unavailable as away:
+                log.warning("dead letter not sent yet", reason=str(away))
+                await server.clock.sleep(away.retry_after_s or 1.0)
+
+    publisher = Publisher(snapshots, shards.values(), thread, server.clock, metrics, keep=settings.snapshots_kept)
+    learner = Learner(
+        shards.values(),
+        catalog.placements,
+        open_reader,
+        give_up,
+        thread,
+        server.clock,
+        metrics,
+        stall_after_s=mesh.learning.stall_after,
+    )
+    rollback = Rollback(snapshots, publisher, learner, thread, server.clock)
+    servicer = LearnerServicer(
+        catalog, shards, snapshots, publisher, rollback, ordinal=ordinal, replicas=settings.replicas
+    )
+
+    async def learn() -> None:
+        await publisher.restore()
+        await learner.run()
+
+    async def publish() -> None:
+        await publisher.run(mesh.learning.snapshot_every)
+
+    async def publish_the_rest() -> None:
+        await publisher.publish_all()
+        thread.shutdown()
+
+    server.add_service(SERVICE, learner_pb2_grpc.add_LearnerServiceServicer_to_server, servicer)
+    server.check("kafka", producer.ping)
+    server.check("store", store.ping, critical=False)
+    # After a crash the models in memory cannot be trusted, nor, once fenced, whose they are. A fresh process
+    # starts from the newest snapshots.
+    server.background("learn", learn, on_crash=EndProcess())
+    server.background("publish", publish, on_crash=EndProcess())
+    server.on_stop("store", store.close)
+    server.on_stop("dead letters", producer.stop)
+    server.on_stop("last snapshots", publish_the_rest, deadline_s=FINAL_SNAPSHOTS_S)
+    return Parts(learner, publisher)

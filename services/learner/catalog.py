@@ -1,0 +1,74 @@
+"""Which models there are, what they are called, and whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from banditmesh.bandits import registry
+from banditmesh.bandits.hashing import key64
+from banditmesh.runtime.errors import InvalidArgument, NotFound
+from banditmesh.runtime.mesh import Mesh
+
+
+class ShardId(NamedTuple):
+    """Which model of which placement."""
+
+    placement: str
+    model: str
+    """``<policy>-<digest of its parameters>``."""
+
+    def owner(self, replicas: int) -> int:
+        """Ordinal of the replica that learns it: the same on every replica, and for ever."""
+        return key64(f"{self.placement}/{self.model}") % replicas
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a shard's model is."""
+
+    policy: str
+    params: dict[str, Any]
+    """All of them, defaults filled in."""
+
+
+class Catalog:
+    """Every model of a mesh that learns: those of the variants, and popularity where it is the fallback."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        named = [(name, variant.policy_name, variant.policy_params) for (name, _), variant in mesh.models().items()]
+        named += [(name, "popularity", {}) for name, each in mesh.placements.items() if each.fallback == "popularity"]
+        self.placements = frozenset(mesh.placements)
+        self.models: Mapping[ShardId, ModelSpec] = {
+            ShardId(placement, registry.model_name(policy, params)): ModelSpec(
+                policy, registry.policy_params(policy, params).model_dump(mode="json")
+            )
+            for placement, policy, params in named
+            if registry.POLICIES[policy].learns
+        }
+
+    def find(self, placement: str, model: str) -> ShardId:
+        """The model of that name, or the only one of the policy of that name.
+
+        Raises:
+            NotFound: There is no such placement or model; names those that there are.
+            InvalidArgument: The placement has several models of that policy.
+        """
+        if placement not in self.placements:
+            raise NotFound("no such placement", field="placement", value=placement, hint=_known(self.placements))
+        here = {shard_id: spec for shard_id, spec in self.models.items() if shard_id.placement == placement}
+        if ShardId(placement, model) in here:
+            return ShardId(placement, model)
+        found = [shard_id for shard_id, spec in here.items() if spec.policy == model]
+        if not found:
+            hint = _known({shard_id.model for shard_id in here})
+            raise NotFound(f"{placement} has no model of that name that learns", field="model", value=model, hint=hint)
+        if len(found) > 1:
+            names = ", ".join(sorted(shard_id.model for shard_id in found))
+            raise InvalidArgument("several models are meant", field="model", value=model, hint=f"say which: {names}")
+        return found[0]
+
+
+def _known(names: frozenset[str] | set[str]) -> str:
+    return f"there are: {', '.join(sorted(names)) or 'none'}"

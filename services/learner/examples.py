@@ -1,0 +1,112 @@
+"""Examples as they come from Kafka, checked, and as the columns that policies learn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from banditmesh.bandits.batch import Examples, SparseRows
+from banditmesh.bandits.hashing import content_key, logic_key, service_key
+from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.runtime.deadletters import Unreadable
+
+N = TypeVar("N", bound=np.generic)
+
+
+def decode(value: bytes) -> events_pb2.Example | None:
+    """The example in a record's value; None for a tick. Raises Unreadable."""
+    example = events_pb2.Example()
+    try:
+        example.ParseFromString(value)
+    except DecodeError as error:
+        raise Unreadable("not_a_protobuf", f"{len(value)} bytes are no events.v1.Example: {error}") from error
+    body = example.WhichOneof("body")
+    if body == "tick":
+        return None
+    if body is None:
+        raise Unreadable("empty", "the record has neither a joined impression nor a tick")
+    if not example.HasField("source"):
+        raise Unreadable("no_source", "source is not said, so a second copy could not be recognised")
+    _check(example.joined)
+    return example
+
+
+def _check(joined: events_pb2.JoinedImpression) -> None:
+    if joined.outcome == events_pb2.OUTCOME_UNSPECIFIED:
+        raise Unreadable("no_outcome", "joined.outcome is not said, so there is no reward")
+    if not math.isfinite(joined.reward):
+        raise Unreadable("not_finite", f"joined.reward is {joined.reward}")
+    decision = joined.decision
+    if not (decision.placement and decision.service and decision.content_id):
+        raise Unreadable("no_decision", "joined.decision lacks its placement, service or content")
+    if not 0 <= decision.propensity <= 1:  # also false for NaN
+        raise Unreadable("propensity", f"joined.decision.propensity is {decision.propensity}, not in [0, 1]")
+    ids, values = decision.features.ids, decision.features.values
+    if values and len(values) != len(ids):
+        raise Unreadable("features", f"joined.decision.features has {len(ids)} ids and {len(values)} values")
+    for position, number in enumerate(values):
+        if not math.isfinite(number):
+            raise Unreadable("not_finite", f"joined.decision.features.values[{position}] is {number}")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Examples of one placement in their order, and where each comes from."""
+
+    examples: Examples
+    partitions: NDArray[np.int64]
+    """int64[n], partition of ``examples``."""
+    offsets: NDArray[np.int64]
+    """int64[n], offset there."""
+    source_partitions: NDArray[np.int64]
+    """int64[n], partition of ``impressions``."""
+    source_offsets: NDArray[np.int64]
+    """int64[n], offset there."""
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+def columns(rows: Sequence[tuple[int, int, events_pb2.Example]]) -> Columns:
+    """Columns of (partition, offset, example) rows."""
+    sources = [example.source for _, _, example in rows]
+    joined = [example.joined for _, _, example in rows]
+    decisions = [each.decision for each in joined]
+    examples = Examples(
+        contents=_array((content_key(each.service, each.content_id) for each in decisions), np.uint64),
+        logics=_array((logic_key(each.service, each.logic) for each in decisions), np.uint64),
+        services=_array((service_key(each.service) for each in decisions), np.uint64),
+        features=_features([each.features for each in decisions]),
+        rewards=_array((each.reward for each in joined), np.float32),
+        # 0 says that it is not known (the fallback chose); 1 leaves such an example as it is.
+        propensities=_array((each.propensity or 1.0 for each in decisions), np.float32),
+        times_s=_array((each.impression_time_ms / 1000 for each in joined), np.float64),
+        clicked=_array((events_pb2.OUTCOME_CLICK in each.reactions for each in joined), np.bool_),
+        names=[(each.service, each.content_id) for each in decisions],
+    )
+    return Columns(
+        examples,
+        _array((partition for partition, _, _ in rows), np.int64),
+        _array((offset for _, offset, _ in rows), np.int64),
+        _array((source.partition for source in sources), np.int64),
+        _array((source.offset for source in sources), np.int64),
+    )
+
+
+def _features(features: Sequence[events_pb2.Features]) -> SparseRows:
+    ids = _array(chain.from_iterable(each.ids for each in features), np.uint32)
+    values = _array(chain.from_iterable(each.values or (1.0,) * len(each.ids) for each in features), np.float32)
+    offsets = np.zeros(len(features) + 1, np.int64)
+    np.cumsum([len(each.ids) for each in features], out=offsets[1:])
+    return SparseRows(offsets, ids, values)
+
+
+def _array(items: Iterable[object], dtype: type[N]) -> NDArray[N]:
+    return np.fromiter(items, dtype)

@@ -1,0 +1,91 @@
+"""Every metric of the learner."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SHARD = ["placement", "model"]
+_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0)
+
+
+class LearnerMetrics:
+    """Ages are left to the reader, as usual: ``time() - banditmesh_learner_…_timestamp_seconds``."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.applied = Counter(
+            "banditmesh_learner_examples_total", "Examples that a model has learned from", _SHARD, registry=registry
+        )
+        self.duplicates = Counter(
+            "banditmesh_learner_duplicates_total",
+            "Examples dropped because their source had been applied",
+            _SHARD,
+            registry=registry,
+        )
+        self.dead_letters = Counter(
+            "banditmesh_learner_dead_letters_total",
+            "Records that could not be understood",
+            ["reason"],
+            registry=registry,
+        )
+        self.unknown_placement = Counter(
+            "banditmesh_learner_unknown_placement_total",
+            "Examples of placements that mesh.yaml does not have",
+            registry=registry,
+        )
+        self.out_of_order = Counter(
+            "banditmesh_learner_out_of_order_total",
+            "Records of partitions that were no longer waited for, applied late",
+            registry=registry,
+        )
+        self.lost = Counter(
+            "banditmesh_learner_lost_offsets_total",
+            "Offsets that retention took before they were read",
+            registry=registry,
+        )
+        self.stalled = Gauge(
+            "banditmesh_learner_stalled_partitions", "Partitions that are not waited for now", registry=registry
+        )
+        self.buffered = Gauge(
+            "banditmesh_learner_merge_records", "Records that wait for slower partitions", registry=registry
+        )
+        self.lag = Gauge(
+            "banditmesh_learner_lag_records",
+            "Offsets between what is read and the end",
+            ["partition"],
+            registry=registry,
+        )
+        self.watermark = Gauge(
+            "banditmesh_learner_watermark_timestamp_seconds",
+            "Broker time before which all examples are learned",
+            registry=registry,
+        )
+        self.learn = Histogram(
+            "banditmesh_learner_learn_seconds",
+            "Time to learn what became complete together, all models",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.publish = Histogram(
+            "banditmesh_learner_publish_seconds", "Time to publish a snapshot", buckets=_SECONDS, registry=registry
+        )
+        self.publish_failures = Counter(
+            "banditmesh_learner_publish_failures_total",
+            "Snapshots that were not published",
+            ["reason"],
+            registry=registry,
+        )
+        self.bad_snapshots = Counter(
+            "banditmesh_learner_bad_snapshots_total",
+            "Snapshots that were refused at the start",
+            ["reason"],
+            registry=registry,
+        )
+        self.version = Gauge(
+            "banditmesh_learner_snapshot_version", "Version of the newest snapshot", _SHARD, registry=registry
+        )
+        self.published = Gauge(
+            "banditmesh_learner_snapshot_timestamp_seconds",
+            "When the newest snapshot was published",
+            _SHARD,
+            registry=registry,
+        )

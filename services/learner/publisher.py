@@ -1,0 +1,174 @@
+"""Shards to snapshots and back: what is published, when, and what happens when the store is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import MeshError
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.snapshots import BadSnapshot, Fenced, Manifest, Pointer, Snapshots
+from services.learner.catalog import ShardId
+from services.learner.metrics import LearnerMetrics
+from services.learner.shard import Shard
+
+log = get_logger(__name__)
+
+RETRY_FIRST_S, RETRY_MOST_S = 1.0, 30.0
+
+
+@dataclass
+class Published:
+    """What of a shard stands in the store."""
+
+    pointer: Pointer | None = None
+    examples: int = 0
+    at_ms: int = 0
+    lost: bool = False
+    """Another learner publishes it: we must not any more."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Publisher:
+    """Restores shards from the store at the start, and publishes them while they learn.
+
+    Shards are touched on ``thread`` alone, where they learn too: between two pieces of work there they are whole.
+    """
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        shards: Iterable[Shard],
+        thread: ThreadPoolExecutor,
+        clock: Clock,
+        metrics: LearnerMetrics,
+        *,
+        keep: int,
+    ) -> None:
+        """``keep``: how many versions of a model stay in the store."""
+        self._snapshots = snapshots
+        self._shards = list(shards)
+        self._thread = thread
+        self._clock = clock
+        self._metrics = metrics
+        self._keep = keep
+        self.published: Mapping[ShardId, Published] = {shard.id: Published() for shard in self._shards}
+        self.restored = asyncio.Event()
+        """Set once the shards stand where their snapshots do."""
+
+    async def restore(self) -> None:
+        """Bring every shard to its newest good snapshot.
+
+        Waits as long as the store is away: without it nobody knows where to start.
+        """
+        pause_s = RETRY_FIRST_S
+        for shard in self._shards:
+            while True:
+                try:
+                    await self._restore(shard)
+                    break
+                except MeshError as error:
+                    log.warning("snapshot cannot be read yet", shard=shard.id, reason=str(error), retry_s=pause_s)
+                    await self._clock.sleep(pause_s)
+                    pause_s = min(2 * pause_s, RETRY_MOST_S)
+        self.restored.set()
+
+    async def run(self, every_s: float) -> None:
+        """Publish what has learned something, again and again. Raises Fenced when another learner publishes it."""
+        await self.restored.wait()
+        pause_s, retry_s = every_s, RETRY_FIRST_S
+        while True:
+            await self._clock.sleep(pause_s)
+            if await self.publish_all():
+                pause_s, retry_s = every_s, RETRY_FIRST_S
+            else:
+                pause_s, retry_s = min(retry_s, every_s), min(2 * retry_s, RETRY_MOST_S)
+
+    async def publish_all(self) -> bool:
+        """Publish every shard that has learned something; False when one could not be.
+
+        Raises Fenced, after the others are published, when one was published by another learner.
+        """
+        done: list[bool] = []
+        fenced: Fenced | None = None
+        for shard in self._shards:
+            try:
+                done.append(await self._publish_news(shard))
+            except Fenced as error:
+                log.error("another learner publishes this model; do two have the same ordinal?", shard=shard.id)
+                fenced = error
+        if fenced is not None:
+            raise fenced
+        return all(done)
+
+    async def publish(self, manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> int:
+        """Publish a state of a shard whose lock the caller holds, return its version. Raises as `Snapshots.publish`."""
+        state = self.published[ShardId(manifest.placement, manifest.model)]
+        try:
+            with self._metrics.publish.time():
+                state.pointer = await self._snapshots.publish(manifest, tensors, after=state.pointer)
+        except Fenced:
+            state.lost = True
+            raise
+        state.examples, state.at_ms = manifest.examples, manifest.published_at_ms
+        self._show(ShardId(manifest.placement, manifest.model), state)
+        await self._forget_old(manifest.placement, manifest.model)
+        return state.pointer.version
+
+    async def _publish_news(self, shard: Shard) -> bool:
+        state = self.published[shard.id]
+        async with state.lock:
+            if state.lost or shard.examples == state.examples:
+                return True
+            loop = asyncio.get_running_loop()
+            manifest, tensors = await loop.run_in_executor(self._thread, self._copy, shard)
+            try:
+                version = await self.publish(manifest, tensors)
+            except (MeshError, BadSnapshot) as error:
+                self._metrics.publish_failures.labels(reason=error.reason.lower()).inc()
+                log.warning("snapshot not published; learning goes on", shard=shard.id, reason=str(error))
+                return False
+        log.info("snapshot published", shard=shard.id, version=version, examples=manifest.examples)
+        return True
+
+    def _copy(self, shard: Shard) -> tuple[Manifest, dict[str, NDArray[Any]]]:
+        return shard.manifest(int(self._clock.now_s() * 1000)), shard.tensors()
+
+    async def _restore(self, shard: Shard) -> None:
+        state = self.published[shard.id]
+        state.pointer = await self._snapshots.pointer(*shard.id)
+        if state.pointer is None:
+            log.info("no snapshot yet: learning from the beginning", shard=shard.id)
+            return
+        older = [each for each in await self._snapshots.versions(*shard.id) if each < state.pointer.version]
+        for version in (state.pointer.version, *reversed(older)):
+            try:
+                snapshot = await self._snapshots.load(*shard.id, version)
+                shard.restore(snapshot)
+            except BadSnapshot as error:
+                self._metrics.bad_snapshots.labels(reason=error.reason).inc()
+                log.error("bad snapshot: trying the one before", shard=shard.id, version=version, reason=str(error))
+                continue
+            state.examples, state.at_ms = shard.examples, snapshot.manifest.published_at_ms
+            self._show(shard.id, state)
+            log.info("restored", shard=shard.id, version=version, examples=shard.examples, offsets=shard.offsets)
+            return
+        log.error("no snapshot can be used: learning from the beginning", shard=shard.id)
+
+    async def _forget_old(self, placement: str, model: str) -> None:
+        """Delete what is older than the versions to keep. That it fails harms nobody: the next one does it."""
+        try:
+            for version in (await self._snapshots.versions(placement, model))[: -self._keep]:
+                await self._snapshots.remove(placement, model, version)
+        except MeshError as error:
+            log.warning("old snapshots not deleted", placement=placement, model=model, reason=str(error))
+
+    def _show(self, shard_id: ShardId, state: Published) -> None:
+        self._metrics.version.labels(*shard_id).set(state.pointer.version if state.pointer else 0)
+        self._metrics.published.labels(*shard_id).set(state.at_ms / 1000)

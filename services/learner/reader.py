@@ -1,0 +1,164 @@
+"""Topic ``examples`` as the learner reads it: all partitions, committed records only, positions of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.stream import Consumed
+
+log = get_logger(__name__)
+
+DEADLINE_S = 10.0
+"""Of every question to the broker; aiokafka 0.14 itself waits without an end."""
+AT_ONCE = 2000
+
+
+class Reader(Protocol):
+    """Where examples come from."""
+
+    positions: dict[int, int]
+    """Every partition, with the offset that it is read from next. Control records do not count."""
+    lost: int
+    """Offsets that were gone before they could be read."""
+
+    async def read(self, partitions: Sequence[int], timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
+        """What has come in these partitions; waits up to ``timeout_s`` for something. Raises Unavailable."""
+        ...
+
+    async def is_at_end(self, partition: int) -> bool:
+        """Whether the broker says that there is nothing more; False when it says nothing."""
+        ...
+
+    def lag(self) -> Mapping[int, int]:
+        """Offsets up to each partition's end, as of the last answers."""
+        ...
+
+    def grown(self) -> bool:
+        """Whether the topic has other partitions than those that are read."""
+        ...
+
+
+class KafkaReader:
+    """A consumer without a group: ``async with KafkaReader(…) as reader``."""
+
+    def __init__(self, bootstrap: str, topic: str, positions: Mapping[int, int]) -> None:
+        """``positions``: partition → offset to begin with; a partition that is not in it is read from its beginning."""
+        self._topic = topic
+        self._bootstrap = bootstrap
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=250,
+        )
+        self.positions = dict(positions)
+        self.lost = 0
+
+    async def __aenter__(self) -> Self:
+        """Connect and go to the positions. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await self._consumer.start()
+                # Before an assignment, aiokafka 0.14 answers `partitions_for_topic` without having asked a broker.
+                cluster = await self._consumer._client.fetch_all_metadata()
+                partitions = cluster.partitions_for_topic(self._topic)
+                if not partitions:
+                    raise Unavailable(f"topic {self._topic!r} does not exist at {self._bootstrap} yet")
+                tps = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
+                first, end = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
+                self._consumer.assign(tps)
+                self.positions = {tp.partition: self._start(tp.partition, first[tp], end[tp]) for tp in tps}
+                for tp in tps:
+                    self._consumer.seek(tp, self.positions[tp.partition])
+        except BaseException as error:
+            await self._consumer.stop()
+            if isinstance(error, KafkaError | TimeoutError):
+                raise Unavailable(f"Kafka at {self._bootstrap}: {error or type(error).__name__}") from error
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._consumer.stop()
+
+    async def read(self, partitions: Sequence[int], timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
+        """See `Reader.read`."""
+        tps = [TopicPartition(self._topic, partition) for partition in partitions]
+        try:
+            found = await self._consumer.getmany(*tps, timeout_ms=int(timeout_s * 1000), max_records=AT_ONCE)
+        except OffsetOutOfRangeError:  # retention has overtaken us
+            await self._go_to_the_earliest(tps)
+            return {}
+        except KafkaError as error:
+            raise Unavailable(f"Kafka at {self._bootstrap}: {error or type(error).__name__}") from error
+        for tp, records in found.items():
+            self.positions[tp.partition] = records[-1].offset + 1
+        return {
+            tp.partition: [
+                Consumed(r.topic, r.partition, r.offset, r.timestamp, r.key or b"", r.value or b"") for r in records
+            ]
+            for tp, records in found.items()
+        }
+
+    async def is_at_end(self, partition: int) -> bool:
+        """See `Reader.is_at_end`."""
+        tp = TopicPartition(self._topic, partition)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                end = await self._consumer.end_offsets([tp])
+                # The client's position, unlike ours, goes past the markers of transactions.
+                return bool(await self._consumer.position(tp) >= end[tp])
+        except (KafkaError, TimeoutError) as error:
+            log.warning("end of partition not known", partition=partition, reason=str(error) or type(error).__name__)
+            return False
+
+    def lag(self) -> Mapping[int, int]:
+        """See `Reader.lag`."""
+        ends = {
+            partition: self._consumer.highwater(TopicPartition(self._topic, partition)) for partition in self.positions
+        }
+        return {
+            partition: max(0, end - self.positions[partition]) for partition, end in ends.items() if end is not None
+        }
+
+    def grown(self) -> bool:
+        """See `Reader.grown`."""
+        known = self._consumer.partitions_for_topic(self._topic)
+        return bool(known) and set(known) != set(self.positions)
+
+    def _start(self, partition: int, first: int, end: int) -> int:
+        wanted = self.positions.get(partition, first)
+        if first <= wanted <= end:
+            return wanted
+        self.lost += max(0, first - wanted)
+        log.error(
+            "offset is not there any more; going on with the earliest",
+            partition=partition,
+            wanted=wanted,
+            earliest=first,
+            end=end,
+            hint=""
+            if wanted < first
+            else "was the topic created anew? then delete the snapshots that were made from it",
+        )
+        return first
+
+    async def _go_to_the_earliest(self, tps: Sequence[TopicPartition]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            first, end = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
+        for tp in tps:
+            start = self._start(tp.partition, first[tp], end[tp])
+            if start != self.positions[tp.partition]:
+                self.positions[tp.partition] = start
+                self._consumer.seek(tp, start)

@@ -1,0 +1,126 @@
+"""``banditmesh.learner.v1.LearnerService``: proto ↔ domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Never
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from banditmesh.contracts.learner.v1 import learner_pb2, learner_pb2_grpc
+from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, Unavailable, Unimplemented
+from banditmesh.runtime.snapshots import Manifest, Snapshots
+from services.learner.catalog import Catalog, ShardId
+from services.learner.publisher import Publisher
+from services.learner.rollback import Rollback
+from services.learner.shard import Shard
+
+DEFAULT_PAGE, MAX_PAGE = 20, 500
+Context = Any
+"""grpc.aio's ServicerContext; grpc has no types."""
+
+
+class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
+    """Answers for the shards of this replica."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        shards: Mapping[ShardId, Shard],
+        snapshots: Snapshots,
+        publisher: Publisher,
+        rollback: Rollback,
+        *,
+        ordinal: int,
+        replicas: int,
+    ) -> None:
+        self._catalog = catalog
+        self._shards = shards
+        self._snapshots = snapshots
+        self._publisher = publisher
+        self._rollback = rollback
+        self._ordinal = ordinal
+        self._replicas = replicas
+
+    async def GetLearnerStatus(
+        self, request: learner_pb2.GetLearnerStatusRequest, context: Context
+    ) -> learner_pb2.GetLearnerStatusResponse:
+        """See learner.proto."""
+        return learner_pb2.GetLearnerStatusResponse(
+            ordinal=self._ordinal,
+            replicas=self._replicas,
+            shards=[self._status(shard) for _, shard in sorted(self._shards.items())],
+        )
+
+    async def ListSnapshots(
+        self, request: learner_pb2.ListSnapshotsRequest, context: Context
+    ) -> learner_pb2.ListSnapshotsResponse:
+        """See learner.proto. Any replica answers for every model."""
+        if request.page_size > MAX_PAGE:
+            raise InvalidArgument(f"at most {MAX_PAGE} are allowed", field="page_size", value=request.page_size)
+        shard_id = self._catalog.find(request.placement, request.model)
+        current = await self._snapshots.pointer(*shard_id)
+        found = await self._snapshots.list(*shard_id, request.page_size or DEFAULT_PAGE)
+        newest = current.version if current else 0
+        return learner_pb2.ListSnapshotsResponse(snapshots=[_snapshot(each, newest) for each in found])
+
+    async def RollbackSnapshot(
+        self, request: learner_pb2.RollbackSnapshotRequest, context: Context
+    ) -> learner_pb2.RollbackSnapshotResponse:
+        """See learner.proto."""
+        shard_id = self._catalog.find(request.placement, request.model)
+        if request.version == 0:
+            raise InvalidArgument("versions are counted from 1", field="version", value=0)
+        shard = self._shards.get(shard_id)
+        if shard is None:
+            owner = shard_id.owner(self._replicas)
+            raise FailedPrecondition(
+                f"{shard_id.placement}/{shard_id.model} is learned by replica {owner}, this is replica {self._ordinal}",
+                field="model",
+                value=request.model,
+                hint=f"call the learner with ordinal {owner}",
+            )
+        if not self._publisher.restored.is_set():
+            raise Unavailable("the models are not loaded yet", retry_after_s=1.0)
+        manifest = await self._rollback(shard, request.version, relearn=request.relearn)
+        return learner_pb2.RollbackSnapshotResponse(snapshot=_snapshot(manifest, manifest.version))
+
+    async def EvaluatePolicy(self, request: learner_pb2.EvaluatePolicyRequest, context: Context) -> Never:
+        """Of a later version."""
+        raise Unimplemented("the archive of examples, which off-line evaluation reads, is not written by this version")
+
+    async def GetExperimentReport(self, request: learner_pb2.GetExperimentReportRequest, context: Context) -> Never:
+        """Of a later version."""
+        raise Unimplemented("this version keeps no statistics of experiments; topic `examples` has all that they need")
+
+    def _status(self, shard: Shard) -> learner_pb2.ShardStatus:
+        published = self._publisher.published[shard.id]
+        status = learner_pb2.ShardStatus(
+            placement=shard.id.placement,
+            model=shard.id.model,
+            examples=shard.examples,
+            version=published.pointer.version if published.pointer else 0,
+            duplicates=shard.duplicates,
+        )
+        if published.at_ms:
+            status.published_at.CopyFrom(_timestamp(published.at_ms))
+        if shard.watermark_ms:
+            status.watermark.CopyFrom(_timestamp(shard.watermark_ms))
+        return status
+
+
+def _snapshot(manifest: Manifest, current: int) -> learner_pb2.Snapshot:
+    return learner_pb2.Snapshot(
+        version=manifest.version,
+        published_at=_timestamp(manifest.published_at_ms),
+        examples=manifest.examples,
+        current=manifest.version == current,
+        rolled_back_to=manifest.rolled_back_to,
+        sha256=manifest.sha256,
+    )
+
+
+def _timestamp(time_ms: int) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromMilliseconds(time_ms)
+    return timestamp

@@ -1,0 +1,160 @@
+"""A learner whose Kafka is a list, for tests of its logic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from banditmesh.runtime.clock import ManualClock
+from banditmesh.runtime.deadletters import Unreadable
+from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.mesh import parse_mesh
+from banditmesh.runtime.snapshots import Snapshots
+from banditmesh.runtime.store import Store
+from banditmesh.runtime.stream import Consumed
+from services.learner.catalog import Catalog, ShardId
+from services.learner.learner import Learner
+from services.learner.metrics import LearnerMetrics
+from services.learner.publisher import Publisher
+from services.learner.rollback import Rollback
+from services.learner.shard import Shard
+from tests.support.examples import Given
+
+MESH = parse_mesh("""
+services: {films: {logics: [similar]}}
+placements:
+  home:
+    sources: [films/similar]
+    experiment: {variants: {only: {weight: 1, policy: {linucb: {dimension: 4}}}}}
+  elsewhere:
+    sources: [films/similar]
+    fallback: none
+    experiment: {variants: {only: {weight: 1, policy: random}}}
+""")
+CATALOG = Catalog(MESH)
+LINUCB = CATALOG.find("home", "linucb")
+
+
+@dataclass
+class Topic:
+    """The examples topic. A reader of it gives at most ``at_once`` records of a partition a time."""
+
+    partitions: int
+    at_once: int = 1000
+    answers: bool = True
+    """Whether the broker answers."""
+    says_ends: bool = True
+    """Whether it answers where partitions end."""
+    records: dict[int, list[Consumed]] = field(default_factory=dict)
+    opened_at: list[dict[int, int]] = field(default_factory=list)
+    """The positions that each reader was opened with."""
+
+    def __post_init__(self) -> None:
+        self.records = {partition: [] for partition in range(self.partitions)}
+
+    def append(self, given: Iterable[Given]) -> None:
+        for partition, time_ms, value in given:
+            lane = self.records[partition]
+            lane.append(Consumed("examples", partition, len(lane), time_ms, b"u1", value))
+
+    @asynccontextmanager
+    async def open(self, positions: Mapping[int, int]) -> AsyncIterator[ListReader]:
+        if not self.answers:
+            raise Unavailable("Kafka is away")
+        self.opened_at.append(dict(positions))
+        yield ListReader(self, {partition: positions.get(partition, 0) for partition in self.records})
+
+
+@dataclass
+class ListReader:
+    """A `Reader` of a `Topic`."""
+
+    topic: Topic
+    positions: dict[int, int]
+    lost: int = 0
+
+    async def read(self, partitions: Sequence[int], timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
+        await asyncio.sleep(0)
+        if not self.topic.answers:
+            raise Unavailable("Kafka is away")
+        found = {}
+        for partition in partitions:
+            start = self.positions[partition]
+            if records := self.topic.records[partition][start : start + self.topic.at_once]:
+                found[partition] = records
+                self.positions[partition] += len(records)
+        return found
+
+    async def is_at_end(self, partition: int) -> bool:
+        return self.topic.says_ends and self.positions[partition] == len(self.topic.records[partition])
+
+    def lag(self) -> Mapping[int, int]:
+        return {partition: len(self.topic.records[partition]) - next_ for partition, next_ in self.positions.items()}
+
+    def grown(self) -> bool:
+        return False
+
+
+@dataclass
+class Rig:
+    """A learner and everything around it."""
+
+    learner: Learner
+    publisher: Publisher
+    rollback: Rollback
+    shards: Mapping[ShardId, Shard]
+    snapshots: Snapshots
+    clock: ManualClock
+    registry: CollectorRegistry
+    letters: list[tuple[Consumed, Unreadable]]
+
+    @property
+    def linucb(self) -> Shard:
+        return self.shards[LINUCB]
+
+    async def until(self, examples: int) -> None:
+        """Wait until the LinUCB model has learned from so many examples."""
+        while self.linucb.examples < examples:
+            await self.turn()
+
+    async def turn(self) -> None:
+        """Wait until the loop has gone round once more; a loop that has died does not."""
+        async with asyncio.timeout(5), self.learner.turned:
+            await self.learner.turned.wait()
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"banditmesh_learner_{name}", labels) or 0.0
+
+
+@asynccontextmanager
+async def rig(topic: Topic, store: Store, *, keep: int = 20, run: bool = True) -> AsyncIterator[Rig]:
+    """A learner that has restored and, with ``run``, learns until the end of the block. It publishes when told to."""
+    clock, registry = ManualClock(), CollectorRegistry()
+    metrics = LearnerMetrics(registry)
+    shards = {shard_id: Shard(shard_id, spec, batch=16) for shard_id, spec in CATALOG.models.items()}
+    snapshots = Snapshots(store, None)
+    letters: list[tuple[Consumed, Unreadable]] = []
+
+    async def give_up(record: Consumed, error: Unreadable) -> None:
+        letters.append((record, error))
+
+    with ThreadPoolExecutor(1) as thread:
+        publisher = Publisher(snapshots, shards.values(), thread, clock, metrics, keep=keep)
+        learner = Learner(
+            shards.values(), CATALOG.placements, topic.open, give_up, thread, clock, metrics, stall_after_s=60.0
+        )
+        rollback = Rollback(snapshots, publisher, learner, thread, clock)
+        await publisher.restore()
+        task = asyncio.create_task(learner.run() if run else asyncio.Event().wait())
+        try:
+            yield Rig(learner, publisher, rollback, shards, snapshots, clock, registry, letters)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
