@@ -1,0 +1,50 @@
+"""The tracker's composition root."""
+
+from __future__ import annotations
+
+from banditmesh.contracts.tracker.v1 import tracker_pb2, tracker_pb2_grpc
+from banditmesh.runtime.kafka.producer import Producer, ProducerLimits
+from banditmesh.runtime.kafka.topics import Topics, ensure_topics
+from banditmesh.runtime.mesh import load_mesh
+from banditmesh.runtime.serve import Server
+from banditmesh.runtime.token import KeyRing
+from services.tracker.intake import Intake
+from services.tracker.metrics import TrackerMetrics
+from services.tracker.servicer import EventTrackerServicer
+from services.tracker.settings import TrackerSettings
+from services.tracker.tracker import Tracker
+
+SERVICE = tracker_pb2.DESCRIPTOR.services_by_name["EventTrackerService"]
+
+
+async def bootstrap(settings: TrackerSettings, server: Server) -> None:
+    """Build the tracker and register it with the server.
+
+    Raises:
+        ConfigurationError: mesh.yaml, the token keys or the topics are wrong.
+        Unavailable: Kafka is away.
+    """
+    mesh = load_mesh(settings.config)
+    keys = KeyRing.parse(settings.token_keys.get_secret_value())
+    topics = Topics.named(mesh.kafka.topic_prefix)
+    await ensure_topics(
+        str(settings.kafka),
+        topics,
+        partitions=mesh.kafka.partitions,
+        replication=mesh.kafka.replication,
+        min_retention_s=mesh.join.window + mesh.join.slack,
+    )
+    producer = Producer(
+        str(settings.kafka),
+        client_id="tracker",
+        limits=ProducerLimits(ack_timeout_s=settings.ack_timeout_s, max_bytes=settings.max_waiting_bytes),
+    )
+    server.on_stop("kafka producer", producer.stop)
+    await producer.start()
+    metrics = TrackerMetrics(server.registry)
+    metrics.watch_producer(lambda: producer.records_in_flight, lambda: producer.bytes_in_flight)
+    server.check("kafka", producer.ping, interval_s=2.0)
+    tracker = Tracker(Intake(mesh, keys, server.clock), producer, topics, metrics, server.clock)
+    server.add_service(
+        SERVICE, tracker_pb2_grpc.add_EventTrackerServiceServicer_to_server, EventTrackerServicer(tracker)
+    )

@@ -1,0 +1,94 @@
+"""From events to acknowledged records: the tracker's one path."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from banditmesh.contracts.tracker.v1 import tracker_pb2
+from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import InvalidArgument, Unavailable
+from banditmesh.runtime.kafka.producer import Record
+from banditmesh.runtime.kafka.topics import Topics
+from services.tracker.intake import Accepted, Intake, Refused, Stream
+from services.tracker.metrics import KEYLESS, TrackerMetrics
+
+MAX_EVENTS = 1000
+
+
+class Log(Protocol):
+    """Where records are stored; :class:`banditmesh.runtime.kafka.producer.Producer` is one."""
+
+    async def send_many(self, records: Sequence[Record], *, timeout_s: float | None = None) -> object:
+        """Return once all are stored; raise Unavailable when they are not in time."""
+        ...
+
+
+class Tracker:
+    """Checks events and stores the good ones."""
+
+    def __init__(self, intake: Intake, log: Log, topics: Topics, metrics: TrackerMetrics, clock: Clock) -> None:
+        self._intake = intake
+        self._log = log
+        self._topic: Mapping[Stream, str] = {
+            Stream.IMPRESSIONS: topics.impressions,
+            Stream.REACTIONS: topics.reactions,
+        }
+        self._metrics = metrics
+        self._clock = clock
+
+    async def track(
+        self, events: Sequence[tracker_pb2.Event], *, timeout_s: float | None = None
+    ) -> list[Accepted | Refused]:
+        """What became of each event, in their order; what is Accepted is acknowledged by Kafka.
+
+        Args:
+            events: 1 to 1000.
+            timeout_s: How long the caller can wait for Kafka.
+
+        Raises:
+            InvalidArgument: There are no events, or too many.
+            Unavailable: Kafka did not acknowledge all of them. Nothing is promised of any; the caller sends all of them
+                again.
+        """
+        if not 1 <= len(events) <= MAX_EVENTS:
+            raise InvalidArgument(
+                f"a request takes 1 to {MAX_EVENTS} events", field="events", value=len(events), hint="split the request"
+            )
+        results = [self._intake.check(event) for event in events]
+        self._count_tokens(results)
+        records = [
+            Record(self._topic[result.stream], result.key, result.value)
+            for result in results
+            if isinstance(result, Accepted)
+        ]
+        if records:
+            began_s = self._clock.monotonic_s()
+            try:
+                await self._log.send_many(records, timeout_s=timeout_s)
+            except Unavailable:
+                self._metrics.unacknowledged.inc(len(records))
+                raise
+            self._metrics.ack_seconds.observe(self._clock.monotonic_s() - began_s)
+        self._count_events(results)
+        return results
+
+    def _count_tokens(self, results: Iterable[Accepted | Refused]) -> None:
+        tokens = Counter(
+            (result.token_key, result.fault if isinstance(result, Refused) else None) for result in results
+        )
+        for (key, fault), count in tokens.items():
+            label = KEYLESS if key is None else str(key)
+            self._metrics.tokens.labels(label, "ok" if fault is None else fault.name.lower()).inc(count)
+
+    def _count_events(self, results: Iterable[Accepted | Refused]) -> None:
+        events = Counter((result.kind, status_of(result)) for result in results)
+        for (kind, status), count in events.items():
+            name = tracker_pb2.EventStatus.Name(status).removeprefix("EVENT_STATUS_").lower()
+            self._metrics.events.labels(kind, name).inc(count)
+
+
+def status_of(result: Accepted | Refused) -> tracker_pb2.EventStatus.ValueType:
+    """The status that the app is told."""
+    return result.status if isinstance(result, Refused) else tracker_pb2.EVENT_STATUS_ACCEPTED
