@@ -1,25 +1,24 @@
 """``mesh.yaml``: what the mesh shows where, from which services, by which policy.
 
-The one file that all five services read. Everything is validated before a service starts; an unknown key is an error that names it.
-``docs/mesh-yaml.md`` is the reference.
+The one file that all five services read. Everything is validated before a service starts; an unknown key is an error
+that names it. ``docs/mesh-yaml.md`` is the reference.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from banditmesh.bandits.exploration import EXPLORATIONS
+from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.features import FeatureSpec
-from banditmesh.bandits.registry import POLICIES, build_params, model_name
+from banditmesh.bandits.registry import EXPLORATIONS, POLICIES, build_exploration, model_name, policy_params
 from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.validation import StrictLoader, WrongKeys, problems, suggestion
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -52,14 +51,6 @@ def _name(value: str) -> str:
     return value
 
 
-def _timezone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"{value!r} is not a time zone of the IANA database, such as Asia/Tokyo") from error
-    return value
-
-
 Duration = Annotated[float, BeforeValidator(seconds)]
 Positive = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Name = Annotated[str, AfterValidator(_name)]
@@ -67,15 +58,20 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: `partitions: "4"` and `partitions: yes` are mistakes, not numbers.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Service(_Section):
     """A service that wants attention."""
 
-    logics: list[Name] = Field(min_length=1, description="The service's own recommendation logics, each with a mapping of its own.")
+    logics: list[Name] = Field(
+        min_length=1, description="The service's own recommendation logics, each with a mapping of its own."
+    )
     provider: str | None = Field(None, description="gRPC address of its Data Provider, such as dns:///weather:50051.")
-    refresh_every: Positive | None = Field(None, description="How often all its known contents are asked for again; absent: never.")
+    refresh_every: Positive | None = Field(
+        None, description="How often all its known contents are asked for again; absent: never."
+    )
 
 
 class Mute(_Section):
@@ -83,13 +79,17 @@ class Mute(_Section):
 
     slot_for: Duration = Field(3600.0, description="The slot stays empty for this user.")
     content_for: Duration = Field(30 * 86400.0, description="The muted content is not shown to this user.")
-    service_for: Duration = Field(7 * 86400.0, description="No content of the muted content's service is shown to this user.")
+    service_for: Duration = Field(
+        7 * 86400.0, description="No content of the muted content's service is shown to this user."
+    )
 
 
 class Variant(_Section):
     """One arm of an experiment: how to score and how to explore."""
 
-    weight: float = Field(ge=0, allow_inf_nan=False, description="Share of the users, relative to the other variants' weights.")
+    weight: float = Field(
+        ge=0, allow_inf_nan=False, description="Share of the users, relative to the other variants' weights."
+    )
     policy: dict[str, dict[str, Any]] = Field(description="One policy with its parameters: {linucb: {arm: logic}}.")
     explore: dict[str, dict[str, Any]] = Field(
         default={"greedy": {}}, description="One exploration with its parameters: {ucb: {alpha: 0.5, floor: 0.01}}."
@@ -111,14 +111,24 @@ class Variant(_Section):
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
-        for key, given, known in (("policy", self.policy, POLICIES), ("explore", self.explore, EXPLORATIONS)):
+        wrong: dict[str, str] = {}
+        for key, given, known, build in (
+            ("policy", self.policy, POLICIES, policy_params),
+            ("explore", self.explore, EXPLORATIONS, build_exploration),
+        ):
             if len(given) != 1:
-                raise ValueError(f"{key}: names {len(given)} of them ({', '.join(given) or 'none'}); exactly one is needed")
-            (name,) = given
+                wrong[key] = f"names {len(given)} of them ({', '.join(given) or 'none'}); exactly one is needed"
+                continue
+            ((name, params),) = given.items()
             if name not in known:
-                raise ValueError(f"{key}: {name!r} does not exist{_suggest(name, known)}")
-        build_params(POLICIES, self.policy_name, self.policy_params)
-        build_params(EXPLORATIONS, self.explore_name, self.explore_params)
+                wrong[f"{key}.{name}"] = f"does not exist{suggestion(name, known)}"
+                continue
+            try:
+                build(name, params)
+            except BanditError as error:
+                wrong[f"{key}.{error.field}"] = str(error).removeprefix(f"{error.field}: ")
+        if wrong:
+            raise WrongKeys(wrong)
         return self
 
     @property
@@ -161,7 +171,9 @@ class Experiment(_Section):
 
 
 def _default_experiment() -> Experiment:
-    return Experiment(variants={"popular": Variant(weight=1, policy={"popularity": {}}, explore={"epsilon_greedy": {}})})
+    return Experiment(
+        variants={"popular": Variant(weight=1, policy={"popularity": {}}, explore={"epsilon_greedy": {}})}
+    )
 
 
 class Placement(_Section):
@@ -171,13 +183,16 @@ class Placement(_Section):
     eligible: Literal["used_services", "all"] = Field(
         "all", description="used_services: only services that the user's profile lists in `used_services`."
     )
-    timezone: Annotated[str, AfterValidator(_timezone)] = Field("UTC", description="Of the context features hour and weekday.")
     features: FeatureSpec = Field(default_factory=FeatureSpec)
     rewards: RewardSpec = Field(default_factory=RewardSpec)
-    join_window: Positive | None = Field(None, description="How long a reaction counts; at most join.window, which is the default.")
+    join_window: Positive | None = Field(
+        None, description="How long a reaction counts; at most join.window, which is the default."
+    )
     mute: Mute = Field(default_factory=Mute)
     hide_clicked: bool = Field(True, description="Do not show again what the user clicked a short while ago.")
-    fallback: Literal["popularity", "none"] = Field("popularity", description="What to show when there are no candidates.")
+    fallback: Literal["popularity", "none"] = Field(
+        "popularity", description="What to show when there are no candidates."
+    )
     experiment: Experiment = Field(default_factory=_default_experiment)
 
 
@@ -190,7 +205,9 @@ class Token(_Section):
 class Kafka(_Section):
     """Topics."""
 
-    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = Field("", description="Put before each topic's name.")
+    topic_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,128}$")] = Field(
+        "", description="Put before each topic's name."
+    )
     partitions: int = Field(4, ge=1, le=4096, description="Of each topic; only read when topics are created.")
     replication: int = Field(1, ge=1, le=9, description="Of each topic; only read when topics are created.")
 
@@ -200,7 +217,9 @@ class Join(_Section):
 
     window: Positive = Field(600.0, description="How long after an impression a reaction counts, by the broker's time.")
     tick_every: Positive = Field(1.0, description="An idle partition's time is brought forward this often.")
-    slack: Positive = Field(21600.0, description="How late a joiner may run (outages included) before reactions expire in Redis.")
+    slack: Positive = Field(
+        21600.0, description="How late a joiner may run (outages included) before reactions expire in Redis."
+    )
 
 
 class Learning(_Section):
@@ -215,8 +234,12 @@ class Importing(_Section):
     """The importer."""
 
     max_rejected: Share = Field(0.01, description="A job fails when more than this share of its rows is broken.")
-    max_candidates: int = Field(100, ge=1, le=1000, description="Candidates of one user in one mapping; a row with more is broken.")
-    mapping_ttl: Positive = Field(7 * 86400.0, description="Candidates and profiles that are not imported again expire.")
+    max_candidates: int = Field(
+        100, ge=1, le=1000, description="Candidates of one user in one mapping; a row with more is broken."
+    )
+    mapping_ttl: Positive = Field(
+        7 * 86400.0, description="Candidates and profiles that are not imported again expire."
+    )
     content_ttl: Positive = Field(30 * 86400.0, description="Contents that no import or refresh confirms expire.")
     lease: Positive = Field(15.0, description="A job whose importer is silent this long is taken over.")
     batch_rows: int = Field(2000, ge=1, le=100_000, description="Rows that are read and written together.")
@@ -231,7 +254,9 @@ class Engine(_Section):
     max_batch: int = Field(128, ge=1, le=512, description="Waiting requests that are taken together at most.")
     catalog_size: int = Field(1_000_000, ge=1000, description="Contents that an engine keeps at most.")
     model_poll: Positive = Field(10.0, description="How often the engine looks for a newer snapshot.")
-    fallback_contents: int = Field(100, ge=1, le=10_000, description="How many of the most popular contents the fallback chooses from.")
+    fallback_contents: int = Field(
+        100, ge=1, le=10_000, description="How many of the most popular contents the fallback chooses from."
+    )
 
 
 class Mesh(_Section):
@@ -249,17 +274,21 @@ class Mesh(_Section):
     @model_validator(mode="after")
     def _check_references(self) -> Self:
         known = [f"{name}/{logic}" for name, service in self.services.items() for logic in service.logics]
+        wrong: dict[str, str] = {}
         for name, placement in self.placements.items():
-            for source in placement.sources:
+            sources = f"placements.{name}.sources"
+            for position, source in enumerate(placement.sources):
                 if source not in known:
-                    raise ValueError(f"placements.{name}.sources: {source!r} is no service/logic{_suggest(source, known)}")
-            if len(set(placement.sources)) != len(placement.sources):
-                raise ValueError(f"placements.{name}.sources: a source stands twice")
+                    wrong[f"{sources}.{position}"] = f"{source!r} is no service/logic{suggestion(source, known)}"
+                elif source in placement.sources[:position]:
+                    wrong[f"{sources}.{position}"] = f"{source!r} stands twice"
             if placement.join_window is not None and placement.join_window > self.join.window:
-                raise ValueError(
-                    f"placements.{name}.join_window: {placement.join_window:g}s is longer than join.window, {self.join.window:g}s; "
+                wrong[f"placements.{name}.join_window"] = (
+                    f"{placement.join_window:g}s is longer than join.window, {self.join.window:g}s; "
                     "the joiner reads impressions just one join.window late"
                 )
+        if wrong:
+            raise WrongKeys(wrong)
         return self
 
     def join_window_s(self, placement: str) -> float:
@@ -280,62 +309,28 @@ def load_mesh(path: str | Path) -> Mesh:
     """Read and validate a ``mesh.yaml``.
 
     Raises:
-        ConfigurationError: The file is missing, is no YAML, or does not validate; the message lists every key that is wrong, its value and
+        ConfigurationError: The file is missing, is no YAML, or does not validate; the message lists every key that is
+        wrong, its value and
             what would be right.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error}", field="config", value=str(path)) from error
+        raise ConfigurationError(
+            f"{path}: cannot be read: {error}", hint="name the file with --config or BANDITMESH_CONFIG"
+        ) from error
     return parse_mesh(text, origin=str(path))
 
 
 def parse_mesh(text: str, *, origin: str = "mesh.yaml") -> Mesh:
     """Validate the text of a ``mesh.yaml``; see :func:`load_mesh`."""
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{origin}: is not YAML: {error}", field="config") from error
+        data = yaml.load(text, StrictLoader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that looks like one and is none
+        raise ConfigurationError(f"{origin}: is not YAML: {error}") from error
     if not isinstance(data, dict):
-        raise ConfigurationError(f"{origin}: must be a mapping with `services` and `placements`", field="config")
+        raise ConfigurationError(f"{origin}: must be a mapping with `services` and `placements`")
     try:
         return Mesh.model_validate(data)
     except ValidationError as error:
-        raise ConfigurationError(f"{origin}:\n{_explain(error)}", field=_path(error.errors()[0]["loc"])) from error
-
-
-def _explain(error: ValidationError) -> str:
-    return "\n".join(f"  {_problem(item)}" for item in error.errors(include_url=False))
-
-
-def _problem(item: Any) -> str:
-    path = _path(item["loc"])
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(item["loc"])
-        return f"{path}: unknown key{_suggest(str(item['loc'][-1]), known) if known else ''}"
-    if item["type"] == "missing":
-        return f"{path}: is missing"
-    message = item["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(item["input"], dict | list) or repr(item["input"]) in message else f" (is {item['input']!r})"
-    return f"{path + ': ' if path else ''}{message}{value}"
-
-
-def _path(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc)
-
-
-def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that are allowed where an unknown one stands."""
-    annotation: Any = Mesh
-    for part in loc[:-1]:
-        if get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
-        else:
-            field = getattr(annotation, "model_fields", {}).get(part)
-            annotation = field.annotation if field else None
-    return list(getattr(annotation, "model_fields", {}))
-
-
-def _suggest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there is: {', '.join(sorted(known))}"
+        raise ConfigurationError(f"{origin} is not valid:", tuple(problems(error, Mesh))) from error

@@ -1,10 +1,12 @@
 """The impression token: what a decision was made from, signed, on its round trip through the app.
 
-Layout: ``version (1 byte) | key number (1 byte) | body | tag (16 bytes)``; the body is a serialised ``events.v1.Decision``, the tag the
-first 128 bits of HMAC-SHA256 (RFC 2104, truncated as its section 5 allows) over all that precedes it. Apps treat it as opaque bytes.
+Layout: ``version (1 byte) | key number (1 byte) | body | tag (16 bytes)``; the body is a serialised
+``events.v1.Decision``, the tag the
+first 128 bits of HMAC-SHA256 (RFC 2104, truncated as its section 5 allows) over all that precedes it. Apps treat it as
+opaque bytes.
 
-Keys rotate: the first key of the ring signs, every key of it verifies. To rotate, add the new key behind the old one everywhere, then
-put it first, and drop the old one when ``token.max_age`` has passed.
+Keys rotate: the first key of the ring signs, every key of it verifies. To rotate, add the new key behind the old one
+everywhere, then put it first, and drop the old one when ``token.max_age`` has passed.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ VERSION = 1
 TAG_BYTES = 16
 MIN_KEY_BYTES = 16
 MAX_TOKEN_BYTES = 4096
+IMPRESSION_ID_BYTES = 16
 MAX_FUTURE_S = 60.0
 """A decision may seem this far in the future: clocks of engines and trackers differ."""
 
@@ -39,11 +42,12 @@ class TokenFault(Enum):
 
 
 class TokenError(Exception):
-    """A token that cannot be trusted."""
+    """A token that cannot be trusted; ``key`` is the number of the known key that it names, if it names one."""
 
-    def __init__(self, fault: TokenFault, detail: str) -> None:
+    def __init__(self, fault: TokenFault, detail: str, key: int | None = None) -> None:
         super().__init__(f"impression token: {detail}")
         self.fault = fault
+        self.key = key
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class KeyRing:
         """Read ``number:hex,number:hex``; the first one signs.
 
         Raises:
-            ConfigurationError: A part is not ``number:hex``, a number stands twice or is above 255, or a key is shorter than 16 bytes. The
+            ConfigurationError: A part is not ``number:hex``, a number stands twice or is above 255, or a key is
+            shorter than 16 bytes. The
                 message never shows a key.
         """
         keys: dict[int, bytes] = {}
@@ -71,17 +76,17 @@ class KeyRing:
             number, _, digits = part.strip().partition(":")
             where = f"token keys: part {position + 1}"
             if not number.isdecimal() or int(number) > 255:
-                raise ConfigurationError(f"{where}: must be number:hex with a number from 0 to 255", field="token_keys")
+                raise ConfigurationError(f"{where}: must be number:hex with a number from 0 to 255")
             try:
                 key = bytes.fromhex(digits)
             except ValueError:
-                raise ConfigurationError(f"{where}: the key is not hexadecimal", field="token_keys") from None
+                raise ConfigurationError(f"{where}: the key is not hexadecimal") from None
             if len(key) < MIN_KEY_BYTES:
                 raise ConfigurationError(
-                    f"{where}: the key has {len(key)} bytes; at least {MIN_KEY_BYTES} are needed (openssl rand -hex 32)", field="token_keys"
+                    f"{where}: the key has {len(key)} bytes; at least {MIN_KEY_BYTES} are needed (openssl rand -hex 32)"
                 )
             if int(number) in keys:
-                raise ConfigurationError(f"{where}: number {number} stands twice", field="token_keys")
+                raise ConfigurationError(f"{where}: number {number} stands twice")
             keys[int(number)] = key
         return cls(keys, next(iter(keys)))
 
@@ -90,7 +95,11 @@ class KeyRing:
 
     def sign(self, decision: events_pb2.Decision) -> bytes:
         """Return the token of a decision."""
-        head = bytes((VERSION, self.signing)) + decision.SerializeToString()
+        return self.seal(decision.SerializeToString())
+
+    def seal(self, body: bytes) -> bytes:
+        """Return the token of a serialised decision."""
+        head = bytes((VERSION, self.signing)) + body
         return head + _tag(self.keys[self.signing], head)
 
     def verify(self, token: bytes, *, now_s: float, max_age_s: float) -> events_pb2.Decision:
@@ -106,19 +115,24 @@ class KeyRing:
         """
         if not _OVERHEAD < len(token) <= MAX_TOKEN_BYTES or token[0] != VERSION:
             raise TokenError(TokenFault.MALFORMED, f"{TokenFault.MALFORMED.value} ({len(token)} bytes)")
-        key = self.keys.get(token[1])
+        number = token[1]
+        key = self.keys.get(number)
         if key is None:
-            raise TokenError(TokenFault.UNKNOWN_KEY, f"{TokenFault.UNKNOWN_KEY.value} (key {token[1]})")
+            raise TokenError(TokenFault.UNKNOWN_KEY, f"{TokenFault.UNKNOWN_KEY.value} (key {number})")
         head, tag = token[:-TAG_BYTES], token[-TAG_BYTES:]
         if not hmac.compare_digest(_tag(key, head), tag):
-            raise TokenError(TokenFault.FORGED, TokenFault.FORGED.value)
+            raise TokenError(TokenFault.FORGED, TokenFault.FORGED.value, number)
         try:
             decision = events_pb2.Decision.FromString(head[2:])
         except DecodeError as error:
-            raise TokenError(TokenFault.MALFORMED, TokenFault.MALFORMED.value) from error
+            raise TokenError(TokenFault.MALFORMED, TokenFault.MALFORMED.value, number) from error
+        # Signed by us, so these hold unless another program has the key; whoever reads the decision relies on them.
+        if len(decision.impression_id) != IMPRESSION_ID_BYTES or not decision.user_id:
+            raise TokenError(TokenFault.MALFORMED, "it carries no impression id of 16 bytes, or no user id", number)
         age_s = now_s - decision.decided_at_ms / 1000
         if not -MAX_FUTURE_S <= age_s <= max_age_s:
-            raise TokenError(TokenFault.EXPIRED, f"{TokenFault.EXPIRED.value} (its age is {age_s:.0f} s, allowed are {max_age_s:.0f} s)")
+            detail = f"{TokenFault.EXPIRED.value} (its age is {age_s:.0f} s, allowed are {max_age_s:.0f} s)"
+            raise TokenError(TokenFault.EXPIRED, detail, number)
         return decision
 
 

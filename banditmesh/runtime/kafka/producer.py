@@ -277,8 +277,8 @@ async def discard(kafka: AIOKafkaProducer, reason: str = "thrown away") -> None:
         await asyncio.wait([sender], timeout=_DISCARD_S)
     accumulator = kafka._message_accumulator
     for batches in accumulator._batches.values():
-        # The callback of a batch that was sent before removes it from there, and fails when it is not; and asyncio would
-        # log the exception of a drain waiter that nobody waits for.
+        # The callback of a batch that was sent before removes it from there, and fails when it is not; and asyncio
+        # would log the exception of a drain waiter that nobody waits for.
         accumulator._pending_batches.update(batches)
         for batch in batches:
             batch.drain_ready()

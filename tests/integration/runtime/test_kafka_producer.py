@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import time
@@ -144,8 +145,9 @@ async def test_a_kafka_that_is_not_there_is_unavailable_and_not_asked_again_at_o
 
 
 @pytest.fixture
-async def own_broker(tmp_path: Path) -> AsyncIterator[Kafka]:
+async def own_broker(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Kafka]:
     """A broker to hang and to kill. At the end nothing is left of the producers, not even an error that nobody saw."""
+    caplog.set_level(logging.CRITICAL, logger="aiokafka")  # a captured record keeps what it is about alive
     unseen: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unseen.append(context))
     with Kafka(tmp_path) as broker:

@@ -1,0 +1,86 @@
+"""What is wrong with a configuration, in its writer's words: each wrong key with its path, its value and what would be
+right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from banditmesh.runtime.errors import SHOWN_VALUE_CHARACTERS
+
+
+class WrongKeys(ValueError):
+    """Raised by a validator that looks at several keys at once: what is wrong, by the path of the key below the
+    validated section."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{path}: {text}" for path, text in problems.items()))
+        self.problems = problems
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error: PyYAML lets the last one win, silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As SafeLoader does, after a look at the keys."""
+        seen: set[str] = set()
+        for key, _value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key.value!r} stands twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    """One line for each key that is wrong; ``model`` is what was validated."""
+    for item in error.errors(include_url=False):
+        loc = item["loc"]
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, WrongKeys):
+            yield from (_line((*loc, path), text) for path, text in cause.problems.items())
+        elif item["type"] == "extra_forbidden":
+            yield _line(loc, f"unknown key{suggestion(str(loc[-1]), _known_keys(loc, model))}")
+        elif item["type"] == "missing":
+            yield _line(loc, "is missing")
+        elif loc and loc[-1] == "[key]":
+            yield _line(loc[:-1], f"the key: {item['msg'].removeprefix('Value error, ')}")
+        else:
+            yield _line(loc, item["msg"].removeprefix("Value error, ") + _got(item["input"], item["msg"]))
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """``; did you mean 'x'?``, or else a list of what there is."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there is: {', '.join(sorted(known)) or 'nothing'}"
+
+
+def _line(loc: tuple[int | str, ...], text: str) -> str:
+    path = ".".join(str(part) for part in loc)
+    return f"{path}: {text}" if path else text
+
+
+def _got(value: object, message: str) -> str:
+    if isinstance(value, dict | list) or repr(value) in message:
+        return ""
+    return f" (is {repr(value)[:SHOWN_VALUE_CHARACTERS]})"
+
+
+def _known_keys(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    """The keys that are allowed where an unknown one stands."""
+    annotation: Any = model
+    for part in loc[:-1]:
+        if get_origin(annotation) in (Union, UnionType):
+            annotation = get_args(annotation)[0]
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+        else:
+            annotation = annotation.model_fields[str(part)].annotation
+    return list(annotation.model_fields)

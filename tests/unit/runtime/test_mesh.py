@@ -1,0 +1,208 @@
+"""mesh.yaml: the published example is valid; whatever is wrong is named with its path, its value and what is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.mesh import Mesh, load_mesh, parse_mesh, seconds
+
+EXAMPLE = """
+services:
+  weather: {logics: [today, tomorrow], provider: "dns:///weather:50051", refresh_every: 10m}
+  comics:  {logics: [new-volume, similar], provider: "dns:///comics:50051", refresh_every: 6h}
+placements:
+  talk-head-jp:
+    sources: [weather/today, weather/tomorrow, comics/new-volume, comics/similar]
+    eligible: used_services            # only services that the user has used; or: all
+    features: {profile: [gender, age_band], content: [service, category], context: [hour, weekday], \
+crosses: [[age_band, service]]}
+    rewards: {click: 1.0, none: 0.5, mute: 0.0, targets: {purchase: 3.0}, precedence: [mute, target, click]}
+    join_window: 10m
+    mute: {slot_for: 1h, content_for: 30d, service_for: 7d}
+    fallback: popularity
+    experiment:
+      salt: spring
+      variants:
+        logics:   {weight: 90, policy: {linucb: {arm: logic}},   explore: {thompson: {floor: 0.01}}}
+        contents: {weight: 10, policy: {linucb: {arm: content}}, explore: {ucb: {alpha: 0.5, floor: 0.01}}}
+"""
+MINIMAL = """
+services: {weather: {logics: [today]}}
+placements: {head: {sources: [weather/today]}}
+"""
+PLACEMENT = "placements.talk-head-jp"
+VARIANTS = f"{PLACEMENT}.experiment.variants"
+
+
+def problems(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as refused:
+        parse_mesh(text)
+    return refused.value.problems
+
+
+def changed(old: str, new: str) -> str:
+    assert EXAMPLE.count(old) == 1
+    return EXAMPLE.replace(old, new)
+
+
+def test_the_example_of_the_design_is_valid() -> None:
+    mesh = parse_mesh(EXAMPLE)
+    placement = mesh.placements["talk-head-jp"]
+    assert placement.join_window == 600.0
+    assert placement.mute.content_for == 30 * 86400.0
+    assert placement.experiment.variants["contents"].policy_params == {"arm": "content"}
+    assert placement.experiment.variants["contents"].explore_name == "ucb"
+    assert mesh.services["comics"].refresh_every == 6 * 3600.0
+
+
+def test_a_placement_needs_nothing_but_its_sources() -> None:
+    placement = parse_mesh(MINIMAL).placements["head"]
+    (variant,) = placement.experiment.variants.values()
+    assert (variant.policy_name, variant.explore_name) == ("popularity", "epsilon_greedy")
+    assert (placement.rewards.click, placement.rewards.none, placement.rewards.mute) == (1.0, 0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("eligible: used", "eligibel: used", f"{PLACEMENT}.eligibel: unknown key; did you mean 'eligible'?"),
+        (
+            "eligible: used_services",
+            "eligible: used",
+            f"{PLACEMENT}.eligible: Input should be 'used_services' or 'all' (is 'used')",
+        ),
+        ("services:\n", "banana: 1\nservices:\n", "banana: unknown key; there is: engine, importing, join, "),
+        ("slot_for: 1h", "slot_four: 1h", f"{PLACEMENT}.mute.slot_four: unknown key; did you mean 'slot_for'?"),
+        ("slot_for: 1h", "slot_for: 1 fortnight", f"{PLACEMENT}.mute.slot_for: '1 fortnight' is not a duration"),
+        ("slot_for: 1h", "slot_for: 60", f"{PLACEMENT}.mute.slot_for: 60 has no unit; write it like 250ms, 30s"),
+        ("slot_for: 1h", "slot_for: -1h", f"{PLACEMENT}.mute.slot_for: '-1h' is not a duration"),
+        ("slot_for: 1h", "slot_for: yes", f"{PLACEMENT}.mute.slot_for: True is not a duration"),
+        ("join_window: 10m", "join_window: 0", f"{PLACEMENT}.join_window: Input should be greater than 0"),
+        ("join_window: 10m", "join_window: 20m", f"{PLACEMENT}.join_window: 1200s is longer than join.window, 600s"),
+        (
+            "comics/similar]",
+            "comics/simlar]",
+            f"{PLACEMENT}.sources.3: 'comics/simlar' is no service/logic; did you mean 'comics/similar'?",
+        ),
+        ("comics/similar]", "weather/today]", f"{PLACEMENT}.sources.3: 'weather/today' stands twice"),
+        ("talk-head-jp:", '"talk head":', "placements.talk head: the key: 'talk head' is not a name: 1 to 64 of"),
+        ("click: 1.0", "click: .nan", f"{PLACEMENT}.rewards.click: Input should be a finite number (is nan)"),
+        ("purchase: 3.0", '"": 3.0', f"{PLACEMENT}.rewards.targets: a target action needs a name"),
+        ("[mute, target, click]", "[mute, click]", f"{PLACEMENT}.rewards.precedence: must hold mute, target and click"),
+        ("hour, weekday", "hour, 5", f"{PLACEMENT}.features.context.1: Input should be a valid string (is 5)"),
+        ("[[age_band, service]]", "[[age, service]]", f"{PLACEMENT}.features: crosses: field 'age' is none of gender"),
+        ("weight: 90", "weight: -1", f"{VARIANTS}.logics.weight: Input should be greater than or equal to 0 (is -1)"),
+        ("weight: 90", "weight: .inf", f"{VARIANTS}.logics.weight: Input should be a finite number (is inf)"),
+        ("weight: 90", 'weight: "90"', f"{VARIANTS}.logics.weight: Input should be a valid number (is '90')"),
+        ("weight: 90, ", "", f"{VARIANTS}.logics.weight: is missing"),
+        (
+            "{linucb: {arm: logic}}",
+            "{gbdt: {trees: 16}}",
+            f"{VARIANTS}.logics.policy.gbdt: does not exist; there is: ",
+        ),
+        (
+            "{linucb: {arm: logic}}",
+            "{lin_ucb: {}}",
+            f"{VARIANTS}.logics.policy.lin_ucb: does not exist; did you mean 'linucb'?",
+        ),
+        (
+            "{linucb: {arm: logic}}",
+            "{linucb: {}, random: {}}",
+            f"{VARIANTS}.logics.policy: names 2 of them (linucb, random); exactly one is needed",
+        ),
+        ("arm: logic", "arm: planet", f"{VARIANTS}.logics.policy.linucb.arm: Input should be 'content', 'logic' or"),
+        (
+            "alpha: 0.5",
+            "alhpa: 0.5",
+            f"{VARIANTS}.contents.explore.ucb.alhpa: ucb has no parameter 'alhpa', did you mean",
+        ),
+        (
+            "thompson: {floor: 0.01}",
+            "greedily: {}",
+            f"{VARIANTS}.logics.explore.greedily: does not exist; did you mean",
+        ),
+        ("services:\n", "kafka: {partitions: yes}\nservices:\n", "kafka.partitions: Input should be a valid integer"),
+        ("services:\n", "kafka: {partitions: 0}\nservices:\n", "kafka.partitions: Input should be greater than or"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(old: str, new: str, problem: str) -> None:
+    (found,) = problems(changed(old, new))
+    assert found.startswith(problem)
+
+
+def test_all_problems_are_named_at_once() -> None:
+    text = changed("eligible: used_services", "eligible: some").replace("weight: 10", "weight: ten")
+    assert [problem.split(":")[0] for problem in problems(text)] == [
+        f"{PLACEMENT}.eligible",
+        f"{VARIANTS}.contents.weight",
+    ]
+
+
+def test_all_wrong_references_are_named_at_once() -> None:
+    text = changed("weather/today,", "weather/yesterday,").replace("join_window: 10m", "join_window: 1h")
+    assert [problem.split(":")[0] for problem in problems(text)] == [
+        f"{PLACEMENT}.sources.0",
+        f"{PLACEMENT}.join_window",
+    ]
+
+
+def test_a_key_that_stands_twice_is_an_error_and_not_the_last_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"key 'fallback' stands twice\n.*line \d+"):
+        parse_mesh(changed("    fallback: popularity\n", "    fallback: popularity\n    fallback: none\n"))
+
+
+def test_an_experiment_in_which_nobody_takes_part_is_refused() -> None:
+    (problem,) = problems(changed("weight: 90", "weight: 0").replace("weight: 10", "weight: 0"))
+    assert problem.startswith(f"{PLACEMENT}.experiment: variants: all weights are 0")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "services", "services: [", "a: &x [*x]", "\x00"])
+def test_a_text_that_is_no_mesh_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        parse_mesh(text)
+
+
+def test_a_policy_may_be_written_by_its_bare_name() -> None:
+    text = changed("{linucb: {arm: logic}}", "random").replace("{linucb: {arm: content}}", "{random: }")
+    variants = parse_mesh(text).placements["talk-head-jp"].experiment.variants
+    assert variants["logics"].policy == variants["contents"].policy == {"random": {}}
+
+
+def test_variants_of_the_same_policy_and_parameters_share_a_model() -> None:
+    mesh = parse_mesh(changed("{linucb: {arm: logic}}", "{linucb: {arm: content}}"))
+    assert len(mesh.models()) == 1
+    assert len(parse_mesh(EXAMPLE).models()) == 2
+
+
+def test_the_join_window_of_a_placement_that_is_gone_is_the_default_one() -> None:
+    mesh = parse_mesh(changed("join_window: 10m", "join_window: 5m"))
+    assert mesh.join_window_s("talk-head-jp") == 300.0
+    assert mesh.join_window_s("gone") == 600.0
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.yaml"
+    path.write_text(EXAMPLE)
+    assert isinstance(load_mesh(path), Mesh)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml: cannot be read: .*No such file"):
+        load_mesh(tmp_path / "nowhere.yaml")
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigurationError, match=r"mesh\.yaml: cannot be read"):
+        load_mesh(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("250ms", 0.25), ("30s", 30.0), ("1.5h", 5400.0), ("7d", 604_800.0), (0, 0.0), ("0", 0.0)]
+)
+def test_durations_have_units(text: object, expected: float) -> None:
+    assert seconds(text) == pytest.approx(expected)
