@@ -23,13 +23,15 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "banditmesh" / "quickstart" / "m
 _INTRODUCTION = """\
 # mesh.yaml
 
-The one file that all five services read: which services there are, what competes in which placement, how it is scored, explored, rewarded.
-`banditmesh check mesh.yaml` validates it; an unknown key, a wrong value, a policy that does not exist are errors that name the key, the value and
-what would be right. A service that is started with a wrong file ends with exit code 2 and the same message.
+The one file that all five services read: which services there are, what competes in which placement, how it is scored,
+explored, rewarded. `banditmesh check mesh.yaml` validates it; an unknown key, a wrong value, a policy that does not
+exist are errors that name the key, the value and what would be right. A service that is started with a wrong file ends
+with exit code 2 and the same message.
 
 *This page is made from the code by `tools/mesh_reference.py`.*
 
-Durations are written `250ms`, `30s`, `10m`, `6h`, `7d`. Defaults suit a production of a few services; only `services` and `placements` are needed.
+Durations are written `250ms`, `30s`, `10m`, `6h`, `7d`. Defaults suit a production of a few services; only `services`
+and `placements` are needed.
 
 """
 

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LICENCE = (
-    "MovieLens 100k, GroupLens Research, University of Minnesota. For research; not for commercial use, not to be passed on.\n"
+    "MovieLens 100k, GroupLens Research, University of Minnesota. "
+    "For research; not for commercial use, not to be passed on.\n"
     "F. M. Harper and J. A. Konstan. 2015. The MovieLens Datasets: History and Context. ACM TiiS 5, 4."
 )
 _PACKAGE = "recbole==1.2.1"

@@ -122,7 +122,7 @@ def _popular_in_age_band(ratings: Ratings, liked: NDArray[np.float32]) -> NDArra
 def _similar_to_liked(liked: NDArray[np.float32]) -> NDArray[np.float32]:
     """Item-to-item cosine similarity (Sarwar et al. 2001), damped so that rare films do not look alike by chance."""
     norm = np.linalg.norm(liked, axis=0) + SIMILARITY_DAMPING
-    similarity: NDArray[np.float32] = (liked.T @ liked) / np.outer(norm, norm)
+    similarity = ((liked.T @ liked) / np.outer(norm, norm)).astype(np.float32)
     np.fill_diagonal(similarity, 0)
     scores: NDArray[np.float32] = liked @ similarity
     return scores

@@ -68,8 +68,9 @@ def verdict(
     )
     console.print(f"Where contents came from: {_counts(tally.origins)}.")
     console.print(
-        f"{_mark(delivered.exact)} {delivered.acknowledged:,} impressions were acknowledged, {delivered.once:,} came out as exactly "
-        f"one example; {delivered.missing:,} missing, {delivered.duplicated:,} twice, {delivered.unexpected:,} unexpected"
+        f"{_mark(delivered.exact)} {delivered.acknowledged:,} impressions were acknowledged, {delivered.once:,} came out "
+        f"as exactly one example; {delivered.missing:,} missing, {delivered.duplicated:,} twice, "
+        f"{delivered.unexpected:,} unexpected"
     )
     for name, found in differences.items():
         console.print(

@@ -1,1 +1,1 @@
-"""The mesh that ``banditmesh up`` starts when there is no ``mesh.yaml``: small files to play with, used by the README."""
+"""The mesh that ``banditmesh up`` starts when there is no ``mesh.yaml``: small files to play with."""

@@ -52,7 +52,7 @@ def test_a_worse_policy_is_not_better() -> None:
 
 
 def test_people_who_are_all_alike_within_themselves_widen_the_interval() -> None:
-    """Impressions of one person are no independent observations: with people who always or never click it is people who count."""
+    """Impressions of one person are not independent: with people who always or never click it is people who count."""
     alike = outcomes(LEARNED, [0.0, 1.0] * 50, 100) + outcomes(RANDOM, [0.0, 1.0] * 50, 100)
     mixed = outcomes(LEARNED, [0.5] * 100, 100) + outcomes(RANDOM, [0.5] * 100, 100, seed=1)
     wide, narrow = difference(alike, "clicked"), difference(mixed, "clicked")
