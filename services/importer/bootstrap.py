@@ -1,0 +1,112 @@
+"""Builds the Importer: the only place where its clients are made."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from random import Random
+
+from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
+from banditmesh.runtime.mesh import Importing, load_mesh
+from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.serve import Server
+from banditmesh.runtime.store import Store, connect, open_store
+from services.importer.bell import Bell
+from services.importer.catalog import Catalog
+from services.importer.changes import Changes
+from services.importer.importing import ImportDependencies
+from services.importer.jobs import Jobs
+from services.importer.lease import Leases
+from services.importer.live import LivePointers
+from services.importer.metrics import ImporterMetrics
+from services.importer.provider_calls import ProviderCalls
+from services.importer.refresh import Refresher, RefreshSchedule
+from services.importer.rejects import RejectsFolder
+from services.importer.requests import ImportRequests
+from services.importer.servicer import ImporterServicer
+from services.importer.settings import ImporterSettings
+from services.importer.sources.filesystems import S3Access
+from services.importer.worker import Worker
+
+SERVICE = importer_pb2.DESCRIPTOR.services_by_name["ImporterService"]
+REFRESH_DEADLINE_S = 600.0
+"""RefreshContents of a whole service is many calls; a client that sets no deadline gets this one."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What was built, for a test that wants to look inside."""
+
+    owner: str
+    requests: ImportRequests
+    refresher: Refresher
+    metrics: ImporterMetrics
+
+
+async def bootstrap(settings: ImporterSettings, server: Server) -> None:
+    """Register the Importer with a server. Raises ConfigurationError."""
+    build(settings, server)
+
+
+def build(settings: ImporterSettings, server: Server) -> Parts:
+    """See :func:`bootstrap`."""
+    mesh = load_mesh(settings.config)
+    importing, clock = mesh.importing, server.clock
+    # The host tells operators where to look; the rest makes a restarted process another owner.
+    owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+    metrics = ImporterMetrics(server.registry)
+    redis = RedisStore(settings.redis.url, timeout_s=settings.import_redis_timeout_s)
+    store = connect(settings.store)
+    rejects_store, prefix = _rejects(importing, store)
+    addresses = {name: service.provider for name, service in mesh.services.items() if service.provider}
+    providers = ProviderCalls(addresses, metrics, clock, Random(), timeout_s=importing.provider_timeout)
+    changes = Changes(redis)
+    catalog = Catalog(redis, changes, clock, ttl_s=importing.content_ttl)
+    jobs, bell = Jobs(redis), Bell(clock)
+    refresher = Refresher(catalog, providers, metrics)
+    schedule = RefreshSchedule(redis, refresher, mesh.services, metrics, clock, owner=owner, lease_s=importing.lease)
+    deps = ImportDependencies(
+        redis=redis,
+        jobs=jobs,
+        live=LivePointers(redis, ttl_s=importing.mapping_ttl),
+        catalog=catalog,
+        changes=changes,
+        providers=providers,
+        rejects=RejectsFolder(redis, rejects_store, prefix),
+        s3=S3Access.of(settings.store),
+        settings=importing,
+        metrics=metrics,
+        clock=clock,
+        bell=bell,
+    )
+    leases = Leases(redis, clock, owner=owner, ttl_s=importing.lease)
+    worker = Worker(leases, deps, jobs_at_once=settings.import_jobs, handover_s=settings.import_handover_s)
+    requests = ImportRequests(mesh.services, jobs, bell, clock)
+
+    deadlines_s = {**server.options.deadlines_s, f"/{SERVICE.full_name}/RefreshContents": REFRESH_DEADLINE_S}
+    server.options = dataclasses.replace(server.options, deadlines_s=deadlines_s)
+    server.add_service(
+        SERVICE,
+        importer_pb2_grpc.add_ImporterServiceServicer_to_server,
+        ImporterServicer(requests, refresher, clock),
+        until_drain=("WatchImportJob",),
+    )
+    server.check("redis", redis.ping)
+    server.check("store", store.ping, critical=False)
+    server.background("import jobs", worker.run)
+    server.background("refresh schedule", schedule.run)
+    server.on_stop("redis", redis.close)
+    server.on_stop("store", store.close)
+    if rejects_store is not store:
+        server.on_stop("rejects store", rejects_store.close)
+    server.on_stop("data providers", providers.close)
+    return Parts(owner, requests, refresher, metrics)
+
+
+def _rejects(importing: Importing, store: Store) -> tuple[Store, str]:
+    """Where rejects files go: a place of their own, or a folder of the store."""
+    return (store, "rejects/") if importing.rejects_uri is None else (open_store(importing.rejects_uri), "")

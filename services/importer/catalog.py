@@ -1,0 +1,142 @@
+"""Contents in Redis.
+
+A change is written in this order: its key into the *unannounced* set, the value, the announcement, its key out of the
+set. Killed in between, the key is still in the set, and the next import or refresh of the service announces it
+(:meth:`Catalog.announce_leftovers`); to announce a content that did not change costs engines one read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from banditmesh.bandits.hashing import content_key
+from banditmesh.contracts.provider.v1 import provider_pb2
+from banditmesh.runtime import keys, packing
+from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.redis import RedisStore
+from services.importer.changes import Changes
+
+CHUNK = 500
+
+
+class Catalog:
+    """The contents of all services. Every method may raise Unavailable."""
+
+    def __init__(self, redis: RedisStore, changes: Changes, clock: Clock, *, ttl_s: float) -> None:
+        """``ttl_s``: contents that nothing confirms for so long expire."""
+        self._redis = redis
+        self._commands: Any = redis.client
+        self._changes = changes
+        self._clock = clock
+        self._ttl_s = ttl_s
+
+    async def confirm(self, service: str, content_ids: Sequence[str]) -> list[str]:
+        """Let the contents that are known live on, and return the ids of the others."""
+        unknown: list[str] = []
+        for start in range(0, len(content_ids), CHUNK):
+            chunk = content_ids[start : start + CHUNK]
+            names = [keys.content(content_key(service, content_id)) for content_id in chunk]
+            values = await self._redis.read(names)
+            pipeline = self._redis.pipeline()
+            known: list[str] = []
+            for content_id, name, value in zip(chunk, names, values, strict=True):
+                if value is None:
+                    unknown.append(content_id)
+                else:
+                    content = provider_pb2.Content.FromString(packing.unpack_content(value)[1])
+                    pipeline.pexpireat(name, self._expires_at_ms(content))
+                    known.append(content_id)
+            if known:
+                self._remember(pipeline, service, known)
+                async with self._redis.guarded():
+                    await pipeline.execute()
+        return unknown
+
+    def has_expired(self, content: provider_pb2.Content) -> bool:
+        """Whether a content's own time has passed."""
+        return self._expires_at_ms(content) <= self._clock.now_s() * 1000
+
+    async def save(self, service: str, contents: Sequence[provider_pb2.Content]) -> int:
+        """Store contents, announce those whose bytes are not what they were, and return how many those are."""
+        changed = 0
+        for start in range(0, len(contents), CHUNK):
+            changed += await self._save_chunk(service, contents[start : start + CHUNK])
+        return changed
+
+    async def _save_chunk(self, service: str, contents: Sequence[provider_pb2.Content]) -> int:
+        of = [content_key(service, content.content_id) for content in contents]
+        values = [packing.pack_content(service, content.SerializeToString(deterministic=True)) for content in contents]
+        before = await self._redis.read([keys.content(key) for key in of])
+        changed = [key for key, value, old in zip(of, values, before, strict=True) if value != old]
+        await self._mark_unannounced(service, changed)
+        pipeline = self._redis.pipeline()
+        for key, value, content in zip(of, values, contents, strict=True):
+            pipeline.execute_command("SET", keys.content(key), value, "PXAT", self._expires_at_ms(content))
+        self._remember(pipeline, service, [content.content_id for content in contents])
+        async with self._redis.guarded():
+            await pipeline.execute()
+        await self._announce(service, changed)
+        return len(changed)
+
+    async def drop(self, service: str, content_ids: Sequence[str]) -> None:
+        """Remove contents and announce that they are gone."""
+        for start in range(0, len(content_ids), CHUNK):
+            chunk = content_ids[start : start + CHUNK]
+            of = [content_key(service, content_id) for content_id in chunk]
+            await self._mark_unannounced(service, of)
+            pipeline = self._redis.pipeline()
+            for key in of:
+                pipeline.delete(keys.content(key))
+            pipeline.srem(keys.known_contents(service), *chunk)
+            async with self._redis.guarded():
+                await pipeline.execute()
+            await self._announce(service, of)
+
+    async def announce_leftovers(self, service: str) -> None:
+        """Announce what somebody who was killed has changed and not announced."""
+        async with self._redis.guarded():
+            left = await self._commands.smembers(keys.unannounced(service))
+        await self._announce(service, [int(key) for key in left])
+
+    async def known(self, service: str, most: int = CHUNK) -> AsyncIterator[list[str]]:
+        """Yield the ids of a service's known contents, at most ``most`` at a time; one may come twice."""
+        cursor = 0
+        waiting: list[str] = []
+        while True:
+            async with self._redis.guarded():
+                cursor, found = await self._commands.sscan(keys.known_contents(service), cursor, count=most)
+            waiting += [content_id.decode() for content_id in found]
+            while len(waiting) >= most:
+                yield waiting[:most]
+                waiting = waiting[most:]
+            if not cursor:
+                break
+        if waiting:
+            yield waiting
+
+    async def _mark_unannounced(self, service: str, of: Sequence[int]) -> None:
+        if of:
+            pipeline = self._redis.pipeline()
+            pipeline.sadd(keys.unannounced(service), *of)
+            pipeline.pexpire(keys.unannounced(service), int(self._ttl_s * 1000))
+            async with self._redis.guarded():
+                await pipeline.execute()
+
+    async def _announce(self, service: str, of: Sequence[int]) -> None:
+        if of:
+            await self._changes.contents(of)
+            async with self._redis.guarded():
+                await self._commands.srem(keys.unannounced(service), *of)
+
+    def _remember(self, pipeline: Any, service: str, content_ids: Sequence[str]) -> None:
+        name = keys.known_contents(service)
+        pipeline.sadd(name, *content_ids)
+        pipeline.pexpire(name, int(self._ttl_s * 1000))
+
+    def _expires_at_ms(self, content: provider_pb2.Content) -> int:
+        """When Redis forgets the content: after the catalog's time to live, or when it expires by itself if that is
+        earlier.
+        """
+        at_ms = int((self._clock.now_s() + self._ttl_s) * 1000)
+        return min(at_ms, content.expires_at.ToMilliseconds()) if content.HasField("expires_at") else at_ms

@@ -1,0 +1,103 @@
+"""Contents that a mapping names and that nobody knows yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+from banditmesh.bandits.hashing import content_key
+from banditmesh.contracts.provider.v1 import provider_pb2
+from banditmesh.runtime import keys
+from banditmesh.runtime.redis import RedisStore
+from services.importer.catalog import CHUNK, Catalog
+from services.importer.jobs import JOB_TTL_S
+from services.importer.metrics import ImporterMetrics
+from services.importer.provider_calls import MAX_IDS, ProviderCalls
+
+CALLS_AT_ONCE = 4
+
+
+class ContentImport:
+    """Brings in the contents of one job.
+
+    What was new and what was missing is counted by sets of keys in Redis, written before the contents: a job that is
+    resumed meets some of them again and counts each once.
+    """
+
+    def __init__(
+        self,
+        redis: RedisStore,
+        catalog: Catalog,
+        providers: ProviderCalls,
+        metrics: ImporterMetrics,
+        *,
+        job_id: str,
+        service: str,
+    ) -> None:
+        self._redis = redis
+        self._catalog = catalog
+        self._providers = providers
+        self._metrics = metrics
+        self._job_id = job_id
+        self._service = service
+        self.new = 0
+        """Contents that the job was the first to see."""
+        self.missing = 0
+        """Contents that the provider does not have (or whose expiry has passed)."""
+
+    async def count(self) -> None:
+        """Read what has been counted so far, by earlier runs of the job too."""
+        async with self._redis.guarded():
+            self.new = await self._redis.client.scard(keys.job_contents(self._job_id, "new"))
+            self.missing = await self._redis.client.scard(keys.job_contents(self._job_id, "missing"))
+
+    async def ensure(self, content_ids: Sequence[str]) -> None:
+        """Make these contents known, as far as they exist.
+
+        Raises:
+            ProviderUnavailable, ProviderFailed, Unavailable: What is in by then stays; nothing is counted twice.
+        """
+        if not content_ids:
+            return
+        unknown = await self._catalog.confirm(self._service, content_ids)
+        slots = asyncio.Semaphore(CALLS_AT_ONCE)
+
+        async def fetch(wanted: Sequence[str]) -> None:
+            async with slots:
+                await self._fetch(wanted)
+
+        size = min(MAX_IDS, CHUNK)
+        chunks = [unknown[start : start + size] for start in range(0, len(unknown), size)]
+        calls = [asyncio.ensure_future(fetch(chunk)) for chunk in chunks]
+        try:
+            await asyncio.gather(*calls)
+        finally:
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+        await self.count()
+
+    async def _fetch(self, content_ids: Sequence[str]) -> None:
+        if self._providers.has_provider(self._service):
+            answer = await self._providers.get_contents(self._service, content_ids)
+            contents = answer.contents
+        else:
+            contents = [provider_pb2.Content(content_id=content_id) for content_id in content_ids]
+        alive = [content for content in contents if not self._catalog.has_expired(content)]
+        found = {content.content_id for content in alive}
+        gone = [content_id for content_id in content_ids if content_id not in found]
+        await self._count("new", found)
+        changed = await self._catalog.save(self._service, alive)
+        await self._count("missing", gone)
+        for outcome, count in (("changed", changed), ("same", len(alive) - changed), ("missing", len(gone))):
+            self._metrics.contents.labels(service=self._service, outcome=outcome).inc(count)
+
+    async def _count(self, outcome: str, content_ids: Collection[str]) -> None:
+        if not content_ids:
+            return
+        name = keys.job_contents(self._job_id, outcome)
+        pipeline = self._redis.pipeline()
+        pipeline.sadd(name, *(content_key(self._service, content_id) for content_id in content_ids))
+        pipeline.pexpire(name, int(JOB_TTL_S * 1000))
+        async with self._redis.guarded():
+            await pipeline.execute()

@@ -1,0 +1,73 @@
+"""Why an import fails, and why a row of it is rejected."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+RAW_CHARACTERS = 200
+"""How much of a rejected row is kept: enough to recognise it."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed: ``importer.v1.ImportError``.
+
+    Attributes:
+        reason: Short and countable: ``file_not_found``, ``unreadable_file``, ``unknown_format``, ``wrong_column``,
+            ``too_many_rejects``, ``empty_mapping``, ``empty_profiles``, ``source_changed``, ``provider_unavailable``,
+            ``provider_failed``, ``superseded``, ``gave_up``, ``internal``.
+        message: In words, with what to do.
+        file: The file that broke; empty when it is none of the files.
+        row: The row in that file, from 1; 0 when it is not about a row.
+        column: The column; empty when it is not about a column.
+    """
+
+    reason: str
+    message: str
+    file: str = ""
+    row: int = 0
+    column: str = ""
+
+
+class ImportFailed(Exception):
+    """The job cannot succeed as it is; the old version stays live."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that was left out.
+
+    Attributes:
+        file: Where it stands.
+        row: Its number in the file, from 1: the line of a text file (a CSV's header is line 1), the row of a Parquet
+            file.
+        column: Which column is wrong; empty when the row as a whole is.
+        reason: Short and countable, such as ``user_id_missing``.
+        raw: The beginning of what was read.
+    """
+
+    file: str
+    row: int
+    column: str
+    reason: str
+    raw: str
+
+    def line(self) -> bytes:
+        """Return the line of the rejects file, without its newline."""
+        fields = {"file": self.file, "row": self.row, "column": self.column, "reason": self.reason, "raw": self.raw}
+        return json.dumps(fields, ensure_ascii=False).encode(errors="replace")
+
+
+def shorten(raw: object) -> str:
+    """Return at most :data:`RAW_CHARACTERS` of what was read."""
+    if isinstance(raw, bytes):
+        text = raw[: 4 * RAW_CHARACTERS].decode(errors="replace")
+    else:
+        text = raw if isinstance(raw, str) else repr(raw)
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= RAW_CHARACTERS else text[: RAW_CHARACTERS - 1] + "…"

@@ -1,0 +1,289 @@
+"""The run of one import job.
+
+Each batch goes in this order: values of users, contents, checkpoint. When all are in: rejects file, live pointer,
+announcement, end of the job. What a kill between two of these leaves, and who mends it:
+
+- before a checkpoint: values and contents of one batch that the next importer writes again, the same;
+- before the live pointer: a complete version that nobody reads; the next importer reads on from the last checkpoint,
+  finds nothing left and goes live;
+- after the live pointer, before the announcement or the end: the next importer finds its own version live, announces
+  it (engines take that twice without harm) and ends the job.
+
+A job that fails or is cancelled leaves values of a version that never goes live. Its number is not used again, so no
+reader takes them; they are overwritten by the next version in that slot or expire.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from banditmesh.runtime import packing
+from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import MeshError
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.mesh import Importing
+from banditmesh.runtime.redis import RedisStore
+from services.importer.bell import Bell
+from services.importer.catalog import Catalog
+from services.importer.changes import Changes
+from services.importer.contents import ContentImport
+from services.importer.failure import Failure, ImportFailed
+from services.importer.job import Job, Kind, Progress, State, Target
+from services.importer.jobs import Jobs
+from services.importer.lease import Lease
+from services.importer.live import LivePointers
+from services.importer.mapping import MappingPacker
+from services.importer.metrics import ImporterMetrics
+from services.importer.profiles import ProfilesPacker
+from services.importer.provider_calls import ProviderCalls, ProviderFailed, ProviderUnavailable
+from services.importer.reading import Source
+from services.importer.rejects import RejectsFolder
+from services.importer.rows import Packed, Packer
+from services.importer.sources.filesystems import S3Access
+from services.importer.sources.parts import digest
+from services.importer.writer import UserWriter, candidates_key, profile_key
+
+log = get_logger(__name__)
+
+FEWEST_ROWS_TO_JUDGE = 1000
+"""So many rows are read before a job is given up for its rejects ahead of its end."""
+
+
+class Cancelled(Exception):
+    """Somebody wants the job to end."""
+
+
+@dataclass(frozen=True)
+class ImportDependencies:
+    """What a run needs; built once a process."""
+
+    redis: RedisStore
+    jobs: Jobs
+    live: LivePointers
+    catalog: Catalog
+    changes: Changes
+    providers: ProviderCalls
+    rejects: RejectsFolder
+    s3: S3Access
+    settings: Importing
+    metrics: ImporterMetrics
+    clock: Clock
+    bell: Bell
+
+
+class ImportRun:
+    """One importer's work on one job, under one lease."""
+
+    def __init__(self, job: Job, lease: Lease, owner: str, deps: ImportDependencies) -> None:
+        self.job = job
+        """As last written."""
+        self._lease = lease
+        self._owner = owner
+        self._deps = deps
+        self._ending = False
+
+    async def begin(self) -> None:
+        """Enter ourselves as the owner: from here on the record refuses every earlier lease."""
+        job = replace(self.job, state=State.RUNNING, owner=self._owner)
+        if self.job.state is State.RUNNING:
+            job = replace(job, resumed=job.resumed + 1, stalled=job.stalled + 1)
+            self._deps.metrics.jobs_resumed.inc()
+        await self._save(job)
+        log.info(
+            "import begins",
+            job=job.id,
+            uri=job.uri,
+            part=job.part,
+            row=job.row,
+            resumed=job.resumed,
+            attempt=job.attempt,
+        )
+
+    async def run(self) -> None:
+        """Work until the job has ended, in whichever way.
+
+        Raises:
+            LeaseLost, Unavailable: The job goes on elsewhere or later, from its last checkpoint.
+        """
+        try:
+            await self._import()
+        except Cancelled:
+            await self._end(State.CANCELLED, None)
+        except ImportFailed as failed:
+            await self._end(State.FAILED, failed.failure)
+        except ProviderUnavailable as error:
+            await self._end(State.FAILED, Failure("provider_unavailable", str(error)))
+        except ProviderFailed as error:
+            await self._end(State.FAILED, Failure("provider_failed", str(error)))
+
+    async def fail(self, failure: Failure) -> None:
+        """End the job as failed, for a reason from outside."""
+        await self._end(State.FAILED, failure)
+
+    async def leave(self) -> None:
+        """Say in the record that nobody works on it any more, unless its end is being written or already is."""
+        if not self._ending:
+            await self._save(replace(self.job, owner=""))
+
+    async def _import(self) -> None:
+        if await self._deps.jobs.is_cancelled(self.job.id):
+            raise Cancelled
+        if self.job.target.number and await self._is_live():
+            await self._finish_live()
+            return
+        source = await Source.open(self.job.uri, self._deps.s3)
+        await self._take_up(source)
+        packer, writer = self._packer(), self._writer()
+        contents = None
+        if self.job.kind is Kind.MAPPING:
+            await self._deps.catalog.announce_leftovers(self.job.service)
+            contents = ContentImport(
+                self._deps.redis,
+                self._deps.catalog,
+                self._deps.providers,
+                self._deps.metrics,
+                job_id=self.job.id,
+                service=self.job.service,
+            )
+            await contents.count()
+        rows_total = await source.row_count(packer)
+        for index in range(self.job.part, len(source.parts)):
+            part = source.parts[index]
+            batch_rows = self._deps.settings.batch_rows
+            async with source.read(part, packer, after_row=self.job.row, batch_rows=batch_rows) as batches:
+                async for batch in batches:
+                    await writer.write(batch.users, batch.values, self._lease)
+                    if contents is not None:
+                        await contents.ensure(batch.fresh_contents)
+                    await self._checkpoint(batch, contents)
+                    self._give_up_if_hopeless(rows_total)
+            progress = replace(
+                self.job.progress, parts_done=index + 1, bytes_done=self.job.progress.bytes_done + part.size
+            )
+            await self._save(replace(self.job, part=index + 1, row=0, progress=progress))
+        self._check_result()
+        await self._go_live()
+
+    async def _take_up(self, source: Source) -> None:
+        """Fix what the job writes to, or check that it still reads what it read before."""
+        found = digest(source.parts)
+        target = self.job.target
+        if target.number:
+            if target.digest != found:
+                raise ImportFailed(
+                    Failure(
+                        "source_changed",
+                        f"the files of {self.job.uri} changed meanwhile; each version needs a place of its own",
+                    )
+                )
+            return
+        base = await self._deps.live.read(self.job.source)
+        slot = 1 - packing.LiveVersion.unpack(base.encode()).slot if base else 0
+        progress = Progress(parts_total=len(source.parts), bytes_total=source.size)
+        # The fence is a number of this source that no lease and so no version ever had before.
+        await self._save(replace(self.job, target=Target(self._lease.fence, slot, base, found), progress=progress))
+
+    def _packer(self) -> Packer:
+        if self.job.kind is Kind.PROFILES:
+            return ProfilesPacker(version=self.job.target.number)
+        most = self._deps.settings.max_candidates
+        return MappingPacker(self.job.service, version=self.job.target.number, max_candidates=most)
+
+    def _writer(self) -> UserWriter:
+        slot = self.job.target.slot
+        key_of = profile_key(slot) if self.job.kind is Kind.PROFILES else candidates_key(self.job.source, slot)
+        return UserWriter(self._deps.redis, key_of, ttl_s=self._deps.settings.mapping_ttl)
+
+    async def _checkpoint(self, batch: Packed, contents: ContentImport | None) -> None:
+        """Note that a batch is in, together with what was rejected of it."""
+        before = self.job.progress
+        progress = replace(
+            before, rows=before.rows + batch.rows, rejected_rows=before.rejected_rows + len(batch.rejects)
+        )
+        if contents is not None:
+            progress = replace(progress, new_contents=contents.new, missing_contents=contents.missing)
+        self._deps.metrics.rows.labels(kind=self.job.kind.value).inc(batch.rows)
+        for reject in batch.rejects:
+            self._deps.metrics.rejected_rows.labels(kind=self.job.kind.value, reason=reject.reason).inc()
+        job = replace(self.job, row=batch.last_row, progress=progress, stalled=0)
+        if await self._save(job, batch):
+            raise Cancelled
+
+    def _give_up_if_hopeless(self, rows_total: int | None) -> None:
+        progress = self.job.progress
+        if rows_total is not None and progress.rows >= FEWEST_ROWS_TO_JUDGE:
+            self._check_rejected(max(rows_total, progress.rows))
+
+    def _check_result(self) -> None:
+        progress = self.job.progress
+        self._check_rejected(progress.rows)
+        if progress.rows == progress.rejected_rows:
+            what = self.job.kind.value
+            raise ImportFailed(
+                Failure(
+                    f"empty_{what}",
+                    f"{self.job.uri} holds no valid rows; it would take away what all users have",
+                    file=self.job.uri,
+                )
+            )
+
+    def _check_rejected(self, rows: int) -> None:
+        rejected, most = self.job.progress.rejected_rows, self._deps.settings.max_rejected
+        if rejected > most * rows:
+            raise ImportFailed(
+                Failure(
+                    "too_many_rejects",
+                    f"{rejected} of {rows} rows are broken (importing.max_rejected is {most:g}); see the rejects file",
+                )
+            )
+
+    async def _go_live(self) -> None:
+        if await self._deps.jobs.is_cancelled(self.job.id):
+            raise Cancelled
+        await self._save(replace(self.job, rejects_uri=await self._write_rejects()))
+        await self._deps.live.go_live(self._lease, self.job.target.base, self._version())
+        await self._finish_live()
+
+    async def _finish_live(self) -> None:
+        await self._deps.changes.live(self.job.source, self._version())
+        self._deps.metrics.live_version.labels(source=self.job.source).set(self._deps.clock.now_s())
+        await self._end(State.SUCCEEDED, None)
+
+    async def _is_live(self) -> bool:
+        return await self._deps.live.read(self.job.source) == self._version().pack().decode()
+
+    def _version(self) -> packing.LiveVersion:
+        return packing.LiveVersion(self.job.target.number, self.job.target.slot, self.job.version)
+
+    async def _end(self, state: State, failure: Failure | None) -> None:
+        rejects_uri = self.job.rejects_uri or await self._write_rejects()
+        self._ending = True
+        await self._save(replace(self.job, state=state, failure=failure, owner="", rejects_uri=rejects_uri))
+        reason = failure.reason if failure else ""
+        self._deps.metrics.jobs_ended.labels(kind=self.job.kind.value, state=state.value, reason=reason).inc()
+        progress = self.job.progress
+        log.info(
+            "import ended",
+            job=self.job.id,
+            state=state.value,
+            reason=reason,
+            rows=progress.rows,
+            rejected=progress.rejected_rows,
+        )
+
+    async def _write_rejects(self) -> str:
+        """Write the rejects file. That it cannot be written does not make the mapping wrong: its rows stay in Redis,
+        and the log says so.
+        """
+        try:
+            return await self._deps.rejects.write(self.job)
+        except MeshError as error:
+            log.error("the rejects file cannot be written", job=self.job.id, error=str(error))
+            return ""
+
+    async def _save(self, job: Job, batch: Packed | None = None) -> bool:
+        job = replace(job, updated_at_ms=int(self._deps.clock.now_s() * 1000))
+        cancelled = await self._deps.jobs.save(job, self._lease, batch.rejects if batch else ())
+        self.job = job
+        self._deps.bell.ring()
+        return cancelled

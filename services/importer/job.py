@@ -1,0 +1,136 @@
+"""An import job: what is imported, how far it is, how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from pydantic import TypeAdapter
+
+from banditmesh.runtime import keys
+from services.importer.failure import Failure
+
+
+class Kind(StrEnum):
+    """What is imported."""
+
+    MAPPING = "mapping"
+    PROFILES = "profiles"
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is; ``importer.v1.ImportProgress``."""
+
+    parts_total: int = 0
+    parts_done: int = 0
+    bytes_total: int = 0
+    bytes_done: int = 0
+    rows: int = 0
+    rejected_rows: int = 0
+    new_contents: int = 0
+    missing_contents: int = 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a job writes; fixed when it is first taken up, so that whoever resumes it goes on with the same.
+
+    Attributes:
+        number: Of the version, as the values carry it; from 1, unique for the source. 0: not taken up yet.
+        slot: 0 or 1, the one that is not live.
+        base: The live pointer at that time, as text; empty: there was none.
+        digest: Of the parts' names and sizes.
+    """
+
+    number: int = 0
+    slot: int = 0
+    base: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One import. Immutable; ``dataclasses.replace`` makes the next state.
+
+    Attributes:
+        id: See :func:`job_id`.
+        part: Index of the part to read next: the checkpoint, together with ``row``.
+        row: Rows (lines) of that part that are in already.
+        attempt: Counts up when a job that failed or was cancelled is asked for again.
+        owner: The importer that has the lease; empty when none has.
+        resumed: How often it was taken up again after its importer had died or stopped.
+        stalled: How often in a row that happened without a checkpoint in between.
+    """
+
+    id: str
+    kind: Kind
+    service: str
+    logic: str
+    uri: str
+    version: str
+    created_at_ms: int
+    updated_at_ms: int
+    state: State = State.PENDING
+    attempt: int = 1
+    target: Target = field(default_factory=Target)
+    part: int = 0
+    row: int = 0
+    progress: Progress = field(default_factory=Progress)
+    failure: Failure | None = None
+    owner: str = ""
+    resumed: int = 0
+    stalled: int = 0
+    rejects_uri: str = ""
+
+    @property
+    def source(self) -> str:
+        """What has versions: ``service/logic``, or ``profiles``."""
+        return f"{self.service}/{self.logic}" if self.kind is Kind.MAPPING else keys.PROFILES
+
+    def again(self, uri: str, now_ms: int) -> Job:
+        """Return the job as it starts anew."""
+        fresh = Job(self.id, self.kind, self.service, self.logic, uri, self.version, now_ms, now_ms)
+        return replace(fresh, attempt=self.attempt + 1)
+
+    def to_json(self) -> bytes:
+        """Return the job as Redis keeps it."""
+        return _ADAPTER.dump_json(self)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Job:
+        """Read a job that Redis keeps."""
+        return _ADAPTER.validate_json(data)
+
+
+_ADAPTER = TypeAdapter(Job)
+
+
+def job_id(kind: Kind, service: str, logic: str, version: str) -> str:
+    """Return the id of a job: readable, safe in paths and Redis keys, and the same for the same request.
+
+    Examples:
+        >>> job_id(Kind.MAPPING, "weather", "today", "2026-11-22")
+        'mapping-weather-today-2026-11-22-2cf1a33b'
+    """
+    parts = [kind.value, service, logic, version]
+    check = hashlib.blake2b("\n".join(parts).encode(), digest_size=4).hexdigest()
+    readable = "-".join(part for part in parts if part)
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', readable)}-{check}"

@@ -1,0 +1,56 @@
+"""The live pointer of a source, and the one step that makes a version live."""
+
+from __future__ import annotations
+
+from banditmesh.runtime import keys, packing
+from banditmesh.runtime.redis import RedisStore
+from services.importer.failure import Failure, ImportFailed
+from services.importer.lease import Lease, LeaseLost
+
+# Pointer and lease lie in one slot, so this is atomic on a Cluster too. A base that has expired meanwhile is no
+# obstacle.
+_GO_LIVE = """
+if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 'lease' end
+local live = redis.call('GET', KEYS[1]) or ''
+if live ~= ARGV[1] and live ~= '' then return 'moved' end
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+return 'live'
+"""
+
+
+class LivePointers:
+    """Reads and moves live pointers."""
+
+    def __init__(self, redis: RedisStore, *, ttl_s: float) -> None:
+        """``ttl_s``: a source that is not imported again for so long has no candidates any more."""
+        self._redis = redis
+        self._ttl_s = ttl_s
+
+    async def read(self, source: str) -> str:
+        """Return the pointer of a source as text, empty when there is none. Raises Unavailable."""
+        (value,) = await self._redis.read([keys.live(source)])
+        return "" if value is None else value.decode()
+
+    async def go_live(self, lease: Lease, base: str, live: packing.LiveVersion) -> None:
+        """Make a version live, if the pointer still is ``base`` and the lease is still ours.
+
+        Raises:
+            LeaseLost: It is not.
+            ImportFailed: ``superseded``: another version went live, past the lease.
+            Unavailable: Redis did not answer; the pointer may have moved or not.
+        """
+        lease.check()
+        names = (keys.live(lease.source), keys.source_lease(lease.source))
+        async with self._redis.guarded():
+            reply = await self._redis.client.eval(
+                _GO_LIVE, len(names), *names, base, lease.token, live.pack(), int(self._ttl_s * 1000)
+            )
+        if reply == b"lease":
+            raise LeaseLost(f"the lease of {lease.source} has another owner")
+        if reply == b"moved":
+            raise ImportFailed(
+                Failure(
+                    "superseded",
+                    f"another version of {lease.source} went live meanwhile; notify again to import this one",
+                )
+            )

@@ -1,0 +1,71 @@
+"""Every metric of the Importer."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800, 7200)
+
+
+class ImporterMetrics:
+    """Names begin with ``banditmesh_importer_``."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        prefix = "banditmesh_importer"
+        self.jobs_running = Gauge(f"{prefix}_jobs_running", "Import jobs that this process works on", registry=registry)
+        self.jobs_ended = Counter(
+            f"{prefix}_jobs_ended_total",
+            "Import jobs that this process ended; reason is empty but for failed ones",
+            ["kind", "state", "reason"],
+            registry=registry,
+        )
+        self.jobs_resumed = Counter(
+            f"{prefix}_jobs_resumed_total", "Jobs taken up again after another importer left them", registry=registry
+        )
+        self.leases_lost = Counter(
+            f"{prefix}_leases_lost_total", "Jobs given up because the lease had run out", registry=registry
+        )
+        self.job_seconds = Histogram(
+            f"{prefix}_job_seconds",
+            "Time from taking a job up to its end",
+            ["kind"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.rows = Counter(f"{prefix}_rows_total", "Rows read, rejected ones included", ["kind"], registry=registry)
+        self.rejected_rows = Counter(
+            f"{prefix}_rejected_rows_total", "Rows left out", ["kind", "reason"], registry=registry
+        )
+        self.live_version = Gauge(
+            f"{prefix}_live_timestamp_seconds",
+            "When this process last made a version live, Unix time",
+            ["source"],
+            registry=registry,
+        )
+        self.provider_calls = Counter(
+            f"{prefix}_provider_calls_total",
+            "GetContents calls by their status",
+            ["service", "code"],
+            registry=registry,
+        )
+        self.provider_seconds = Histogram(
+            f"{prefix}_provider_seconds", "Time of GetContents calls that succeeded", ["service"], registry=registry
+        )
+        self.contents = Counter(
+            f"{prefix}_contents_total",
+            "Contents from providers: changed (or new), same, missing",
+            ["service", "outcome"],
+            registry=registry,
+        )
+        self.rejected_contents = Counter(
+            f"{prefix}_rejected_contents_total",
+            "Contents that a provider returned and that were ignored",
+            ["service", "reason"],
+            registry=registry,
+        )
+        self.refreshes = Counter(
+            f"{prefix}_refreshes_total",
+            "Refreshes of a service's contents: succeeded, failed",
+            ["service", "outcome"],
+            registry=registry,
+        )

@@ -1,0 +1,148 @@
+"""What callers may ask of import jobs, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from banditmesh.runtime.mesh import Service
+from services.importer.bell import Bell
+from services.importer.job import Job, Kind, State, job_id
+from services.importer.jobs import Jobs
+from services.importer.sources.filesystems import parse_uri
+
+MAX_NAME_BYTES = 64
+MAX_JOB_ID_BYTES = 256
+DEFAULT_PAGE = 50
+MAX_PAGE = 500
+WATCH_POLL_S = 0.5
+"""How late a watcher sees what another importer does; what this one does it sees at once."""
+_VERSION = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class ImportRequests:
+    """Starts, shows and cancels import jobs. Every method may raise Unavailable."""
+
+    def __init__(self, services: Mapping[str, Service], jobs: Jobs, bell: Bell, clock: Clock) -> None:
+        self._services = services
+        self._jobs = jobs
+        self._bell = bell
+        self._clock = clock
+
+    async def notify_mapping(self, service: str, logic: str, uri: str, version: str) -> Job:
+        """Return the job of this version, started by this call or an earlier one.
+
+        Raises:
+            InvalidArgument: A field is empty, too long or misspelled.
+            NotFound: There is no such service or logic.
+            AlreadyExists: This version was asked for with another uri.
+        """
+        self.check_service(service)
+        check_known("logic", logic, self._services[service].logics, owner=f"the service {service!r}")
+        return await self._notify(Kind.MAPPING, service, logic, uri, version)
+
+    async def notify_profiles(self, uri: str, version: str) -> Job:
+        """Return the job of this version of the profiles; raises as :meth:`notify_mapping`."""
+        return await self._notify(Kind.PROFILES, "", "", uri, version)
+
+    async def get(self, job_id: str) -> Job:
+        """Return a job. Raises InvalidArgument or NotFound."""
+        _check_length("job_id", job_id, MAX_JOB_ID_BYTES)
+        job = await self._jobs.get(job_id)
+        if job is None:
+            raise NotFound(
+                "there is no such import job",
+                field="job_id",
+                value=job_id,
+                hint="ListImportJobs shows those of the last 30 days",
+            )
+        return job
+
+    async def recent(self, service: str, page_size: int) -> list[Job]:
+        """Return the newest jobs, of one service unless that is empty. Raises InvalidArgument or NotFound."""
+        if service:
+            self.check_service(service)
+        if page_size > MAX_PAGE:
+            raise InvalidArgument(f"page_size is at most {MAX_PAGE}", field="page_size", value=page_size)
+        return await self._jobs.recent(service, page_size or DEFAULT_PAGE)
+
+    async def watch(self, job_id: str) -> AsyncIterator[Job]:
+        """Yield the job as it stands and after each change, until it has ended. Raises InvalidArgument or NotFound."""
+        ring = self._bell.next_ring()
+        job = await self.get(job_id)
+        yield job
+        while not job.state.ended:
+            await self._bell.wait(ring, WATCH_POLL_S)
+            ring = self._bell.next_ring()
+            now = await self.get(job_id)
+            if now != job:
+                job = now
+                yield job
+
+    async def cancel(self, job_id: str) -> Job:
+        """Make a job end; returns it as it stands now.
+
+        Raises:
+            InvalidArgument, NotFound: There is no such job.
+            FailedPrecondition: It has succeeded or failed already.
+        """
+        job = await self.get(job_id)
+        if job.state in (State.SUCCEEDED, State.FAILED):
+            raise FailedPrecondition(
+                f"the job has {job.state.value} already",
+                field="job_id",
+                value=job_id,
+                hint="to go back to an older mapping notify it under a new version",
+            )
+        if job.state is not State.CANCELLED:
+            await self._jobs.request_cancel(job_id)
+            self._bell.ring()
+        return job
+
+    def check_service(self, service: str) -> None:
+        """Raise InvalidArgument or NotFound unless ``mesh.yaml`` has this service."""
+        check_known("service", service, self._services, owner="mesh.yaml")
+
+    async def _notify(self, kind: Kind, service: str, logic: str, uri: str, version: str) -> Job:
+        parse_uri(uri)
+        if not _VERSION.fullmatch(version):
+            raise InvalidArgument(
+                "the version has 1 to 64 characters of A-Z a-z 0-9 . _ : -",
+                field="version",
+                value=version,
+                hint='such as "2026-11-22"',
+            )
+        now_ms = int(self._clock.now_s() * 1000)
+        wanted = Job(job_id(kind, service, logic, version), kind, service, logic, uri, version, now_ms, now_ms)
+        job = await self._jobs.create(wanted)
+        while job.state in (State.FAILED, State.CANCELLED):
+            # What did not go live may be asked for again, also from another place.
+            again = job.again(uri, now_ms)
+            job = again if await self._jobs.restart(job, again) else await self.get(job.id)
+        if job.uri != uri:
+            raise AlreadyExists(
+                f"version {version!r} of {job.source} is imported from {job.uri!r}, not from {uri!r}",
+                field="version",
+                value=version,
+                hint="give the other file a version of its own",
+            )
+        self._bell.ring()
+        return job
+
+
+def check_known(field: str, name: str, known: Iterable[str], *, owner: str) -> None:
+    """Raise InvalidArgument or NotFound unless ``name`` is one of the known ones."""
+    _check_length(field, name, MAX_NAME_BYTES)
+    if name not in known:
+        raise NotFound(
+            f"{owner} has no {field} {name!r}", field=field, value=name, hint=f"there is: {', '.join(sorted(known))}"
+        )
+
+
+def _check_length(field: str, text: str, most: int) -> None:
+    if not text:
+        raise InvalidArgument(f"{field} is empty", field=field)
+    if len(text.encode()) > most:
+        raise InvalidArgument(f"{field} is longer than {most} bytes", field=field, value=text)

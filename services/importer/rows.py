@@ -1,0 +1,107 @@
+"""Rows that have been checked and packed, and what every kind of file checks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from services.importer.failure import Reject
+from services.importer.sources.records import Batch
+
+MAX_ID_BYTES = 128
+USER_ID = "user_id"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A batch, ready to be written.
+
+    Attributes:
+        users: User ids; one that occurs again wins over its earlier rows.
+        values: Their packed values, as long as ``users``.
+        fresh_contents: Ids of the contents that no batch before had, each once; empty for profiles.
+        rejects: The rows that were left out.
+        rows: How many rows were read, rejects included.
+        last_row: Number of the last row of the batch in its file.
+    """
+
+    users: list[str]
+    values: list[bytes]
+    fresh_contents: list[str]
+    rejects: list[Reject]
+    rows: int
+    last_row: int
+
+
+class Packer(Protocol):
+    """What one kind of file (mapping, profiles) makes of its rows."""
+
+    def check_columns(self, names: Sequence[str], file: str) -> None:
+        """Raise ImportFailed ``wrong_column`` unless a file may have just these columns."""
+        ...
+
+    def check_schema(self, schema: pa.Schema, file: str) -> None:
+        """Raise ImportFailed ``wrong_column`` unless a Parquet file may have these columns of these types."""
+        ...
+
+    def pack(self, batch: Batch) -> Packed:
+        """Check and pack a batch."""
+        ...
+
+
+def id_problem(value: object) -> str:
+    """Return what is wrong with a user or content id: ``missing``, ``not_text``, ``too_long``, ``not_utf8``; empty:
+    nothing.
+    """
+    if value is None or value == "":
+        return "missing"
+    if not isinstance(value, str):
+        return "not_text"
+    try:
+        return "too_long" if len(value.encode()) > MAX_ID_BYTES else ""
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
+        return "not_utf8"
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of an Arrow type are texts."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values of an Arrow type are lists."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values of an Arrow type are numbers."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def text_lengths(texts: pa.Array) -> NDArray[np.int64]:
+    """``int64[n]``, the UTF-8 length of each text; 0 for a null."""
+    return np.asarray(pc.fill_null(pc.binary_length(texts), 0), np.int64)
+
+
+def broken_utf8(texts: pa.Array) -> NDArray[np.bool_]:
+    """``bool[n]``: texts that are not UTF-8, which Arrow reads from Parquet without looking."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        return np.array([not _decodes(raw) for raw in texts.cast(pa.binary()).to_pylist()], bool)
+    return np.zeros(len(texts), bool)
+
+
+def _decodes(raw: Any) -> bool:
+    try:
+        return raw is None or raw.decode() is not None
+    except UnicodeDecodeError:
+        return False

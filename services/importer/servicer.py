@@ -1,0 +1,122 @@
+"""``importer.v1.ImporterService``: from messages to the importer's own types and back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TypeAlias
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from banditmesh.contracts.importer.v1 import importer_pb2 as pb
+from banditmesh.contracts.importer.v1 import importer_pb2_grpc
+from banditmesh.runtime.clock import Clock
+from services.importer.job import Job, Kind, State
+from services.importer.refresh import Refresher, check_content_ids
+from services.importer.requests import ImportRequests
+
+Context: TypeAlias = grpc.aio.ServicerContext
+
+_KINDS = {Kind.MAPPING: pb.IMPORT_KIND_MAPPING, Kind.PROFILES: pb.IMPORT_KIND_PROFILES}
+_STATES = {
+    State.PENDING: pb.IMPORT_STATE_PENDING,
+    State.RUNNING: pb.IMPORT_STATE_RUNNING,
+    State.SUCCEEDED: pb.IMPORT_STATE_SUCCEEDED,
+    State.FAILED: pb.IMPORT_STATE_FAILED,
+    State.CANCELLED: pb.IMPORT_STATE_CANCELLED,
+}
+
+
+class ImporterServicer(importer_pb2_grpc.ImporterServiceServicer):
+    """Answers gRPC calls."""
+
+    def __init__(self, requests: ImportRequests, refresher: Refresher, clock: Clock) -> None:
+        self._requests = requests
+        self._refresher = refresher
+        self._clock = clock
+
+    async def NotifyMapping(self, request: pb.NotifyMappingRequest, context: Context) -> pb.NotifyMappingResponse:
+        job = await self._requests.notify_mapping(request.service, request.logic, request.uri, request.version)
+        return pb.NotifyMappingResponse(job=job_message(job))
+
+    async def NotifyProfiles(self, request: pb.NotifyProfilesRequest, context: Context) -> pb.NotifyProfilesResponse:
+        job = await self._requests.notify_profiles(request.uri, request.version)
+        return pb.NotifyProfilesResponse(job=job_message(job))
+
+    async def GetImportJob(self, request: pb.GetImportJobRequest, context: Context) -> pb.GetImportJobResponse:
+        return pb.GetImportJobResponse(job=job_message(await self._requests.get(request.job_id)))
+
+    async def ListImportJobs(self, request: pb.ListImportJobsRequest, context: Context) -> pb.ListImportJobsResponse:
+        jobs = await self._requests.recent(request.service, request.page_size)
+        return pb.ListImportJobsResponse(jobs=[job_message(job) for job in jobs])
+
+    async def WatchImportJob(
+        self, request: pb.WatchImportJobRequest, context: Context
+    ) -> AsyncIterator[pb.WatchImportJobResponse]:
+        async for job in self._requests.watch(request.job_id):
+            yield pb.WatchImportJobResponse(job=job_message(job))
+
+    async def CancelImportJob(self, request: pb.CancelImportJobRequest, context: Context) -> pb.CancelImportJobResponse:
+        return pb.CancelImportJobResponse(job=job_message(await self._requests.cancel(request.job_id)))
+
+    async def RefreshContents(self, request: pb.RefreshContentsRequest, context: Context) -> pb.RefreshContentsResponse:
+        self._requests.check_service(request.service)
+        content_ids = check_content_ids(request.content_ids)
+        began_s = self._clock.monotonic_s()
+        done = await self._refresher.refresh(request.service, content_ids)
+        elapsed = Duration()
+        elapsed.FromNanoseconds(int((self._clock.monotonic_s() - began_s) * 1e9))
+        return pb.RefreshContentsResponse(
+            requested=done.requested,
+            changed=done.changed,
+            missing=done.missing,
+            rejected=done.rejected,
+            elapsed=elapsed,
+        )
+
+
+def job_message(job: Job) -> pb.ImportJob:
+    """Return a job as callers see it."""
+    progress = job.progress
+    message = pb.ImportJob(
+        job_id=job.id,
+        kind=_KINDS[job.kind],
+        service=job.service,
+        logic=job.logic,
+        uri=job.uri,
+        version=job.version,
+        state=_STATES[job.state],
+        progress=pb.ImportProgress(
+            parts_total=progress.parts_total,
+            parts_done=progress.parts_done,
+            bytes_total=progress.bytes_total,
+            bytes_done=progress.bytes_done,
+            rows=progress.rows,
+            rejected_rows=progress.rejected_rows,
+            new_contents=progress.new_contents,
+            missing_contents=progress.missing_contents,
+        ),
+        created_at=_timestamp(job.created_at_ms),
+        updated_at=_timestamp(job.updated_at_ms),
+        owner=job.owner,
+        resumed=job.resumed,
+        rejects_uri=job.rejects_uri,
+    )
+    if (failure := job.failure) is not None:
+        message.error.CopyFrom(
+            pb.ImportError(
+                reason=failure.reason,
+                message=failure.message,
+                file=failure.file,
+                row=failure.row,
+                column=failure.column,
+            )
+        )
+    return message
+
+
+def _timestamp(at_ms: int) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMilliseconds(at_ms)
+    return stamp

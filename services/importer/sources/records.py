@@ -1,0 +1,62 @@
+"""What the readers of all formats yield, and the columns that each kind of file has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.importer.failure import Failure, ImportFailed, Reject
+from services.importer.sources.parts import Part
+
+Record = dict[str, Any]
+CheckColumns = Callable[[Sequence[str], str], None]
+"""Called with the columns and the file; raises ImportFailed ``wrong_column``."""
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Rows of a text file, parsed but not checked.
+
+    Attributes:
+        part: Where they stand.
+        rows: For each record its line, from 1.
+        records: The fields by name; of a CSV all are text.
+        rejects: Lines that could not be parsed.
+        last_row: The last line of the batch, blank and broken ones included.
+    """
+
+    part: Part
+    rows: Sequence[int]
+    records: Sequence[Record]
+    rejects: Sequence[Reject]
+    last_row: int
+
+
+@dataclass(frozen=True)
+class ArrowBatch:
+    """Rows of a Parquet file.
+
+    Attributes:
+        part: Where they stand.
+        rows: ``int64[n]``, for each row its number, from 1.
+        columns: The rows.
+        last_row: Number of the last one.
+    """
+
+    part: Part
+    rows: NDArray[np.int64]
+    columns: pa.RecordBatch
+    last_row: int
+
+
+Batch = TextBatch | ArrowBatch
+
+
+def wrong_column(file: str, message: str, column: str = "") -> ImportFailed:
+    """The failure of a file whose columns are not what they must be."""
+    return ImportFailed(Failure("wrong_column", f"{file}: {message}", file=file, column=column))

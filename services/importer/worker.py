@@ -1,0 +1,147 @@
+"""The loop with which each importer looks for jobs: new ones, and those whose importer has died."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+from banditmesh.runtime.errors import MeshError
+from banditmesh.runtime.logging import get_logger
+from services.importer.failure import Failure
+from services.importer.importing import ImportDependencies, ImportRun
+from services.importer.job import State
+from services.importer.lease import Lease, LeaseLost, Leases
+
+log = get_logger(__name__)
+
+POLL_S = 1.0
+"""How often to look for what other importers were told, or have left."""
+RELEASE_ATTEMPTS = 5
+MOST_STALLED = 10
+"""A job that was taken up so often in a row without getting anywhere kills its importers; it fails."""
+
+
+class Worker:
+    """Claims jobs and runs them, a few at a time, at most one a source."""
+
+    def __init__(self, leases: Leases, deps: ImportDependencies, *, jobs_at_once: int, handover_s: float) -> None:
+        self._leases = leases
+        self._deps = deps
+        self._jobs_at_once = jobs_at_once
+        self._handover_s = handover_s
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled; then the jobs at hand stop at their last checkpoint and their leases are given back.
+
+        Raises:
+            Unavailable: Redis is away; whoever supervises calls again.
+        """
+        try:
+            while True:
+                ring = self._deps.bell.next_ring()
+                await self._claim()
+                await self._deps.bell.wait(ring, POLL_S)
+        finally:
+            tasks = list(self._running.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _claim(self) -> None:
+        """Start the oldest job of each source that nobody works on."""
+        if len(self._running) >= self._jobs_at_once:
+            return
+        tried: set[str] = set()
+        for listed in await self._deps.jobs.unended():
+            source = listed.job.source
+            if source in self._running or source in tried:
+                continue
+            if len(self._running) >= self._jobs_at_once:
+                return
+            tried.add(source)
+            if lease := await self._leases.acquire(source):
+                task = asyncio.create_task(self._work(lease), name=f"import into {source}")
+                self._running[source] = task
+                task.add_done_callback(partial(self._ended, source))
+
+    def _ended(self, source: str, _task: asyncio.Task[None]) -> None:
+        del self._running[source]
+        self._deps.bell.ring()
+
+    async def _work(self, lease: Lease) -> None:
+        """Run the oldest job of the lease's source; survives whatever goes wrong with it."""
+        handover_s = 0.0
+        try:
+            async with asyncio.TaskGroup() as group:
+                keeping = group.create_task(lease.keep())
+                handover_s = await self._run_oldest(lease)
+                keeping.cancel()
+        except* LeaseLost as lost:
+            self._deps.metrics.leases_lost.inc()
+            log.warning("import given up: the lease is lost", source=lease.source, error=str(lost.exceptions[0]))
+        except* MeshError as errors:
+            log.warning("import interrupted", source=lease.source, error=str(errors.exceptions[0]))
+        finally:
+            await self._release(lease, handover_s)
+
+    async def _run_oldest(self, lease: Lease) -> float:
+        """Run a job; return how long the lease is to be kept afterwards."""
+        # Read again under the lease: what was listed may have ended since.
+        job = next(
+            (listed.job for listed in await self._deps.jobs.unended() if listed.job.source == lease.source), None
+        )
+        if job is None:
+            return 0.0
+        run = ImportRun(job, lease, self._leases.owner, self._deps)
+        metrics = self._deps.metrics
+        began_s = self._deps.clock.monotonic_s()
+        with metrics.jobs_running.track_inprogress():
+            try:
+                await run.begin()
+                if run.job.stalled > MOST_STALLED:
+                    await run.fail(
+                        Failure(
+                            "gave_up",
+                            f"taken up {MOST_STALLED} times in a row without getting on; see the importers' logs",
+                        )
+                    )
+                else:
+                    await run.run()
+            except asyncio.CancelledError:
+                await _to_its_end(run.leave())
+                raise
+            except (MeshError, LeaseLost):
+                raise
+            except (
+                Exception
+            ) as error:  # a bug, or a library's surprise: it would come again, so the job must not be taken up for ever
+                log.exception("import crashed", job=job.id)
+                await run.fail(
+                    Failure("internal", f"{type(error).__name__}: {error}; the importer's log has the traceback")
+                )
+        metrics.job_seconds.labels(kind=job.kind.value).observe(self._deps.clock.monotonic_s() - began_s)
+        return self._handover_s if run.job.state is State.SUCCEEDED else 0.0
+
+    async def _release(self, lease: Lease, after_s: float) -> None:
+        """Give the lease back; more than one attempt, since after a restart of Redis the pooled connections are
+        dead.
+        """
+        for _ in range(RELEASE_ATTEMPTS):
+            try:
+                await _to_its_end(lease.release(after_s))
+                return
+            except MeshError as error:
+                log.warning("the lease was not given back", source=lease.source, error=str(error))
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await something that a cancellation must not cut short; the cancellation takes effect afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise

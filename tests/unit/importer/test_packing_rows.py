@@ -1,0 +1,149 @@
+"""Checking and packing of rows, without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from banditmesh.bandits.hashing import content_key
+from banditmesh.runtime import packing
+from services.importer.mapping import MappingPacker
+from services.importer.profiles import ProfilesPacker
+from services.importer.rows import Packed
+from services.importer.sources.parts import Part
+from services.importer.sources.records import ArrowBatch, TextBatch
+
+PARQUET = Part("m.parquet", "file:///m.parquet", "parquet", 0, gzipped=False)
+CSV = Part("m.csv", "file:///m.csv", "csv", 0, gzipped=False)
+
+
+def arrow(**columns: Any) -> ArrowBatch:
+    batch = pa.record_batch(columns)
+    return ArrowBatch(PARQUET, np.arange(1, len(batch) + 1), batch, len(batch))
+
+
+def reasons(packed: Packed) -> list[tuple[int, str]]:
+    return [(reject.row, reject.reason) for reject in packed.rejects]
+
+
+def texts(*values: bytes) -> pa.Array:
+    """Texts as Parquet may hold them: any bytes."""
+    return pa.Array.from_buffers(pa.string(), len(values), pa.array(values, pa.binary()).buffers())
+
+
+def packer(most: int = 3) -> MappingPacker:
+    return MappingPacker("weather", version=7, max_candidates=most)
+
+
+def test_a_batch_is_packed_as_single_values_are() -> None:
+    packed = packer().pack(
+        arrow(user_id=["a", "b", "c"], contents=[["sun", "rain"], [], ["sun"]], scores=[[2, 1], [], None])
+    )
+
+    sun, rain = content_key("weather", "sun"), content_key("weather", "rain")
+    assert packed.users == ["a", "b", "c"]
+    assert packed.values == [
+        packing.pack_candidates(7, np.array([sun, rain], np.uint64), np.array([2, 1], np.float32)),
+        packing.pack_candidates(7, np.array([], np.uint64)),
+        packing.pack_candidates(7, np.array([sun], np.uint64)),
+    ]
+    assert packed.fresh_contents == ["sun", "rain"]
+
+
+def test_a_content_is_fresh_once() -> None:
+    mapping = packer()
+    mapping.pack(arrow(user_id=["a"], contents=[["sun"]]))
+
+    packed = mapping.pack(arrow(user_id=["b"], contents=[["rain", "sun"]]))
+
+    assert packed.fresh_contents == ["rain"]
+    assert packing.unpack_candidates(packed.values[0])[1].tolist() == [
+        content_key("weather", "rain"),
+        content_key("weather", "sun"),
+    ]
+
+
+def test_texts_that_are_not_utf8_are_rejected_out_of_parquet_too() -> None:
+    contents = pa.ListArray.from_arrays([0, 1, 2], texts(b"sun", b"\xff"))
+
+    packed = packer().pack(arrow(user_id=texts(b"a", b"b"), contents=contents))
+    other = packer().pack(arrow(user_id=texts(b"\xfe", b"b"), contents=[["sun"], ["sun"]]))
+
+    assert (packed.users, reasons(packed)) == (["a"], [(2, "content_id_not_utf8")])
+    assert (other.users, reasons(other)) == (["b"], [(1, "user_id_not_utf8")])
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), 65505.0, None])
+def test_a_score_that_16_bits_do_not_hold_is_rejected(score: float | None) -> None:
+    packed = packer().pack(arrow(user_id=["a", "b"], contents=[["sun"], ["sun"]], scores=[[1.0], [score]]))
+
+    assert (packed.users, reasons(packed)) == (["a"], [(2, "score_not_finite")])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.large_list(pa.large_string()), pa.list_(pa.dictionary(pa.int32(), pa.string())), pa.list_(pa.string(), 1)],
+)
+def test_every_way_in_which_parquet_writes_lists_of_texts_is_read(kind: pa.DataType) -> None:
+    contents = pa.array([["sun"], ["rain"]], pa.list_(pa.string())).cast(kind) if kind.num_fields else None
+    batch = arrow(user_id=["a", "b"], contents=contents)
+    packer().check_schema(batch.columns.schema, "m")
+
+    assert packer().pack(batch).fresh_contents == ["sun", "rain"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("f", "f"),
+        ("25", 25.0),
+        ("-1.5e3", -1500.0),
+        ("007", "007"),
+        ("25-34", "25-34"),
+        ("a|b", ["a", "b"]),
+        ("nan", "nan"),
+    ],
+)
+def test_a_csv_value_is_a_list_a_number_or_a_text(text: str, value: object) -> None:
+    batch = TextBatch(CSV, [2], [{"user_id": "u", "field": text, "used_services": "weather", "empty": ""}], [], 2)
+
+    packed = ProfilesPacker(version=3).pack(batch)
+
+    assert packing.unpack_profile(packed.values[0]) == (3, {"field": value, "used_services": ["weather"]})
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (float("nan"), "number_not_finite"),
+        (10**400, "number_not_finite"),
+        ({"a": 1}, "unsupported_value"),
+        ([1], "list_item_not_text"),
+        ("\ud800", "not_utf8"),
+        ("x" * 5000, "profile_too_large"),
+    ],
+)
+def test_a_profile_value_that_cannot_be_kept_rejects_its_row(value: object, reason: str) -> None:
+    part = Part("p.jsonl", "file:///p.jsonl", "jsonl", 0, gzipped=False)
+    batch = TextBatch(part, [1, 2], [{"user_id": "a", "f": value}, {"user_id": "b", "f": "x"}], [], 2)
+
+    packed = ProfilesPacker(version=1).pack(batch)
+
+    assert (packed.users, reasons(packed)) == (["b"], [(1, reason)])
+    packed.rejects[0].line()
+
+
+def test_used_services_must_be_a_list() -> None:
+    part = Part("p.jsonl", "file:///p.jsonl", "jsonl", 0, gzipped=False)
+    batch = TextBatch(part, [1], [{"user_id": "a", "used_services": "weather"}], [], 1)
+
+    assert reasons(ProfilesPacker(version=1).pack(batch)) == [(1, "not_a_list")]
+
+
+def test_broken_utf8_in_a_parquet_profile_rejects_its_row() -> None:
+    packed = ProfilesPacker(version=1).pack(arrow(user_id=["a", "b"], gender=texts(b"f", b"\xff")))
+
+    assert (packed.users, reasons(packed)) == (["a"], [(2, "not_utf8")])
