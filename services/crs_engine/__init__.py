@@ -1,0 +1,1 @@
+"""CRS Engine: picks one content out of the candidates of all services."""

@@ -1,0 +1,115 @@
+"""Requests that wait are taken together: one round trip and one run of the pipeline for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from banditmesh.runtime.clock import Clock
+from services.crs_engine.engine import Outcome
+from services.crs_engine.metrics import EngineMetrics
+from services.crs_engine.pipeline.batch import Visit
+
+IN_FLIGHT: Final = 2
+"""While one batch waits for Redis another is computed; a third would only make batches smaller."""
+BESIDE: Final = 32
+"""Visits that must wait for a batch to start beside another: a batch has a cost of its own (some 20 selections'),
+which fewer do not repay. Fewer wait for the one that runs, a few milliseconds."""
+
+Select = Callable[[Sequence[Visit]], Awaitable[list[Outcome]]]
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    visits: Sequence[Visit]
+    answer: asyncio.Future[list[Outcome]]
+    since_s: float
+
+
+@dataclass(eq=False)
+class Batcher:
+    """A queue in front of the engine. Nothing waits while fewer than :data:`IN_FLIGHT` batches run, so a lone request
+    is not delayed."""
+
+    select: Select
+    max_batch: int
+    clock: Clock
+    metrics: EngineMetrics
+    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
+    _woken: bool = False
+
+    async def submit(self, visits: Sequence[Visit]) -> list[Outcome]:
+        """One outcome for each visit. A call that is cancelled (its client has gone, its deadline has passed) leaves
+        the queue.
+
+        More than ``max_batch`` visits go as several batches, so that nobody waits long behind them.
+        """
+        loop = asyncio.get_running_loop()
+        parts = [
+            _Waiting(visits[start : start + self.max_batch], loop.create_future(), self.clock.monotonic_s())
+            for start in range(0, len(visits), self.max_batch)
+        ]
+        self._waiting.extend(parts)
+        if not self._woken:
+            # At the end of this turn of the loop: what else arrives in it travels along.
+            self._woken = True
+            loop.call_soon(self._start)
+        try:
+            if len(parts) == 1:
+                return await parts[0].answer
+            return [outcome for part in parts for outcome in await part.answer]
+        finally:
+            for part in parts:
+                part.answer.cancel()  # of a call that was cancelled; does nothing to an answer that is there
+
+    def _start(self) -> None:
+        self._woken = False
+        while self._waiting and self._worthwhile():
+            batch = self._take()
+            if batch:
+                task = asyncio.create_task(self._run(batch))
+                self._running.add(task)
+                task.add_done_callback(self._finished)
+
+    def _worthwhile(self) -> bool:
+        """Whether to start a batch now rather than when one that runs has ended."""
+        if not self._running:
+            return True
+        return len(self._running) < IN_FLIGHT and sum(len(each.visits) for each in self._waiting) >= BESIDE
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._start()
+
+    def _take(self) -> list[_Waiting]:
+        """The longest-waiting calls whose visits fit into one batch, without those that nobody waits for any more."""
+        batch: list[_Waiting] = []
+        size = 0
+        while self._waiting and (not batch or size + len(self._waiting[0].visits) <= self.max_batch):
+            waiting = self._waiting.popleft()
+            if waiting.answer.done():
+                self.metrics.dropped.inc(len(waiting.visits))
+                continue
+            batch.append(waiting)
+            size += len(waiting.visits)
+        return batch
+
+    async def _run(self, batch: Sequence[_Waiting]) -> None:
+        self.metrics.waiting_seconds.observe(self.clock.monotonic_s() - batch[0].since_s)
+        try:
+            outcomes = await self.select([visit for waiting in batch for visit in waiting.visits])
+        except Exception as error:  # whatever it was, it belongs to those who wait, and the next batch must go on
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(error)
+            return
+        start = 0
+        for waiting in batch:
+            end = start + len(waiting.visits)
+            if not waiting.answer.done():
+                waiting.answer.set_result(outcomes[start:end])
+            start = end

@@ -1,0 +1,107 @@
+"""Builds the engine: the only place where its clients are made."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2, crs_engine_pb2_grpc
+from banditmesh.runtime import keys
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.mesh import load_mesh
+from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.serve import Server
+from banditmesh.runtime.snapshots import Snapshots
+from banditmesh.runtime.store import connect
+from banditmesh.runtime.token import KeyRing
+from services.crs_engine.batching import Batcher
+from services.crs_engine.breaker import Breaker
+from services.crs_engine.catalog import Catalog
+from services.crs_engine.decide import Decider
+from services.crs_engine.engine import Engine
+from services.crs_engine.explain import Explainer
+from services.crs_engine.live import BLOCK_S, LiveFollower
+from services.crs_engine.metrics import EngineMetrics
+from services.crs_engine.models import Models
+from services.crs_engine.pipeline.hydrate import Hydrator
+from services.crs_engine.plan import build_plans, featurizers
+from services.crs_engine.servicer import CrsEngineServicer
+from services.crs_engine.settings import EngineSettings
+from services.crs_engine.upkeep import Upkeep
+
+log = get_logger(__name__)
+
+SERVICE: Final = crs_engine_pb2.DESCRIPTOR.services_by_name["CrsEngineService"]
+FIRST_LOAD_S: Final = 20.0
+"""How long the start waits for the first snapshots and pointers; after that it serves with what there is."""
+STREAM_TIMEOUT_S: Final = BLOCK_S + 3.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What was built, for a test or a benchmark that wants to look inside."""
+
+    engine: Engine
+    models: Models
+    live: LiveFollower
+    catalog: Catalog
+    batcher: Batcher
+    upkeep: Upkeep
+    metrics: EngineMetrics
+
+
+async def bootstrap(settings: EngineSettings, server: Server) -> None:
+    """Register the engine with a server. Raises ConfigurationError."""
+    await build(settings, server, np.random.default_rng())
+
+
+async def build(settings: EngineSettings, server: Server, rng: np.random.Generator) -> Parts:
+    """See :func:`bootstrap`. ``rng``: what exploration draws from."""
+    mesh = load_mesh(settings.config)
+    ring = KeyRing.parse(settings.token_keys.get_secret_value())
+    clock, metrics = server.clock, EngineMetrics(server.registry)
+    redis = RedisStore(settings.redis, timeout_s=mesh.engine.redis_timeout)
+    # A client of its own: reading the stream blocks for longer than any selection may wait.
+    stream = RedisStore(settings.redis, timeout_s=STREAM_TIMEOUT_S, max_connections=4)
+    store = connect(settings.store)
+
+    plans = build_plans(mesh)
+    catalog = Catalog(mesh.engine.catalog_size, featurizers(plans))
+    sources = sorted({source.name for plan in plans.values() for source in plan.sources})
+    live = LiveFollower(stream, [*sources, keys.PROFILES], catalog.mark_changed, clock, metrics)
+    models = Models.of(mesh, Snapshots(store, settings.model_cache), clock, metrics)
+    decider = Decider(catalog, models, metrics, rng)
+    hydrator = Hydrator(catalog, redis, clock, metrics)
+    engine = Engine(plans, redis, Breaker(clock), live, catalog, hydrator, decider, ring, clock, metrics)
+    batcher = Batcher(engine.select, mesh.engine.max_batch, clock, metrics)
+    explainer = Explainer(engine, mesh.token.max_age)
+    upkeep = Upkeep(engine, clock, metrics)
+
+    server.add_service(
+        SERVICE,
+        crs_engine_pb2_grpc.add_CrsEngineServiceServicer_to_server,
+        CrsEngineServicer(plans, batcher, explainer, models),
+    )
+    # Neither is critical: without Redis the fallback answers, without a store the models that are loaded.
+    server.check("redis", redis.ping, critical=False)
+    server.check("store", store.ping, critical=False)
+    server.background("change stream", live.follow, critical=False)
+    server.background("live versions", live.reread_for_ever, critical=False)
+    server.background("models", lambda: models.poll_for_ever(mesh.engine.model_poll), critical=False)
+    server.background("upkeep", upkeep.run, critical=False)
+    for name, close in (("redis", redis.close), ("change stream", stream.close), ("store", store.close)):
+        server.on_stop(name, close)
+    await _first_load(models, upkeep, live)
+    return Parts(engine, models, live, catalog, batcher, upkeep, metrics)
+
+
+async def _first_load(models: Models, upkeep: Upkeep, live: LiveFollower) -> None:
+    try:
+        async with asyncio.timeout(FIRST_LOAD_S):
+            await asyncio.gather(models.poll(), live.try_reread())
+            await upkeep.once()
+    except TimeoutError:
+        log.warning("started without everything loaded; it is loaded beside the traffic", waited_s=FIRST_LOAD_S)

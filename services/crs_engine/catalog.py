@@ -1,0 +1,253 @@
+"""The contents that this engine knows, as columns: what filters and features need of thousands of them is one gather
+each.
+
+A content comes in when a candidate names it for the first time, and again when the change stream says that it has
+changed. What Redis does not have is remembered too, for a short time. The size is bounded: when it is full, the
+contents that nobody asked for lately make room.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from banditmesh.bandits.features import Featurizer, FieldBlock, Value
+from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
+from banditmesh.contracts.events.v1.events_pb2 import Decision
+from banditmesh.contracts.provider.v1.provider_pb2 import Content
+from banditmesh.runtime import packing
+from banditmesh.runtime.logging import get_logger
+from services.crs_engine.key_index import KeyIndex
+
+log = get_logger(__name__)
+
+HIDDEN: Final = np.uint8(1)
+ABSENT: Final = np.uint8(2)
+
+KEEP_S: Final = 600.0
+"""A content is read again after this long even if no change was announced: what a Redis fail-over lost of the change
+stream heals."""
+KEEP_ABSENT_S: Final = 5.0
+_EVICT_SHARE: Final = 8
+_FIRST_ROWS: Final = 1024
+_NOTHING: Final = Content()
+_COLUMNS: Final[dict[str, type[np.generic]]] = {
+    "key": np.uint64,
+    "expires_s": np.float64,
+    "due_s": np.float64,
+    "flags": np.uint8,
+    "used": np.bool_,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What Redis has under a content key; ``value`` is None when that is nothing."""
+
+    key: int
+    value: bytes | None
+
+
+class Catalog:
+    """See the module. Row numbers are valid until the next :meth:`put`.
+
+    Attributes:
+        capacity: Contents kept at most.
+        unreadable: Values that were no packed content, ever.
+        evicted: Contents that had to make room, ever.
+    """
+
+    def __init__(self, capacity: int, featurizers: Sequence[Featurizer]) -> None:
+        """``featurizers``: whose content side is wanted; later named by their position."""
+        self.capacity = capacity
+        self.unreadable = 0
+        self.evicted = 0
+        self._featurizers = featurizers
+        self._index = KeyIndex()
+        self._size = 0
+        # Contiguous columns read by ``take``: ten times as fast as indexing, or as the fields of a structured array.
+        self._columns: dict[str, NDArray[Any]] = {
+            name: np.zeros(_FIRST_ROWS, dtype) for name, dtype in _COLUMNS.items()
+        }
+        self._blocks = [_zero_block(_FIRST_ROWS, featurizer.spec.content_columns) for featurizer in featurizers]
+        self._names: list[tuple[str, str]] = []
+        self._shown: list[bytes] = []
+        self._decided: list[bytes] = []
+
+    def __len__(self) -> int:
+        return self._size
+
+    def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """``int64[n]``: the row of each key, -1 when it is not here. Marks the rows as used."""
+        rows = self._index.find(keys)
+        self._columns["used"][rows[rows >= 0]] = True
+        return rows
+
+    def due(self, keys: NDArray[np.uint64], rows: NDArray[np.int64], now_s: float) -> NDArray[np.uint64]:
+        """The keys, each once, that must be read from Redis: not here, announced as changed, or too old. ``rows``:
+        from :meth:`find`."""
+        wanted = (rows < 0) | (self._columns["due_s"].take(rows) <= now_s)
+        return np.unique(keys[wanted]) if wanted.any() else keys[:0]
+
+    def put(self, fetched: Sequence[Fetched], now_s: float) -> None:
+        """Take in what Redis said about keys that are all different. ``now_s``: by the same clock as in :meth:`due`."""
+        keys = np.array([each.key for each in fetched], np.uint64)
+        rows = self._index.find(keys)
+        surplus = self._size + int((rows < 0).sum()) - self.capacity
+        if surplus > 0:
+            self._evict(surplus, keep=rows[rows >= 0])
+            rows = self._index.find(keys)
+        new = np.flatnonzero(rows < 0)[: self.capacity - self._size]
+        rows[new] = np.arange(self._size, self._size + len(new))
+        self._grow(len(new))
+        self._index.add(keys[new], rows[new])
+        for each, row in zip(fetched, rows.tolist(), strict=True):
+            if row >= 0:
+                self._write(row, each, now_s)
+
+    def mark_changed(self, keys: NDArray[np.uint64] | None = None) -> None:
+        """Have these contents (``uint64[n]``; None: all) read again when they are next needed; until then the old
+        ones serve."""
+        rows = np.arange(self._size) if keys is None else self._index.find(keys)
+        self._columns["due_s"][rows[rows >= 0]] = -np.inf
+
+    # -- columns; `rows` are int64[n], all >= 0
+
+    def expires_s(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """``float64[n]``, seconds since the Unix epoch; inf where there is no expiry."""
+        return self._columns["expires_s"].take(rows)
+
+    def flags(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """``uint8[n]``: :data:`HIDDEN` and :data:`ABSENT`."""
+        return self._columns["flags"].take(rows)
+
+    def features(self, featurizer: int, rows: NDArray[np.int64]) -> FieldBlock:
+        """The content side of the rows for the featurizer at that position; the arrays belong to the caller."""
+        return self._blocks[featurizer].take(rows)
+
+    # -- one row
+
+    def name_of(self, row: int) -> tuple[str, str]:
+        """Service and content id of a row; two empty strings where Redis had nothing."""
+        return self._names[row]
+
+    def shown(self, row: int) -> bytes:
+        """A serialised ``SelectedContent`` with the row's service and content, to be completed by what is appended to
+        it."""
+        return self._shown[row]
+
+    def decided(self, row: int) -> bytes:
+        """A serialised ``Decision`` with the row's service and content id, to be completed by what is appended to
+        it."""
+        return self._decided[row]
+
+    def content(self, row: int) -> Content:
+        """The content of a row."""
+        return SelectedContent.FromString(self._shown[row]).content
+
+    def name(self, key: int) -> str | None:
+        """``service/content_id`` of a key; None when it is not here."""
+        row = int(self._index.find(np.array([key], np.uint64))[0])
+        if row < 0 or self._columns["flags"][row] & ABSENT:
+            return None
+        return "/".join(self._names[row])
+
+    # -- inside
+
+    def _write(self, row: int, fetched: Fetched, now_s: float) -> None:
+        found = self._parse(fetched)
+        service, content = found if found is not None else ("", _NOTHING)
+        self._names[row] = (service, content.content_id)
+        self._shown[row] = SelectedContent(service=service, content=content).SerializeToString()
+        self._decided[row] = Decision(service=service, content_id=content.content_id).SerializeToString()
+        columns = self._columns
+        columns["key"][row] = fetched.key
+        columns["expires_s"][row] = (
+            content.expires_at.ToNanoseconds() / 1e9 if content.HasField("expires_at") else np.inf
+        )
+        columns["due_s"][row] = now_s + (KEEP_ABSENT_S if found is None else KEEP_S)
+        columns["flags"][row] = HIDDEN * content.hidden + ABSENT * (found is None)
+        columns["used"][row] = True
+        fields = content_fields(service, content)
+        for featurizer, block in zip(self._featurizers, self._blocks, strict=True):
+            hashed = featurizer.contents([fields])
+            block.ids[row], block.values[row] = hashed.ids[0], hashed.values[0]
+
+    def _parse(self, fetched: Fetched) -> tuple[str, Content] | None:
+        if fetched.value is None:
+            return None
+        try:
+            service, body = packing.unpack_content(fetched.value)
+            content = Content.FromString(body)
+            if not content.content_id:
+                raise ValueError("it has no content id")
+            return service, content
+        except (DecodeError, ValueError, struct.error) as error:
+            self.unreadable += 1
+            log.warning(
+                "content in Redis is unreadable", key=f"{fetched.key:016x}", size=len(fetched.value), error=str(error)
+            )
+            return None
+
+    def _evict(self, surplus: int, keep: NDArray[np.int64]) -> None:
+        """Drop ``surplus`` rows and an eighth more, so that this happens rarely: what was not used since the last
+        time goes first.
+
+        The second chance of the clock algorithm, for all rows at once; among equals the one that was read longest ago
+        goes.
+        """
+        size, columns = self._size, self._columns
+        columns["used"][keep] = True
+        order = np.lexsort((columns["due_s"][:size], columns["used"][:size]))
+        stay = np.sort(order[surplus + self.capacity // _EVICT_SHARE :])
+        self._size = len(stay)
+        self.evicted += size - self._size
+        for column in (*columns.values(), *(part for block in self._blocks for part in (block.ids, block.values))):
+            column[: self._size] = column[stay]
+        kept = stay.tolist()
+        self._names = [self._names[row] for row in kept]
+        self._shown = [self._shown[row] for row in kept]
+        self._decided = [self._decided[row] for row in kept]
+        columns["used"][:] = False
+        self._index.clear()
+        self._index.add(columns["key"][: self._size], np.arange(self._size))
+
+    def _grow(self, new: int) -> None:
+        self._names.extend([("", "")] * new)
+        self._shown.extend([b""] * new)
+        self._decided.extend([b""] * new)
+        self._size += new
+        room = len(self._columns["key"])
+        if self._size <= room:
+            return
+        room = max(self._size, min(2 * room, self.capacity))
+        self._columns = {name: _longer(column, room) for name, column in self._columns.items()}
+        self._blocks = [FieldBlock(_longer(block.ids, room), _longer(block.values, room)) for block in self._blocks]
+
+
+def _longer(column: NDArray[Any], room: int) -> NDArray[Any]:
+    longer = np.zeros((room, *column.shape[1:]), column.dtype)
+    longer[: len(column)] = column
+    return longer
+
+
+def content_fields(service: str, content: Content) -> dict[str, Value]:
+    """The fields that ``features.content`` may name: the service and the attributes; several values of one are a
+    list."""
+    fields: dict[str, Value] = {
+        each.name: each.number if each.HasField("number") else list(each.values)
+        for each in content.attributes
+        if each.values or each.HasField("number")
+    }
+    fields["service"] = service
+    return fields
+
+
+def _zero_block(rows: int, columns: int) -> FieldBlock:
+    return FieldBlock(np.zeros((rows, columns), np.uint32), np.zeros((rows, columns), np.float32))

@@ -1,0 +1,183 @@
+"""The pipeline from end to end: a batch of visits in, what to show to each out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
+from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.token import KeyRing
+from services.crs_engine.breaker import Breaker
+from services.crs_engine.catalog import Catalog
+from services.crs_engine.decide import Chosen, Decided, Decider
+from services.crs_engine.live import LiveFollower, LiveVersions
+from services.crs_engine.metrics import EngineMetrics
+from services.crs_engine.pipeline import sources
+from services.crs_engine.pipeline.batch import Group, Pool, Users, Visit
+from services.crs_engine.pipeline.hydrate import Hydrator
+from services.crs_engine.pipeline.respond import no_content, respond
+from services.crs_engine.plan import Plan
+
+log = get_logger(__name__)
+
+_ORIGINS = {number: name.removeprefix("ORIGIN_").lower() for name, number in events_pb2.Origin.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What to show to a visitor, the first position first; ``empty`` says why it is nothing.
+
+    Attributes:
+        contents: Serialised ``SelectedContent`` messages.
+    """
+
+    contents: Sequence[bytes]
+    empty: pb.NoContent | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """Answers batches. Holds no state of its own; all of it is in the parts."""
+
+    plans: dict[str, Plan]
+    store: RedisStore
+    breaker: Breaker
+    live: LiveFollower
+    catalog: Catalog
+    hydrator: Hydrator
+    decider: Decider
+    ring: KeyRing
+    clock: Clock
+    metrics: EngineMetrics
+
+    async def select(self, visits: Sequence[Visit]) -> list[Outcome]:
+        """One outcome for each visit, in their order. Never fails because Redis is away: that is what the fallback is
+        for."""
+        self.metrics.batch_size.observe(len(visits))
+        outcomes: list[Outcome] = [Outcome(())] * len(visits)
+        for decided in await self.decide(group_visits(self.plans, visits)):
+            for position, outcome in zip(decided.group.positions, self._answer(decided), strict=True):
+                outcomes[position] = outcome
+        return outcomes
+
+    async def decide(self, groups: Sequence[Group]) -> list[Decided]:
+        """What is decided for each group. All of them use one set of live versions, and one moment."""
+        read = await self._read(groups, self.live.current)
+        with self.metrics.stage("hydrate"):
+            await self._fetch_contents([pool for _, pool in read])
+        now_s = self.clock.now_s()
+        return [
+            self.decider.decide(group, users, self.hydrator.hydrate(pool), now_s)
+            for group, (users, pool) in zip(groups, read, strict=True)
+        ]
+
+    async def _read(self, groups: Sequence[Group], live: LiveVersions) -> list[tuple[Users, Pool]]:
+        """What Redis says of all users, in one round trip; nothing at all when it is away."""
+        if not self.breaker.allows():
+            self.metrics.redis_refused.inc()
+            return [sources.unreached(group) for group in groups]
+        layouts = [group.plan.layout(live) for group in groups]
+        with self.metrics.stage("sources"):
+            try:
+                values = await self.store.read_users(
+                    [
+                        layout.keys(visit.user_id)
+                        for group, layout in zip(groups, layouts, strict=True)
+                        for visit in group.visits
+                    ]
+                )
+            except Unavailable as error:
+                self._redis_failed("users", error)
+                return [sources.unreached(group) for group in groups]
+            self._redis_answered()
+            read, start, now_s = [], 0, self.clock.now_s()
+            for group, layout in zip(groups, layouts, strict=True):
+                read.append(sources.unpack(group, layout, values[start : start + len(group)], now_s))
+                start += len(group)
+        return read
+
+    async def _fetch_contents(self, pools: Sequence[Pool]) -> None:
+        missing = self.hydrator.missing(pools)
+        if not len(missing):
+            return
+        try:
+            await self.hydrator.fetch(missing)
+        except Unavailable as error:
+            # The contents that are here serve, though they may be old; the others cannot be shown.
+            self._redis_failed("contents", error)
+
+    async def keep_top_warm(self) -> None:
+        """Read the fallback's contents into the catalog: when Redis is away it is too late for that."""
+        pools = [self.decider.top_pool(plan) for plan in self.plans.values()]
+        await self._fetch_contents(pools)
+
+    def _answer(self, decided: Decided) -> list[Outcome]:
+        group, now_s = decided.group, self.clock.now_s()
+        with self.metrics.stage("respond"):
+            contents = respond(group, decided.scored, self.catalog, self.ring, now_s)
+            if decided.fallen is not None:
+                for own, fallen in zip(
+                    contents, respond(group, decided.fallen, self.catalog, self.ring, now_s), strict=True
+                ):
+                    own.extend(fallen)
+            outcomes = [
+                Outcome(shown) if shown else Outcome(shown, no_content(decided, user))
+                for user, shown in enumerate(contents)
+            ]
+        self._count(decided, outcomes)
+        return outcomes
+
+    def _count(self, decided: Decided, outcomes: Sequence[Outcome]) -> None:
+        plan = decided.group.plan
+        for chosen in (decided.scored, decided.fallen):
+            if chosen is not None:
+                self._count_origin(decided.group, chosen)
+        for outcome in outcomes:
+            if outcome.empty is not None:
+                self.metrics.no_content.labels(plan.name, pb.NoContentReason.Name(outcome.empty.reason)).inc()
+
+    def _count_origin(self, group: Group, chosen: Chosen) -> None:
+        shown = np.bincount(
+            group.variants[chosen.choice.chosen[:, 0] >= 0], minlength=len(group.plan.variants)
+        ).tolist()
+        origin = _ORIGINS[chosen.origin]
+        for variant, count in zip(group.plan.variants, shown, strict=True):
+            if count:
+                self.metrics.decided(group.plan.name, origin, variant.name, count)
+
+    def _redis_answered(self) -> None:
+        if not self.breaker.closed:
+            log.info("Redis answers again")
+            self.metrics.breaker_open.set(0)
+        self.breaker.succeeded()
+
+    def _redis_failed(self, read: str, error: Unavailable) -> None:
+        if self.breaker.closed:
+            log.warning("Redis is away; the fallback answers", error=str(error))
+        self.metrics.redis_errors.labels(read).inc()
+        self.metrics.breaker_open.set(1)
+        self.breaker.failed()
+
+
+def group_visits(plans: dict[str, Plan], visits: Sequence[Visit]) -> list[Group]:
+    """Sort visits into groups: by placement and count, and within a group by variant."""
+    together: dict[tuple[str, int], list[int]] = {}
+    for position, visit in enumerate(visits):
+        together.setdefault((visit.placement, visit.count), []).append(position)
+    groups = []
+    for (placement, count), positions in together.items():
+        plan = plans[placement]
+        variants = plan.assignment.of([visits[position].user_id for position in positions])
+        if len(plan.variants) > 1:
+            order = np.argsort(variants, kind="stable")
+            variants = variants[order]
+            positions = [positions[at] for at in order.tolist()]
+        groups.append(Group(plan, count, [visits[position] for position in positions], positions, variants))
+    return groups

@@ -1,0 +1,60 @@
+"""Words for hashed features: what one decision was made from, named again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from banditmesh.bandits import hashing
+from banditmesh.bandits.features import COMPUTED, Value
+from services.crs_engine.catalog import Catalog, content_fields
+from services.crs_engine.decide import Decided
+from services.crs_engine.pipeline.batch import FALLBACK_SOURCE, Pool
+from services.crs_engine.user_features import bucket_name, buckets
+
+
+class FeatureNames:
+    """The names of the features of the candidates of one user, found by hashing everything that could have been
+    hashed."""
+
+    def __init__(self, decided: Decided, catalog: Catalog) -> None:
+        """``decided``: for a single user."""
+        self._plan, self._catalog = decided.group.plan, catalog
+        spec, states = self._plan.spec, decided.users.states
+        profile = self._plan.users.parse(decided.users.profiles[0])
+        self._user: dict[str, dict[int, str]] = {name: _named(name, profile.get(name)) for name in spec.profile}
+        for name in spec.state:
+            self._user[name] = _named(name, bucket_name(int(buckets(getattr(states, name))[0])))
+        for name in spec.context:
+            computed = {hashing.categorical_id(name, str(value)): f"{name}={value}" for value in range(24)}
+            self._user[name] = computed if name in COMPUTED else _named(name, decided.group.visits[0].context.get(name))
+
+    def of(self, pool: Pool, at: int) -> Mapping[int, str]:
+        """Name by feature id, for the candidate at that place."""
+        row, source = int(pool.rows[at]), int(pool.sources[at])
+        content: dict[str, Value] = {}
+        if row >= 0:
+            content = content_fields(self._catalog.name_of(row)[0], self._catalog.content(row))
+        if source != FALLBACK_SOURCE:
+            content["logic"] = self._plan.sources[source].logic
+        fields = {**self._user, **{name: _named(name, content.get(name)) for name in self._plan.spec.content}}
+        names = {each: words for ids in fields.values() for each, words in ids.items()}
+        for left, right in self._plan.spec.crosses:
+            for left_id, left_name in fields[left].items():
+                for right_id, right_name in fields[right].items():
+                    crossed = hashing.cross(np.array([left_id], np.uint32), np.array([right_id], np.uint32))
+                    names[int(crossed[0])] = f"{left_name} × {right_name}"
+        return names
+
+
+def _named(field: str, value: Value) -> dict[int, str]:
+    if value is None:
+        return {}
+    if isinstance(value, bool):
+        value = str(value).lower()
+    if isinstance(value, list | tuple):
+        return {each: words for part in value for each, words in _named(field, part).items()}
+    if isinstance(value, str):
+        return {hashing.categorical_id(field, value): f"{field}={value}"}
+    return {hashing.numeric_id(field): field}

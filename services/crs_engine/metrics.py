@@ -1,0 +1,153 @@
+"""Every metric of the engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from banditmesh.runtime.metrics import LATENCY_BUCKETS_S
+
+BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+STAGE_BUCKETS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+STAGES: Final = ("sources", "hydrate", "filters", "features", "score", "explore", "rules", "respond")
+
+
+class Stopwatch:
+    """Times a stage, by ``with``; a third of the cost of prometheus_client's own."""
+
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        self._observe = observe
+
+    def __enter__(self) -> None:
+        self._began_s = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._observe(time.perf_counter() - self._began_s)
+
+
+class EngineMetrics:
+    """See the help of each."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.decisions = Counter(
+            "banditmesh_engine_decisions_total",
+            "Decisions by placement and origin (policy, fallback_…); origin none: the slot stayed empty",
+            ["placement", "origin", "variant"],
+            registry=registry,
+        )
+        self.no_content = Counter(
+            "banditmesh_engine_no_content_total",
+            "Slots that stayed empty, by reason",
+            ["placement", "reason"],
+            registry=registry,
+        )
+        self.removed = Counter(
+            "banditmesh_engine_candidates_removed_total",
+            "Candidates that a filter removed",
+            ["placement", "filter"],
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "banditmesh_engine_batch_size",
+            "Requests that were answered together",
+            buckets=BATCH_BUCKETS,
+            registry=registry,
+        )
+        self.waiting_seconds = Histogram(
+            "banditmesh_engine_waiting_seconds",
+            "Time that the first request of a batch waited to be taken",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "banditmesh_engine_stage_seconds",
+            "Time of a stage for a batch",
+            ["stage"],
+            buckets=STAGE_BUCKETS_S,
+            registry=registry,
+        )
+        # Looking a label up costs more than observing.
+        self._decided: dict[tuple[str, str, str], Counter] = {}
+        self._observe = {stage: self.stage_seconds.labels(stage).observe for stage in STAGES}
+        self.dropped = Counter(
+            "banditmesh_engine_dropped_total", "Requests whose caller had gone before their turn", registry=registry
+        )
+        self.catalog_size = Gauge(
+            "banditmesh_engine_catalog_contents", "Contents in the local catalog", registry=registry
+        )
+        self.catalog_fetched = Counter(
+            "banditmesh_engine_catalog_fetched_total",
+            "Contents read from Redis, found or absent",
+            ["result"],
+            registry=registry,
+        )
+        self.catalog_evicted = Counter(
+            "banditmesh_engine_catalog_evicted_total", "Contents that had to make room", registry=registry
+        )
+        self.unreadable = Counter(
+            "banditmesh_engine_unreadable_total",
+            "Values in Redis that could not be understood: content, profile, live (pointer), change (stream entry)",
+            ["kind"],
+            registry=registry,
+        )
+        self.stream_restarts = Counter(
+            "banditmesh_engine_stream_restarts_total",
+            "Times that the change stream was followed anew, everything being read again",
+            registry=registry,
+        )
+        self.redis_errors = Counter(
+            "banditmesh_engine_redis_errors_total", "Reads of Redis that failed", ["read"], registry=registry
+        )
+        self.redis_refused = Counter(
+            "banditmesh_engine_redis_refused_total",
+            "Batches that did not try Redis because it had just failed",
+            registry=registry,
+        )
+        self.breaker_open = Gauge(
+            "banditmesh_engine_redis_breaker_open", "1 while Redis is taken to be away", registry=registry
+        )
+        self.model_version = Gauge(
+            "banditmesh_engine_model_version",
+            "Version of the loaded snapshot; 0: the untrained prior",
+            ["placement", "model"],
+            registry=registry,
+        )
+        self.model_published = Gauge(
+            "banditmesh_engine_model_published_timestamp_seconds",
+            "When the loaded snapshot was published",
+            ["placement", "model"],
+            registry=registry,
+        )
+        self.model_refused = Counter(
+            "banditmesh_engine_model_refused_total",
+            "Snapshots that were not taken, by reason",
+            ["placement", "model", "reason"],
+            registry=registry,
+        )
+        self.not_finite = Counter(
+            "banditmesh_engine_scores_not_finite_total",
+            "Scores that were NaN or infinite and ranked last",
+            ["placement", "model"],
+            registry=registry,
+        )
+        self.features_dropped = Counter(
+            "banditmesh_engine_features_dropped_total",
+            "Values that could not become a feature (NaN, infinite)",
+            ["placement", "field"],
+            registry=registry,
+        )
+
+    def stage(self, name: str) -> Stopwatch:
+        """Times one of :data:`STAGES`."""
+        return Stopwatch(self._observe[name])
+
+    def decided(self, placement: str, origin: str, variant: str, count: int) -> None:
+        """Count decisions."""
+        what = (placement, origin, variant)
+        counter = self._decided.get(what)
+        if counter is None:
+            counter = self._decided[what] = self.decisions.labels(*what)
+        counter.inc(count)

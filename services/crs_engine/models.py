@@ -1,0 +1,180 @@
+"""The models that score: loaded at the start, swapped beside the traffic, one reference at a time.
+
+A snapshot is downloaded, verified and tried out in a thread; only then does it replace the one before. A bad one is
+refused and counted, the old one stays. Without any snapshot the untrained prior scores, and without a store it goes
+on doing so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from banditmesh.bandits import registry
+from banditmesh.bandits.batch import Candidates, SparseRows
+from banditmesh.bandits.errors import BanditError
+from banditmesh.bandits.policy import Policy
+from banditmesh.bandits.popularity import Popularity
+from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import MeshError
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.mesh import Mesh
+from banditmesh.runtime.snapshots import BadSnapshot, Pointer, Snapshots
+from services.crs_engine.metrics import EngineMetrics
+from services.crs_engine.top import NO_TOP, Top
+
+log = get_logger(__name__)
+
+FALLBACK: Final = registry.model_name("popularity", {})
+RETRIED: Final = frozenset({"missing"})
+"""Reasons that may pass by themselves: a neighbour has just pruned the cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A policy that is being served from, and where it comes from."""
+
+    policy: Policy
+    version: int = 0
+    """Of the snapshot; 0: the untrained prior."""
+    published_at_ms: int = 0
+    loaded_at_s: float = 0.0
+    examples: int = 0
+
+
+@dataclass(eq=False)
+class ModelSlot:
+    """One model of one placement: what is served, what is known of the newest snapshot."""
+
+    placement: str
+    model: str
+    policy: str
+    params: Mapping[str, Any]
+    variants: tuple[str, ...]
+    loaded: LoadedModel
+    seen: Pointer | None = None
+    """The newest pointer that was dealt with, by loading it or by refusing it."""
+    refused: str = ""
+
+
+@dataclass
+class Models:
+    """All models of the mesh file, and the popular contents of each placement."""
+
+    snapshots: Snapshots
+    clock: Clock
+    metrics: EngineMetrics
+    top_size: int
+    slots: dict[tuple[str, str], ModelSlot] = field(default_factory=dict)
+    tops: dict[str, Top] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, mesh: Mesh, snapshots: Snapshots, clock: Clock, metrics: EngineMetrics) -> Models:
+        """At their priors; :meth:`poll` loads."""
+        models = cls(snapshots, clock, metrics, mesh.engine.fallback_contents)
+        for name, placement in mesh.placements.items():
+            wanted = {
+                variant.model: (variant.policy_name, variant.policy_params)
+                for variant in placement.experiment.variants.values()
+            }
+            if placement.fallback == "popularity":
+                wanted.setdefault(FALLBACK, ("popularity", {}))
+            for model, (policy, params) in wanted.items():
+                variants = tuple(
+                    each for each, variant in placement.experiment.variants.items() if variant.model == model
+                )
+                prior = LoadedModel(registry.build(policy, params))
+                models.slots[name, model] = ModelSlot(name, model, policy, params, variants, prior)
+                metrics.model_version.labels(name, model).set(0)
+        return models
+
+    def get(self, placement: str, model: str) -> LoadedModel:
+        """What to score with. Keep the answer for a whole batch: the next one may be another."""
+        return self.slots[placement, model].loaded
+
+    def top(self, placement: str) -> Top:
+        """The most popular contents of a placement; empty when there is no snapshot, or no fallback."""
+        return self.tops.get(placement, NO_TOP)
+
+    async def poll(self) -> None:
+        """Look once for newer snapshots and load them. Never raises: what fails is logged, counted and tried again
+        next time."""
+        for slot in self.slots.values():
+            try:
+                pointer = await self.snapshots.moved(slot.placement, slot.model, slot.seen)
+                if pointer is not None:
+                    await self._load(slot, pointer)
+            except (BadSnapshot, BanditError) as error:
+                self._refuse(slot, error.reason if isinstance(error, BadSnapshot) else "tensors", str(error))
+            except MeshError as error:
+                log.warning("snapshots cannot be read", placement=slot.placement, model=slot.model, error=str(error))
+
+    async def poll_for_ever(self, every_s: float) -> None:
+        """To be run in the background."""
+        while True:
+            await self.poll()
+            await self.clock.sleep(every_s)
+
+    async def _load(self, slot: ModelSlot, pointer: Pointer) -> None:
+        try:
+            snapshot = await self.snapshots.load(slot.placement, slot.model, pointer.version)
+            policy = await asyncio.to_thread(registry.load, slot.policy, slot.params, snapshot.tensors)
+            await asyncio.to_thread(_try_out, policy)
+            top = await asyncio.to_thread(Top.of, policy, self.top_size) if isinstance(policy, Popularity) else None
+        except BadSnapshot as error:
+            if error.reason not in RETRIED:
+                slot.seen = pointer
+            raise
+        except BanditError:
+            slot.seen = pointer
+            raise
+        manifest = snapshot.manifest
+        slot.loaded = LoadedModel(
+            policy, manifest.version, manifest.published_at_ms, self.clock.now_s(), manifest.examples
+        )
+        slot.seen, slot.refused = pointer, ""
+        if top is not None and slot.model == FALLBACK:
+            self.tops[slot.placement] = top
+        self.metrics.model_version.labels(slot.placement, slot.model).set(manifest.version)
+        self.metrics.model_published.labels(slot.placement, slot.model).set(manifest.published_at_ms / 1000)
+        log.info(
+            "snapshot loaded",
+            placement=slot.placement,
+            model=slot.model,
+            version=manifest.version,
+            examples=manifest.examples,
+        )
+
+    def _refuse(self, slot: ModelSlot, reason: str, message: str) -> None:
+        slot.refused = message
+        self.metrics.model_refused.labels(slot.placement, slot.model, reason).inc()
+        log.error(
+            "snapshot refused",
+            placement=slot.placement,
+            model=slot.model,
+            served=slot.loaded.version,
+            reason=reason,
+            error=message,
+        )
+
+
+def _try_out(policy: Policy) -> None:
+    """Score something once: pages are mapped in, and a policy that cannot score its own tensors is found here, not by
+    a user.
+
+    Raises BadSnapshot ("score").
+    """
+    keys = np.arange(2, dtype=np.uint64)
+    features = SparseRows.from_lists([[(1, 1.0)], [(2, 1.0)]])
+    try:
+        scores = policy.score(
+            Candidates(np.array([0, 2]), keys, keys, keys, SparseRows.from_lists([[(3, 1.0)]]), features)
+        )
+    except (ArithmeticError, IndexError, ValueError) as error:
+        raise BadSnapshot("score", f"the model cannot score: {error!r}") from error
+    if not scores.usable().all():
+        raise BadSnapshot("score", f"the model scores {scores.mean.tolist()} ± {scores.deviation.tolist()}")

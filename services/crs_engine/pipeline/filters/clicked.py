@@ -1,0 +1,28 @@
+"""A content that this user has opened already."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from services.crs_engine.pipeline.filters.base import Mask, View, utc
+
+
+class Clicked:
+    """Where the placement has ``hide_clicked``: what is among the clicks that the user's state remembers
+    (``packing.MAX_CLICKS``)."""
+
+    name: ClassVar[str] = "clicked"
+    on_fallback: ClassVar[bool] = True
+
+    def removes(self, view: View) -> Mask | None:
+        """See `Filter.removes`."""
+        states = view.users.states
+        if not view.plan.placement.hide_clicked or not len(states.click_events):
+            return None
+        return view.matches(view.salted_contents, states.click_owners, states.click_events["content"])
+
+    def because(self, view: View, at: int) -> str:
+        """See `Filter.because`."""
+        states = view.users.states
+        own = (states.click_owners == view.pool.owners[at]) & (states.click_events["content"] == view.pool.contents[at])
+        return f"the user clicked it at {utc(float(states.click_events['time_s'][own].max()))}"

@@ -1,0 +1,54 @@
+"""Stage 2: the candidates' contents, out of the local catalog; what it does not have is read from the store in one
+extra round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banditmesh.runtime import keys
+from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.redis import RedisStore
+from services.crs_engine.catalog import Catalog, Fetched
+from services.crs_engine.metrics import EngineMetrics
+from services.crs_engine.pipeline.batch import Pool
+
+
+class Hydrator:
+    """Fills the catalog."""
+
+    def __init__(self, catalog: Catalog, store: RedisStore, clock: Clock, metrics: EngineMetrics) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+
+    def missing(self, pools: Sequence[Pool]) -> NDArray[np.uint64]:
+        """``uint64[n]``: the content keys of the pools that must be read first, each once."""
+        wanted = [
+            self._catalog.due(pool.contents, self._catalog.find(pool.contents), self._clock.monotonic_s())
+            for pool in pools
+            if len(pool)
+        ]
+        return (
+            np.unique(np.concatenate(wanted)) if len(wanted) > 1 else (wanted[0] if wanted else np.zeros(0, np.uint64))
+        )
+
+    async def fetch(self, contents: NDArray[np.uint64]) -> None:
+        """Read contents (``uint64[n]``) into the catalog, found or not. Raises Unavailable."""
+        listed = contents.tolist()
+        values = await self._store.read([keys.content(key) for key in listed])
+        self._catalog.put(
+            [Fetched(key, value) for key, value in zip(listed, values, strict=True)], self._clock.monotonic_s()
+        )
+        absent = values.count(None)
+        self._metrics.catalog_fetched.labels("found").inc(len(values) - absent)
+        self._metrics.catalog_fetched.labels("absent").inc(absent)
+
+    def hydrate(self, pool: Pool) -> Pool:
+        """The pool with the rows of its contents. They are valid until the next fetch: nothing may be awaited from
+        here to the answer."""
+        return replace(pool, rows=self._catalog.find(pool.contents))

@@ -1,0 +1,21 @@
+"""Settings of the engine from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from banditmesh.runtime.addresses import HostPort, HostPortSetting
+from banditmesh.runtime.settings import ServiceSettings, UsesRedis, UsesStore, UsesTokens
+
+
+class EngineSettings(ServiceSettings, UsesRedis, UsesStore, UsesTokens):
+    """What the engine needs to know about where it runs."""
+
+    grpc_address: HostPortSetting = Field(
+        HostPort("0.0.0.0", 50052), description="host:port to serve gRPC on; port 0 takes a free one"
+    )
+    model_cache: Path | None = Field(
+        None, description="folder for downloaded models, shared by the engines of a host; empty: keep them in memory"
+    )

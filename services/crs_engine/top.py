@@ -1,0 +1,50 @@
+"""What the fallback chooses from: the most popular contents of a placement, by the last snapshot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banditmesh.bandits.hashing import service_key
+from banditmesh.bandits.popularity import Popularity
+
+
+@dataclass(frozen=True, eq=False)
+class Top:
+    """The most popular first.
+
+    Attributes:
+        keys: uint64[n], content keys.
+        services: uint64[n], their service keys.
+        names: (service, content id) of each: a snapshot alone can answer, without any catalog.
+        weights: float64[n], in proportion to which one is drawn: 1 / rank (Zipf), so that better ones are shown more,
+            and none alone.
+    """
+
+    keys: NDArray[np.uint64]
+    services: NDArray[np.uint64]
+    names: tuple[tuple[str, str], ...]
+    weights: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def name(self, key: int) -> tuple[str, str]:
+        """Service and content id of a key of the list."""
+        return self.names[int(np.flatnonzero(self.keys == key)[0])]
+
+    @classmethod
+    def of(cls, policy: Popularity, size: int) -> Top:
+        """The ``size`` most popular contents whose name the snapshot has."""
+        named = [(each.key, each.name) for each in policy.top(size) if each.name is not None]
+        return cls(
+            np.array([key for key, _ in named], np.uint64),
+            np.array([service_key(service) for _, (service, _) in named], np.uint64),
+            tuple(name for _, name in named),
+            1.0 / np.arange(1.0, len(named) + 1),
+        )
+
+
+NO_TOP = Top(np.zeros(0, np.uint64), np.zeros(0, np.uint64), (), np.zeros(0))

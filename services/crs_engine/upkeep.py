@@ -1,0 +1,47 @@
+"""What an engine does beside the traffic: keep the fallback's contents at hand, and carry counts over to the
+metrics."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter
+
+from banditmesh.runtime.clock import Clock
+from services.crs_engine.engine import Engine
+from services.crs_engine.metrics import EngineMetrics
+
+EVERY_S: Final = 5.0
+
+
+class Upkeep:
+    """A background task. Counts that arise in the hot path are plain integers there, and become metrics here."""
+
+    def __init__(self, engine: Engine, clock: Clock, metrics: EngineMetrics) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._metrics = metrics
+        self._reported: dict[tuple[str, ...], int] = {}
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await self.once()
+            await self._clock.sleep(EVERY_S)
+
+    async def once(self) -> None:
+        """One round."""
+        await self._engine.keep_top_warm()
+        catalog, metrics = self._engine.catalog, self._metrics
+        metrics.catalog_size.set(len(catalog))
+        self._report(metrics.catalog_evicted, ("evicted",), catalog.evicted)
+        self._report(metrics.unreadable.labels("content"), ("content",), catalog.unreadable)
+        for name, plan in self._engine.plans.items():
+            self._report(metrics.unreadable.labels("profile"), ("profile", name), plan.users.unreadable)
+            for featurizer in (plan.featurizer, plan.users.featurizer):
+                for field, count in featurizer.dropped.items():
+                    self._report(metrics.features_dropped.labels(name, field), ("dropped", name, field), count)
+
+    def _report(self, counter: Counter, what: tuple[str, ...], total: int) -> None:
+        counter.inc(total - self._reported.get(what, 0))
+        self._reported[what] = total

@@ -1,0 +1,153 @@
+"""The user's side of the features, for a whole batch: profile, live state and the moment, each hashed as rarely as
+possible."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banditmesh.bandits.features import COMPUTED, FeatureSpec, Featurizer, FieldBlock, Value
+from banditmesh.bandits.hashing import categorical_id
+from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.packing import Profile, UserStates
+
+STATE_FIELDS: Final = ("feedback", "clicks", "mutes")
+"""What ``features.state`` may name: how often the user ever reacted, clicked, muted; in buckets that double."""
+USED_SERVICES: Final = "used_services"
+MOST_PROFILES: Final = 100_000
+_BUCKETS: Final = 33
+_QUARTER_S: Final = 900
+
+
+def bucket_name(bucket: int) -> str:
+    """``0``, ``1``, ``2-3``, ``4-7``, …: the bucket of numbers with so many binary digits."""
+    if bucket < 2:
+        return str(bucket)
+    return f"{1 << (bucket - 1)}-{(1 << bucket) - 1}"
+
+
+def buckets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``int64[n]``: the number of binary digits of each count."""
+    return np.frexp(counts.astype(np.float64))[1].astype(np.int64)
+
+
+class UserFeatures:
+    """The user block of one placement, with the columns of ``FeatureSpec.user``.
+
+    Equal profiles are equal bytes (:func:`packing.pack_profile`), and most users share theirs with many: each
+    distinct one is parsed and hashed once.
+
+    Attributes:
+        unreadable: Profiles that were no JSON object, ever.
+        featurizer: Counts the broken values of profiles in ``dropped``.
+    """
+
+    def __init__(self, placement: str, spec: FeatureSpec, services: Sequence[str]) -> None:
+        """``services``: of the placement's sources, in their order. Raises ConfigurationError for a state field that
+        does not exist."""
+        for name in spec.state:
+            if name not in STATE_FIELDS:
+                close = difflib.get_close_matches(name, STATE_FIELDS, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(STATE_FIELDS)}"
+                raise ConfigurationError(
+                    f"placements.{placement}.features.state: {name!r} does not exist; {hint}",
+                    field=f"placements.{placement}.features.state",
+                )
+        self.unreadable = 0
+        self.featurizer = Featurizer(
+            FeatureSpec(
+                profile=spec.profile,
+                multi_valued={name: spec.multi_valued[name] for name in spec.profile if name in spec.multi_valued},
+            ),
+            strict=False,
+        )
+        self._services = services
+        self._state = spec.state
+        self._state_ids = np.array(
+            [[categorical_id(name, bucket_name(bucket)) for bucket in range(_BUCKETS)] for name in spec.state],
+            np.uint32,
+        ).reshape(len(spec.state), _BUCKETS)
+        self._moments = Featurizer(FeatureSpec(context=spec.context, time_zone=spec.time_zone))
+        self._requested = frozenset(spec.context) - {*COMPUTED}
+        self._moment: tuple[int, FieldBlock] = (-1, self._moments.users([{}], [{}], np.zeros(1)))
+        profile_end = self.featurizer.spec.user_columns
+        self._columns = (profile_end, profile_end + len(spec.state), spec.user_columns)
+        self._forget()
+
+    def rows(self, profiles: Sequence[bytes]) -> NDArray[np.int64]:
+        """``int64[n]``: the row of each profile (its JSON; empty: the user has none) in this object's table."""
+        if len(self._row_of) + len(profiles) > MOST_PROFILES:
+            self._forget()
+        known = self._row_of
+        return np.array([known[text] if text in known else self._add(text) for text in profiles], np.int64)
+
+    def eligible(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """``bool[n, n_sources]``: whether the user has used the source's service, by the profile's
+        ``used_services``."""
+        return self._used[rows]
+
+    def block(
+        self, rows: NDArray[np.int64], states: UserStates, contexts: Sequence[Mapping[str, str]], now_s: float
+    ) -> FieldBlock:
+        """The user block of n users. ``rows``: from :meth:`rows`; ``contexts``: what came with each request."""
+        profile_end, state_end, end = self._columns
+        ids = np.empty((len(rows), end), np.uint32)
+        values = np.empty((len(rows), end), np.float32)
+        ids[:, :profile_end], values[:, :profile_end] = self._ids[rows], self._values[rows]
+        for column, name in enumerate(self._state):
+            ids[:, profile_end + column] = self._state_ids[column][buckets(getattr(states, name))]
+            values[:, profile_end + column] = 1.0
+        if state_end < end:
+            moment = self._at(now_s, contexts)
+            ids[:, state_end:], values[:, state_end:] = moment.ids, moment.values
+        return FieldBlock(ids, values)
+
+    def _at(self, now_s: float, contexts: Sequence[Mapping[str, str]]) -> FieldBlock:
+        """The columns of the moment: one row for each user, or one row that is the same for all."""
+        if any(not self._requested.isdisjoint(context) for context in contexts):
+            nothing: list[Mapping[str, Value]] = [{}] * len(contexts)
+            return self._moments.users(nothing, nothing, np.full(len(contexts), now_s), contexts)
+        # No clock of the world turns its hour within a quarter of one.
+        quarter = int(now_s // _QUARTER_S)
+        if self._moment[0] != quarter:
+            self._moment = (quarter, self._moments.users([{}], [{}], np.array([now_s])))
+        return self._moment[1]
+
+    def _forget(self) -> None:
+        self._row_of: dict[bytes, int] = {}
+        self._ids = np.zeros((256, self._columns[0]), np.uint32)
+        self._values = np.zeros((256, self._columns[0]), np.float32)
+        self._used = np.zeros((256, len(self._services)), np.bool_)
+        self._add(b"")
+
+    def _add(self, text: bytes) -> int:
+        row = self._row_of[text] = len(self._row_of)
+        if row == len(self._ids):
+            self._ids, self._values, self._used = (
+                np.concatenate([a, np.zeros_like(a)]) for a in (self._ids, self._values, self._used)
+            )
+        profile = self.parse(text)
+        block = self.featurizer.users([profile], [{}], np.zeros(1))
+        self._ids[row], self._values[row] = block.ids[0], block.values[0]
+        used = profile.get(USED_SERVICES)
+        listed = used if isinstance(used, list) else [used]
+        self._used[row] = [service in listed for service in self._services]
+        return row
+
+    def parse(self, text: bytes) -> Profile:
+        """The profile of a JSON text; empty when it is unreadable, which is counted."""
+        if not text:
+            return {}
+        try:
+            profile: object = json.loads(text)
+        except ValueError:
+            profile = None
+        if not isinstance(profile, dict):
+            self.unreadable += 1
+            return {}
+        return profile

@@ -1,0 +1,127 @@
+"""Groups, users and pools by hand, for the engine's stages: everything in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from banditmesh.bandits import hashing
+from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
+from banditmesh.runtime import packing
+from banditmesh.runtime.mesh import Mesh, parse_mesh
+from services.crs_engine.catalog import Catalog, Fetched
+from services.crs_engine.decide import Decider
+from services.crs_engine.engine import group_visits
+from services.crs_engine.live import LiveVersions
+from services.crs_engine.metrics import EngineMetrics
+from services.crs_engine.models import LoadedModel
+from services.crs_engine.pipeline import sources
+from services.crs_engine.pipeline.batch import Group, Pool, Users, Visit
+from services.crs_engine.pipeline.filters.base import View
+from services.crs_engine.plan import Plan, build_plans, featurizers
+from services.crs_engine.top import NO_TOP, Top
+from tests.support.engine_world import MESH
+
+NOW_S = 1_700_000_000.0
+
+
+@dataclass
+class FixedModels:
+    """The models as they were put here: what :class:`services.crs_engine.models.Models` answers, without a store."""
+
+    loaded: Mapping[str, LoadedModel]
+    fallback: Top = NO_TOP
+
+    def get(self, placement: str, model: str) -> LoadedModel:
+        return self.loaded[model]
+
+    def top(self, placement: str) -> Top:
+        return self.fallback
+
+
+@dataclass
+class Bench:
+    """One placement, and a catalog to be filled."""
+
+    text: str = MESH
+    placement: str = "head"
+    mesh: Mesh = field(init=False)
+    plans: dict[str, Plan] = field(init=False)
+    catalog: Catalog = field(init=False)
+    values: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """By user, by source (or "profile", "state"): what Redis holds."""
+
+    def __post_init__(self) -> None:
+        self.mesh = parse_mesh(self.text)
+        self.plans = build_plans(self.mesh)
+        self.catalog = Catalog(10_000, featurizers(self.plans))
+
+    @property
+    def plan(self) -> Plan:
+        return self.plans[self.placement]
+
+    def content(self, service: str, content_id: str, genre: str = "", **fields: object) -> int:
+        """Put a content into the catalog; returns its key."""
+        attributes = [Attribute(name="genre", values=[genre])] if genre else []
+        content = Content(content_id=content_id, attributes=attributes)
+        for name, value in fields.items():
+            if name == "expires_s":
+                content.expires_at.FromSeconds(int(value))  # type: ignore[call-overload]
+            else:
+                setattr(content, name, value)
+        key = hashing.content_key(service, content_id)
+        self.catalog.put([Fetched(key, packing.pack_content(service, content.SerializeToString()))], 0.0)
+        return key
+
+    def user(
+        self,
+        user: str,
+        proposals: Mapping[str, Sequence[int]],
+        *,
+        profile: packing.Profile | None = None,
+        reactions: Sequence[tuple[str, str, str, float]] = (),
+        placement: str = "head",
+    ) -> str:
+        """A user with candidates by source, and reactions: kind, service, content id, age in seconds; the oldest
+        first."""
+        own = self.values[user] = {
+            source: packing.pack_candidates(1, np.array(contents, np.uint64)) for source, contents in proposals.items()
+        }
+        if profile is not None:
+            own["profile"] = packing.pack_profile(1, profile)
+        state = packing.UserState.empty()
+        for offset, (kind, service, content_id, age_s) in enumerate(reactions):
+            event = np.zeros((), packing.EVENT)
+            event["time_s"], event["content"] = int(NOW_S - age_s), hashing.content_key(service, content_id)
+            event["service"], event["placement"] = hashing.service_key(service), hashing.key64(placement)
+            state = state.apply(offset, kind, event)
+        own["state"] = state.pack()
+        return user
+
+    def visits(self, users: Sequence[str], count: int = 1) -> list[Visit]:
+        return [Visit(self.placement, user, {}, count) for user in users]
+
+    def read(self, group: Group) -> tuple[Users, Pool]:
+        """What the first stages make of the users' values; every source and the profiles are live in version 1."""
+        live = LiveVersions({name: packing.LiveVersion(1, 0, "") for name in [*self.sources, "profiles"]})
+        layout = group.plan.layout(live)
+        wanted = (*self.sources, "profile", "state")
+        values = [[self.values[visit.user_id].get(name) for name in wanted] for visit in group.visits]
+        users, pool = sources.unpack(group, layout, values, NOW_S)
+        return users, Pool(pool.offsets, pool.contents, pool.services, pool.sources, self.catalog.find(pool.contents))
+
+    @property
+    def sources(self) -> list[str]:
+        return [source.name for source in self.plan.sources]
+
+    def view(self, *users: str) -> View:
+        """The users' candidates, as filters see them."""
+        (group,) = group_visits(self.plans, self.visits(users))
+        known, pool = self.read(group)
+        return View(self.plan, known, pool, self.catalog, NOW_S)
+
+    def decider(self, models: FixedModels, seed: int = 3) -> Decider:
+        return Decider(self.catalog, models, EngineMetrics(CollectorRegistry()), np.random.default_rng(seed))  # type: ignore[arg-type]
