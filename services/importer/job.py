@@ -128,7 +128,7 @@ def job_id(kind: Kind, service: str, logic: str, version: str) -> str:
 
     Examples:
         >>> job_id(Kind.MAPPING, "weather", "today", "2026-11-22")
-        'mapping-weather-today-2026-11-22-2cf1a33b'
+        'mapping-weather-today-2026-11-22-7f3ff349'
     """
     parts = [kind.value, service, logic, version]
     check = hashlib.blake2b("\n".join(parts).encode(), digest_size=4).hexdigest()
