@@ -120,6 +120,12 @@ class SparseRows:
         entries = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         return SparseRows(offsets, self.ids[entries], self.values[entries])
 
+    def part(self, start: int, stop: int) -> SparseRows:
+        """The rows start:stop, without a copy of what is large."""
+        offsets = self.offsets[start : stop + 1]
+        entries = slice(int(offsets[0]), int(offsets[-1]))
+        return SparseRows(offsets - offsets[0], self.ids[entries], self.values[entries])
+
     def beside(self, right: SparseRows) -> SparseRows:
         """Each row followed by the same row of `right`: context first, then the candidate's own features."""
         if len(self) != len(right):

@@ -1,8 +1,9 @@
 """From named fields to hashed features, for a whole batch of decisions at once.
 
 Every side (user, content) of a decision has a fixed list of fields, so its features are a dense block: one column a
-field. The engine keeps the blocks of contents in its catalog, hashed once per content version, and gathers their rows.
-Crosses of the user's side with the content's are then a mix of two columns (`hashing.cross`), without any string.
+field, or as many as `multi_valued` says for a field that holds a list. The engine keeps the blocks of contents in its
+catalog, hashed once per content version, and gathers their rows. Crosses of the user's side with the content's are
+then a mix of two columns (`hashing.cross`), without any string.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, Literal
+from itertools import product
+from typing import Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -23,8 +25,11 @@ from banditmesh.bandits import hashing
 from banditmesh.bandits.batch import SparseRows
 from banditmesh.bandits.errors import InvalidFeature
 
-Value = str | float | int | bool | None
+Value = str | float | int | bool | Sequence[str] | None
 Fields = Mapping[str, Value]
+
+COMPUTED: Final = ("hour", "weekday")
+"""The names in `FeatureSpec.context` that are worked out from the decision's time."""
 
 _LARGEST: Final = float(np.finfo(np.float32).max)
 _QUARTER_S: Final = 900  # every offset of a time zone that is in use is a multiple of 15 minutes
@@ -36,20 +41,30 @@ _numeric_id = lru_cache(maxsize=1 << 12)(hashing.numeric_id)
 
 
 class FeatureSpec(BaseModel):
-    """Which fields of a decision become features. A field that a decision does not have gives no feature."""
+    """Which fields of a decision become features. A field that a decision does not have gives no feature.
+
+    A list of strings is a set of categories: each different one is a feature of value 1, the first ones up to the
+    field's number of columns. A list in a field that `multi_valued` does not name counts by its first value alone.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: tuple[str, ...] = Field(default=(), description="Fields of the user's imported profile.")
     state: tuple[str, ...] = Field(default=(), description="Fields of the user's live state.")
-    context: tuple[Literal["hour", "weekday"], ...] = Field(
-        default=(), description="Of the decision's local time: hour (0-23), weekday (0 is Monday), as categories."
+    context: tuple[str, ...] = Field(
+        default=(),
+        description="Of the moment. From the decision's local time: hour (0-23), weekday (0 is Monday), as categories. "
+        "Any other name is looked up in the context that came with the request.",
     )
     content: tuple[str, ...] = Field(
         default=(), description="Fields of the content; the engine adds service and logic."
     )
+    multi_valued: dict[str, Annotated[int, Field(ge=2, le=16)]] = Field(
+        default_factory=dict,
+        description="How many values count, 2 to 16, of a profile or content field that holds a list (genres).",
+    )
     crosses: tuple[tuple[str, str], ...] = Field(
-        default=(), description="Pairs of the fields above, as features of their own."
+        default=(), description="Pairs of the fields above, as features of their own; of a list each value is crossed."
     )
     time_zone: str = Field(default="UTC", description="Zone of hour and weekday, such as Asia/Tokyo.")
 
@@ -57,6 +72,24 @@ class FeatureSpec(BaseModel):
     def user(self) -> tuple[str, ...]:
         """The fields of the user's side, in the order of the user block's columns."""
         return (*self.profile, *self.state, *self.context)
+
+    @property
+    def user_columns(self) -> int:
+        """How many columns the user's side has."""
+        return sum(map(len, self.columns(self.user).values()))
+
+    @property
+    def content_columns(self) -> int:
+        """How many columns the content's side has."""
+        return sum(map(len, self.columns(self.content).values()))
+
+    def columns(self, fields: Sequence[str]) -> dict[str, range]:
+        """The columns of each of these fields in a block that has them side by side in this order."""
+        found, start = {}, 0
+        for name in fields:
+            found[name] = range(start, start + self.multi_valued.get(name, 1))
+            start = found[name].stop
+        return found
 
     @field_validator("time_zone")
     @classmethod
@@ -75,6 +108,9 @@ class FeatureSpec(BaseModel):
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise ValueError(f"field {twice[0]!r} stands twice; one name is one feature")
+        for name in self.multi_valued:
+            if name not in (*self.profile, *self.content):
+                raise ValueError(f"multi_valued: {name!r} is no field of profile or content")
         for pair in self.crosses:
             for name in pair:
                 if name not in names:
@@ -86,11 +122,11 @@ class FeatureSpec(BaseModel):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FieldBlock:
-    """Features of one side, a column a field. A value of 0 is no feature: to every model it is the same as absence.
+    """Features of one side, in columns. A value of 0 is no feature: to every model it is the same as absence.
 
     Attributes:
-        ids: uint32[n_rows, n_fields].
-        values: float32[n_rows, n_fields].
+        ids: uint32[n_rows, n_columns].
+        values: float32[n_rows, n_columns].
     """
 
     ids: NDArray[np.uint32]
@@ -98,7 +134,8 @@ class FieldBlock:
 
     def take(self, rows: NDArray[np.int64]) -> FieldBlock:
         """The rows of the given numbers (int64[n])."""
-        return FieldBlock(self.ids[rows], self.values[rows])
+        # A tenth of the time that indexing by an array takes.
+        return FieldBlock(self.ids.take(rows, axis=0), self.values.take(rows, axis=0))
 
     def sparse(self) -> SparseRows:
         """The same rows without what is absent, in the order of the columns."""
@@ -125,36 +162,54 @@ class Featurizer:
         self.strict = strict
         self.dropped: Counter[str] = Counter()
         self._zone = ZoneInfo(spec.time_zone)
-        side = {name: ("user", at) for at, name in enumerate(spec.user)}
-        side |= {name: ("content", at) for at, name in enumerate(spec.content)}
-        crosses = [(side[left], side[right]) for left, right in spec.crosses]
+        users, contents = spec.columns(spec.user), spec.columns(spec.content)
+        self._profile = {name: users[name] for name in spec.profile}
+        self._state = {name: users[name] for name in spec.state}
+        self._requested = {name: users[name] for name in spec.context if name not in COMPUTED}
+        self._computed = {name: users[name].start for name in spec.context if name in COMPUTED}
+        self._content = contents
+        side = {name: [("user", at) for at in columns] for name, columns in users.items()}
+        side |= {name: [("content", at) for at in columns] for name, columns in contents.items()}
+        crosses = [pair for left, right in spec.crosses for pair in product(side[left], side[right])]
         self._shared_crosses = [pair for pair in crosses if pair[0][0] == pair[1][0] == "user"]
         self._own_crosses = [pair for pair in crosses if "content" in (pair[0][0], pair[1][0])]
 
-    def users(self, profiles: Sequence[Fields], states: Sequence[Fields], times_s: NDArray[np.float64]) -> FieldBlock:
-        """The users' sides of n decisions, columns as `spec.user`. times_s: float64[n], seconds since 1970."""
-        named = len(self.spec.profile) + len(self.spec.state)
-        ids = np.zeros((len(profiles), len(self.spec.user)), np.uint32)
+    def users(
+        self,
+        profiles: Sequence[Fields],
+        states: Sequence[Fields],
+        times_s: NDArray[np.float64],
+        contexts: Sequence[Fields] | None = None,
+    ) -> FieldBlock:
+        """The users' sides of n decisions, with the columns of `spec.user`.
+
+        Args:
+            profiles, states: of each decision's user.
+            times_s: float64[n], seconds since 1970.
+            contexts: what came with each request, such as the device; None: nothing did.
+        """
+        ids = np.zeros((len(profiles), self.spec.user_columns), np.uint32)
         values = np.zeros(ids.shape, np.float32)
-        for row, (profile, state) in enumerate(zip(profiles, states, strict=True)):
-            self._fill(ids[row], values[row], self.spec.profile, profile)
-            self._fill(
-                ids[row, len(self.spec.profile) :], values[row, len(self.spec.profile) :], self.spec.state, state
-            )
-        if self.spec.context:
+        sides = [(self._profile, profiles), (self._state, states)]
+        if self._requested and contexts is not None:
+            sides.append((self._requested, contexts))
+        for columns, side in sides:
+            for row, fields in zip(range(len(ids)), side, strict=True):
+                self._fill(ids[row], values[row], columns, fields)
+        if self._computed:
             hours = self._local_hours(times_s)
-            for column, name in enumerate(self.spec.context, start=named):
+            for name, column in self._computed.items():
                 # 1970-01-01 was a Thursday, day 3 of a week that starts on Monday.
                 ids[:, column] = _HOURS[hours % 24] if name == "hour" else _WEEKDAYS[(hours // 24 + 3) % 7]
                 values[:, column] = 1.0
         return FieldBlock(ids, values)
 
     def contents(self, contents: Sequence[Fields]) -> FieldBlock:
-        """The contents' sides, columns as `spec.content`; made once per content version, for the catalog."""
-        ids = np.zeros((len(contents), len(self.spec.content)), np.uint32)
+        """The contents' sides, with the columns of `spec.content`; made once per content version, for the catalog."""
+        ids = np.zeros((len(contents), self.spec.content_columns), np.uint32)
         values = np.zeros(ids.shape, np.float32)
         for row, fields in enumerate(contents):
-            self._fill(ids[row], values[row], self.spec.content, fields)
+            self._fill(ids[row], values[row], self._content, fields)
         return FieldBlock(ids, values)
 
     def rows(
@@ -177,21 +232,26 @@ class Featurizer:
             sides["user"] = users.take(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
         return context.sparse(), _with_crosses(contents, sides, self._own_crosses).sparse()
 
-    def _fill(self, ids: NDArray[np.uint32], values: NDArray[np.float32], names: Sequence[str], fields: Fields) -> None:
-        for column, name in enumerate(names):
+    def _fill(
+        self, ids: NDArray[np.uint32], values: NDArray[np.float32], columns: Mapping[str, range], fields: Fields
+    ) -> None:
+        for name, places in columns.items():
             value = fields.get(name)
             if value is None:
                 continue
             if isinstance(value, bool):
                 value = "true" if value else "false"
             if isinstance(value, str):
-                ids[column], values[column] = _categorical_id(name, value), 1.0
+                ids[places.start], values[places.start] = _categorical_id(name, value), 1.0
+            elif isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+                # zip stops with the shorter: absent values leave zeros, those beyond the columns do not count.
+                for place, each in zip(places, dict.fromkeys(value), strict=False):
+                    ids[place], values[place] = _categorical_id(name, each), 1.0
             elif _is_number(value):
-                ids[column], values[column] = _numeric_id(name), value
+                ids[places.start], values[places.start] = _numeric_id(name), value
             elif self.strict:
-                raise InvalidFeature(
-                    f"{value!r} is neither a string nor a finite number within float32", field=name, value=value
-                )
+                message = f"{value!r} is neither a string, a list of strings nor a finite number within float32"
+                raise InvalidFeature(message, field=name, value=value)
             else:
                 self.dropped[name] += 1
 

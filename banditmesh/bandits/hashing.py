@@ -82,3 +82,14 @@ def cross(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.uin
 def uniform(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Maps keys that are already hashed to [0, 1): their top 53 bits as a fraction, so that 1.0 is never reached."""
     return (np.asarray(keys, np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def normals(ids: NDArray[np.uint32], width: int, seed: int) -> NDArray[np.float32]:
+    """float32[n, width]: standard normal numbers that are a function of id, column and seed alone (Box and Muller).
+
+    So what a feature starts from does not depend on when it appeared, or beside which others.
+    """
+    columns = np.arange(width, dtype=np.uint64) + (np.uint64(seed) << np.uint64(16))
+    first = mix64((ids.astype(np.uint64)[:, None] << np.uint64(32)) + columns + np.uint64(0x9E3779B97F4A7C15))
+    radius = np.sqrt(-2.0 * np.log1p(-uniform(first)))
+    return (radius * np.cos(2.0 * np.pi * uniform(mix64(first + np.uint64(0x9E3779B97F4A7C15))))).astype(np.float32)

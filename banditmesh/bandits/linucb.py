@@ -2,7 +2,8 @@
 
 For each arm a: A_a = ridge I + sum x x^T, b_a = sum (r - prior_reward) x, theta_a = A_a^-1 b_a. A candidate x has mean
 prior_reward + theta_a^T x and deviation sqrt(x^T A_a^-1 x) (Eq. 5 without its alpha, which belongs to the `ucb`
-exploration).
+exploration). Algorithm 1 has no prior reward, that is 0: an arm that nobody has seen is then expected to earn less than
+one that everybody ignores (0.5 by default), so the default here is 0.5. `dense` gives Algorithm 1 to the letter.
 
 Kept are the sums, in float64 and as packed upper triangles: exact over millions of examples, mergeable by addition,
 and at d = 32 no larger than a float32 matrix (10 000 arms: 42 MB). For scoring there is the *readout* of each arm in
@@ -13,12 +14,13 @@ the saver, and shares memory-mapped pages with its neighbours.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.arms import ArmTable, arm_keys, decay, spans
@@ -26,7 +28,7 @@ from banditmesh.bandits.batch import Candidates, Examples, Scores
 from banditmesh.bandits.errors import InvalidBatch, NotMergeable
 from banditmesh.bandits.gaussian import whitening
 from banditmesh.bandits.policy import PerArmParams, PolicyParams, Tensors, tensor
-from banditmesh.bandits.projection import SignedProjection
+from banditmesh.bandits.projection import NamedFields, Projection, SignedProjection
 
 _DERIVE_AT_ONCE = 512
 _GROUP_FROM = 8
@@ -41,7 +43,49 @@ class LinucbParams(PerArmParams):
         default=32, ge=2, le=256, description="Length d of the projected feature vector, the bias coordinate included."
     )
     ridge: float = Field(default=1.0, gt=0, description="Precision of the prior on each coefficient.")
-    prior_reward: float = Field(default=0.0, description="Expected reward of an arm before anything is known of it.")
+    prior_reward: float | None = Field(
+        default=None,
+        description="Expected reward of an arm before anything is known of it; null: 0.5, or 0 when `dense` is given.",
+    )
+    dense: tuple[str, ...] = Field(
+        default=(),
+        max_length=256,
+        description="Numeric fields that are the vector as they stand, instead of the hashed projection of all fields: "
+        "no bias, nothing else counts. Such as [x0..x9], which is x0 to x9.",
+    )
+
+    @field_validator("dense", mode="before")
+    @classmethod
+    def _ranges_are_written_out(cls, given: object) -> object:
+        names = [given] if isinstance(given, str) else given
+        if not isinstance(names, list | tuple):
+            return given
+        return [name for each in names for name in expand(each)]
+
+    @field_validator("dense")
+    @classmethod
+    def _names_are_different(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("a field stands twice")
+        return names
+
+    @property
+    def prior(self) -> float:
+        """The prior reward in force."""
+        if self.prior_reward is None:
+            return 0.0 if self.dense else 0.5
+        return self.prior_reward
+
+
+_RANGE = re.compile(r"(.*?)(\d+)\.\.\1(\d+)")
+
+
+def expand(name: object) -> list[object]:
+    """`x0..x9` as its ten names; anything else as it is."""
+    found = _RANGE.fullmatch(name) if isinstance(name, str) else None
+    if found is None:
+        return [name]
+    return [f"{found[1]}{number}" for number in range(int(found[2]), int(found[3]) + 1)]
 
 
 class Linucb:
@@ -51,12 +95,18 @@ class Linucb:
     Params: ClassVar[type[PolicyParams]] = LinucbParams
     learns: ClassVar[bool] = True
     merges: ClassVar[bool] = True
+    shares: ClassVar[bool] = False
 
     def __init__(self, params: LinucbParams | None = None) -> None:
         self.params = params or LinucbParams()
-        d = self.params.dimension
-        self._project = SignedProjection(d)
+        dense = self.params.dense
+        self._project: Projection = NamedFields(dense) if dense else SignedProjection(self.params.dimension)
+        d = self._project.dimension
         self._upper = np.triu_indices(d)
+        self._start()
+
+    def _start(self) -> None:
+        d = self._project.dimension
         self._arms = ArmTable(
             {
                 "precision": (np.float64, (len(self._upper[0]),)),
@@ -77,7 +127,7 @@ class Linucb:
         # A feature near the end of float32 may overflow: that score is not finite and ranks last.
         with np.errstate(over="ignore", invalid="ignore"):
             whitened = self._read(self._vectors(candidates), slots)
-            mean = whitened[:, -1] + np.float32(self.params.prior_reward)
+            mean = whitened[:, -1] + np.float32(self.params.prior)
             deviation = np.sqrt(np.einsum("ij,ij->i", whitened[:, :-1], whitened[:, :-1]))
         return Scores(mean, deviation)
 
@@ -85,7 +135,8 @@ class Linucb:
         """float32[n_candidates, d]: shared context and own features, with the bias."""
         x = self._project.rows(candidates.features)
         x += np.repeat(self._project.rows(candidates.context), np.diff(candidates.offsets), axis=0)
-        x[:, 0] = 1.0
+        if self._project.intercept:
+            x[:, 0] = 1.0
         return x.astype(np.float32)
 
     def _read(self, x: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -121,7 +172,7 @@ class Linucb:
             return
         wanted = np.unique(slots[slots >= 0])
         wanted = wanted[self._stale[wanted]]
-        d = self.params.dimension
+        d = self._project.dimension
         rows, columns = self._upper
         arms = self._arms
         for start in range(0, len(wanted), _DERIVE_AT_ONCE):
@@ -141,13 +192,14 @@ class Linucb:
     def learn(self, examples: Examples) -> None:
         """See `Policy.learn`."""
         x = self._project.rows(examples.features)
-        x[:, 0] = 1.0
+        if self._project.intercept:
+            x[:, 0] = 1.0
         # In float64 also the square of the largest float32 is finite, so these checks are enough for the sums.
         for field, array in (("features", x), ("rewards", examples.rewards), ("times_s", examples.times_s)):
             if not np.isfinite(array).all():
                 raise InvalidBatch("holds a number that is not finite", field=field)
         keys = arm_keys(self.params.arm, examples)
-        centred = examples.rewards.astype(np.float64) - self.params.prior_reward
+        centred = examples.rewards.astype(np.float64) - self.params.prior
         for span, may_retire in spans(self._seen, len(examples)):
             self._add(keys[span], x[span], centred[span], examples.times_s[span])
             if may_retire:
@@ -198,6 +250,10 @@ class Linucb:
         stale = self._arms.keys()[self._stale]
         if len(self._arms.retire(self.params, self._now_s)):
             self._stale = np.isin(self._arms.keys(), stale)
+
+    def start_epoch(self) -> None:
+        """See `Policy.start_epoch`: all sums start from nothing."""
+        self._start()
 
     # -- saving
 

@@ -45,12 +45,14 @@ class Policy(Protocol):
         Params: the model of its parameters.
         learns: whether examples change its scores (false for the baseline `random`).
         merges: whether `merge` works.
+        shares: whether arms share a part of the model, from which an unseen arm starts instead of the prior.
     """
 
     name: ClassVar[str]
     Params: ClassVar[type[PolicyParams]]
     learns: ClassVar[bool]
     merges: ClassVar[bool]
+    shares: ClassVar[bool]
 
     @property
     def params(self) -> PolicyParams:
@@ -70,6 +72,14 @@ class Policy(Protocol):
 
         The state afterwards depends on the sequence of all examples alone, byte for byte, not on how it was cut into
         batches. All or nothing: `InvalidBatch` (a reward, feature or time that is not finite) leaves the state alone.
+        """
+        ...
+
+    def start_epoch(self) -> None:
+        """The examples that come now have been seen before: evidence is counted anew, from none.
+
+        What was estimated step by step is where the new pass starts; what is sums is built up again. Without this call
+        a second pass over the same examples would make the policy twice as sure as it may be.
         """
         ...
 

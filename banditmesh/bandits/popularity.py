@@ -56,9 +56,13 @@ class Popularity:
     Params: ClassVar[type[PolicyParams]] = PopularityParams
     learns: ClassVar[bool] = True
     merges: ClassVar[bool] = True
+    shares: ClassVar[bool] = False
 
     def __init__(self, params: PopularityParams | None = None) -> None:
         self.params = params or PopularityParams()
+        self._start()
+
+    def _start(self) -> None:
         self._arms = ArmTable({"weight": (np.float64, ()), "reward": (np.float64, ())})
         self._names: dict[int, Name] = {}
         self._seen = 0
@@ -117,6 +121,10 @@ class Popularity:
     def _retire(self) -> None:
         for key in self._arms.retire(self.params, self._now_s).tolist():
             self._names.pop(key, None)
+
+    def start_epoch(self) -> None:
+        """See `Policy.start_epoch`: all sums start from nothing."""
+        self._start()
 
     def tensors(self) -> Tensors:
         """See `Policy.tensors`: per content "weight", "reward", "last_s"; its name in "names" and "name_offsets".

@@ -1,17 +1,36 @@
-"""From sparse hashed features to a short dense vector, for policies that keep a matrix per arm."""
+"""From sparse hashed features to a short dense vector, for policies that keep a matrix per arm.
+
+A projection is linear: the rows of two parts add up to those of both. `intercept` says whether coordinate 0 is left
+free for the bias.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.bandits.batch import SparseRows
-from banditmesh.bandits.hashing import mix32
+from banditmesh.bandits.hashing import mix32, numeric_id
 
 
-@dataclass(frozen=True, slots=True)
+class Projection(Protocol):
+    """What both kinds are."""
+
+    intercept: ClassVar[bool]
+
+    @property
+    def dimension(self) -> int: ...
+
+    def rows(self, features: SparseRows) -> NDArray[np.float64]:
+        """float64[n_rows, dimension]."""
+        ...
+
+
+@dataclass(frozen=True)
 class SignedProjection:
     """Feature hashing with signs (Weinberger et al. 2009, Eq. 2) into `dimension` - 1 coordinates.
 
@@ -20,9 +39,10 @@ class SignedProjection:
     """
 
     dimension: int
+    intercept: ClassVar[bool] = True
 
     def rows(self, features: SparseRows) -> NDArray[np.float64]:
-        """float64[n_rows, dimension], coordinate 0 zero. Linear: the rows of two parts add up to those of both."""
+        """float64[n_rows, dimension], coordinate 0 zero."""
         mixed = mix32(features.ids)
         # The high bits choose the coordinate (multiply-shift instead of a division), the lowest one the sign.
         coordinate = (mixed.astype(np.uint64) * np.uint64(self.dimension - 1)) >> np.uint64(32)
@@ -31,4 +51,27 @@ class SignedProjection:
         row = np.repeat(np.arange(1, n * self.dimension + 1, self.dimension), np.diff(features.offsets))
         # bincount adds in the order of the entries: the same row gives the same bits in every batch.
         flat = np.bincount(row + coordinate.astype(np.int64), weights=signed, minlength=n * self.dimension)
+        return np.asarray(flat, np.float64).reshape(n, self.dimension)
+
+
+class NamedFields:
+    """The numeric fields of these names, a coordinate each in their order, and nothing else: no hashing, no bias."""
+
+    intercept: ClassVar[bool] = False
+
+    def __init__(self, names: Sequence[str]) -> None:
+        ids = np.array([numeric_id(name) for name in names], np.uint32)
+        self.dimension = len(names)
+        self._coordinate = np.argsort(ids)
+        self._ids = ids[self._coordinate]
+
+    def rows(self, features: SparseRows) -> NDArray[np.float64]:
+        """float64[n_rows, dimension]; features of other names are passed over."""
+        at = np.minimum(np.searchsorted(self._ids, features.ids), self.dimension - 1)
+        mine = self._ids[at] == features.ids
+        n = len(features)
+        row = np.repeat(np.arange(0, n * self.dimension, self.dimension), np.diff(features.offsets))
+        flat = np.bincount(
+            (row + self._coordinate[at])[mine], weights=features.values[mine], minlength=n * self.dimension
+        )
         return np.asarray(flat, np.float64).reshape(n, self.dimension)

@@ -18,12 +18,18 @@ from banditmesh.bandits.exploration.greedy import Greedy
 from banditmesh.bandits.exploration.softmax import Softmax
 from banditmesh.bandits.exploration.thompson import Thompson
 from banditmesh.bandits.exploration.ucb import Ucb
+from banditmesh.bandits.fm import Fm
+from banditmesh.bandits.linear import Linear
 from banditmesh.bandits.linucb import Linucb
+from banditmesh.bandits.linucb_hybrid import LinucbHybrid
+from banditmesh.bandits.nfm import Nfm
 from banditmesh.bandits.policy import Policy, PolicyParams
 from banditmesh.bandits.popularity import Popularity
 from banditmesh.bandits.uniform_random import UniformRandom
 
-POLICIES: Final[dict[str, type[Policy]]] = {policy.name: policy for policy in (Linucb, Popularity, UniformRandom)}
+POLICIES: Final[dict[str, type[Policy]]] = {
+    policy.name: policy for policy in (Fm, Linear, Linucb, LinucbHybrid, Nfm, Popularity, UniformRandom)
+}
 
 EXPLORATIONS: Final[dict[str, type[Exploration]]] = {
     exploration.name: exploration for exploration in (EpsilonGreedy, Greedy, Softmax, Thompson, Ucb)

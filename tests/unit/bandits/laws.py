@@ -156,14 +156,35 @@ def merge_is_the_union_of_examples(make: Make, rng: np.random.Generator, n_examp
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
 
 
-def an_unseen_arm_scores_as_the_prior(make: Make, rng: np.random.Generator) -> None:
+def unseen_arms_score_as_the_prior_or_the_shared_part(make: Make, rng: np.random.Generator) -> None:
     fresh, taught = make(), make()
     taught.learn(examples(rng, 100))
-    new = np.array([555], np.uint64)
-    features = SparseRows.from_lists([[(4242, 1.0)]])
-    decision = Candidates.checked([0, 1], new, new, new, SparseRows.empty(1), features)
-    assert np.isfinite(taught.score(decision).mean).all()
-    assert_same_scores(fresh.score(decision), taught.score(decision))
+    new = np.array([555, 556], np.uint64)
+    features = SparseRows.from_lists([[(4242, 1.0)], [(4242, 1.0)]])
+    decision = Candidates.checked([0, 2], new, new, new, SparseRows.empty(1), features)
+    scores = taught.score(decision)
+    assert scores.usable().all()
+    assert scores.mean[0] == scores.mean[1]
+    assert scores.deviation[0] == scores.deviation[1]
+    if not taught.shares:
+        assert_same_scores(fresh.score(decision), scores)
+
+
+def a_second_epoch_does_not_count_evidence_twice(make: Make, rng: np.random.Generator) -> None:
+    announced, twice, once = make(), make(), make()
+    batch, decision = examples(rng, 256), candidates(rng, [20])
+    once.learn(batch)
+    for policy in (announced, twice):
+        policy.learn(batch)
+    announced.start_epoch()
+    for policy in (announced, twice):
+        policy.learn(batch)
+    deviation = announced.score(decision).deviation
+    assert (deviation >= twice.score(decision).deviation * (1 - 1e-6)).all()
+    if announced.merges:
+        assert_same_scores(once.score(decision), announced.score(decision))
+    elif getattr(announced.params, "half_life_s", None) is None:
+        assert deviation.sum() > 1.05 * twice.score(decision).deviation.sum()
 
 
 def a_feature_given_twice_counts_twice(make: Make, rng: np.random.Generator) -> None:
@@ -189,6 +210,24 @@ def a_broken_number_is_refused_and_changes_nothing(make: Make, rng: np.random.Ge
             policy.learn(broken)
         assert refused.value.field == "rewards"
     assert same_bytes(before, policy.tensors())
+
+
+def features_of_absurd_size_leave_the_rest_alone(make: Make, rng: np.random.Generator) -> None:
+    """Neither learning nor scoring them warns, and what is saved stays finite."""
+    policy = make()
+    absurd = examples(rng, 40)
+    absurd.features.values[::7] = 3e38
+    policy.learn(examples(rng, 20))
+    policy.learn(absurd)
+    for array in policy.tensors().values():
+        assert array.dtype.kind != "f" or np.isfinite(array).all()
+    keys = KEYS[:2]
+    rows = SparseRows.from_lists([[(7, 3e38), (99, 3e38)], [(7, 1.0)]])
+    both = Candidates.checked([0, 2], keys, keys, keys, SparseRows.empty(1), rows)
+    alone = Candidates.checked([0, 1], keys[1:], keys[1:], keys[1:], SparseRows.empty(1), rows.part(1, 2))
+    scores = policy.score(both)
+    assert_same_scores(Scores(scores.mean[1:], scores.deviation[1:]), policy.score(alone), tolerance=1e-5)
+    assert scores.usable()[1]
 
 
 def tensors_that_do_not_fit_are_refused_by_name(make: Make, rng: np.random.Generator) -> None:

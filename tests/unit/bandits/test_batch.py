@@ -132,3 +132,9 @@ def test_usable_scores_are_finite_in_mean_and_deviation() -> None:
     mean, deviation = [1, np.nan, 0, np.inf], [0, 0, np.nan, 1]
     scores = Scores(np.array(mean, np.float32), np.array(deviation, np.float32))
     assert scores.usable().tolist() == [True, False, False, False]
+
+
+def test_a_part_is_what_take_gives() -> None:
+    rows = SparseRows.from_lists([*A, *B])
+    for start, stop in [(0, 6), (1, 4), (2, 2), (6, 6)]:
+        assert as_lists(rows.part(start, stop)) == as_lists(rows.take(np.arange(start, stop)))

@@ -93,6 +93,57 @@ def test_a_batch_has_shared_and_own_features_and_their_crosses() -> None:
     ]
 
 
+GENRES = FeatureSpec(
+    profile=("likes", "gender"),
+    content=("genres", "service"),
+    multi_valued={"genres": 3, "likes": 2},
+    crosses=(("gender", "genres"), ("likes", "genres")),
+)
+
+
+def test_each_different_value_of_a_list_is_a_feature_up_to_the_columns_of_the_field() -> None:
+    films = [["drama", "war"], ["war", "war", "drama"], ["a", "b", "c", "d"], [], "noir", ("war",)]
+    block = Featurizer(GENRES).contents([{"genres": film, "service": "films"} for film in films])
+    assert block.ids.shape == (6, GENRES.content_columns) == (6, 4)
+    wanted = [["drama", "war"], ["war", "drama"], ["a", "b", "c"], [], ["noir"], ["war"]]
+    films_id = categorical_id("service", "films")
+    assert (block.values > 0).sum(axis=1).tolist() == [len(genres) + 1 for genres in wanted]
+    assert entries(block.sparse()) == [
+        {**{categorical_id("genres", genre): 1.0 for genre in genres}, films_id: 1.0} for genres in wanted
+    ]
+    assert GENRES.columns(GENRES.content) == {"genres": range(3), "service": range(3, 4)}
+    assert GENRES.user_columns == 3
+
+
+def test_a_list_in_a_field_of_one_value_counts_by_its_first() -> None:
+    spec = FeatureSpec(profile=("likes",))
+    assert context_of(spec, {"likes": ["war", "drama"]}, {}) == {categorical_id("likes", "war"): 1.0}
+    assert context_of(spec, {"likes": []}, {}) == {}
+
+
+def test_a_cross_takes_each_value_of_a_list() -> None:
+    featurizer = Featurizer(GENRES)
+    users = featurizer.users([{"likes": ["noir", "war"], "gender": "f"}], [{}], np.array([NOON]))
+    contents = featurizer.contents([{"genres": ["drama", "war"]}])
+    _, own = featurizer.rows(users, contents, np.array([0, 1]))
+    genres = [categorical_id("genres", genre) for genre in ("drama", "war")]
+    takers = [categorical_id("gender", "f"), *(categorical_id("likes", genre) for genre in ("noir", "war"))]
+    crosses = {crossed(taker, genre): 1.0 for taker in takers for genre in genres}
+    assert entries(own) == [{**dict.fromkeys(genres, 1.0), **crosses}]
+
+
+def test_context_beside_the_clock_comes_with_the_request() -> None:
+    spec = FeatureSpec(context=("device", "hour", "battery", "page"))
+    asked: list[Fields] = [{"device": "phone", "battery": 0.5, "hour": "7", "unused": "x"}, {}]
+    noon = categorical_id("hour", "12")
+    block = Featurizer(spec).users([{}, {}], [{}, {}], np.array([NOON, NOON]), asked)
+    assert entries(block.sparse()) == [
+        {categorical_id("device", "phone"): 1.0, noon: 1.0, numeric_id("battery"): 0.5},
+        {noon: 1.0},
+    ]
+    assert context_of(spec, {}, {}) == {noon: 1.0}
+
+
 def test_an_empty_batch_has_empty_rows() -> None:
     featurizer = Featurizer(FeatureSpec(profile=("a",), content=("b",), context=("hour",), crosses=(("a", "b"),)))
     context, own = featurizer.rows(
@@ -101,10 +152,12 @@ def test_an_empty_batch_has_empty_rows() -> None:
     assert (len(context), len(own)) == (0, 0)
 
 
-BROKEN = [float("nan"), float("inf"), -float("inf"), 1e39, 10**400, ["a"], b"a"]
+BROKEN = [float("nan"), float("inf"), -float("inf"), 1e39, 10**400, ["a", 1], b"a"]
 
 
-@pytest.mark.parametrize("value", BROKEN, ids=["nan", "inf", "-inf", "beyond float32", "beyond float", "list", "bytes"])
+@pytest.mark.parametrize(
+    "value", BROKEN, ids=["nan", "inf", "-inf", "beyond float32", "beyond float", "mixed list", "bytes"]
+)
 def test_a_broken_value_is_named_when_strict_and_counted_when_not(value: Any) -> None:
     spec = FeatureSpec(profile=("age", "gender"))
     profile = {"age": value, "gender": "f"}
@@ -125,7 +178,9 @@ def test_a_broken_value_is_named_when_strict_and_counted_when_not(value: Any) ->
         ({"profile": ["a"], "crosses": [["a", "b"]]}, "'b' is none of a"),
         ({"profile": ["a"], "crosses": [["a", "a"]]}, "crossed with itself"),
         ({"profile": ["a=b"]}, "must not be empty or contain"),
-        ({"context": ["minute"]}, "'hour' or 'weekday'"),
+        ({"context": ["device"], "multi_valued": {"device": 2}}, "'device' is no field of profile or content"),
+        ({"content": ["genres"], "multi_valued": {"genres": 1}}, "greater than or equal to 2"),
+        ({"content": ["genres"], "multi_valued": {"genres": 17}}, "less than or equal to 16"),
         ({"time_zone": "Mars/Olympus"}, "no time zone is called 'Mars/Olympus'"),
         ({"contents": ["a"]}, "contents"),
     ],

@@ -15,7 +15,11 @@ from . import laws
 from .batches import candidate_counts, generators
 
 VARIANTS: dict[str, list[dict[str, object]]] = {
-    "linucb": [{"arm": "logic", "dimension": 4}, {"half_life_s": 20.0, "prior_reward": 0.5}],
+    "fm": [{"arm": "logic", "link": "logit", "batch": 8, "factors": 3}, {"half_life_s": 20.0}],
+    "linear": [{"arm": "logic", "link": "logit", "batch": 8}, {"half_life_s": 20.0, "bits": 8}],
+    "linucb": [{"arm": "logic", "dimension": 4}, {"half_life_s": 20.0, "prior_reward": 0.0}],
+    "linucb_hybrid": [{"arm": "logic", "dimension": 4, "shared_dimension": 6}, {"half_life_s": 20.0}],
+    "nfm": [{"arm": "logic", "link": "logit", "hidden": [8, 4], "dropout": 0.3, "learning_rate": 0.2}],
     "popularity": [{"half_life_s": None}, {"half_life_s": 20.0}],
 }
 
@@ -82,8 +86,15 @@ def test_merge_is_the_union(make: laws.Make, rng: np.random.Generator, n: int) -
 @every_policy
 @some
 @given(rng=generators())
-def test_an_unseen_arm_scores_as_the_prior(make: laws.Make, rng: np.random.Generator) -> None:
-    laws.an_unseen_arm_scores_as_the_prior(make, rng)
+def test_unseen_arms_score_as_the_prior(make: laws.Make, rng: np.random.Generator) -> None:
+    laws.unseen_arms_score_as_the_prior_or_the_shared_part(make, rng)
+
+
+@every_policy
+@some
+@given(rng=generators())
+def test_a_second_epoch_does_not_count_twice(make: laws.Make, rng: np.random.Generator) -> None:
+    laws.a_second_epoch_does_not_count_evidence_twice(make, rng)
 
 
 @every_policy
@@ -98,6 +109,13 @@ def test_a_feature_given_twice_counts_twice(make: laws.Make, rng: np.random.Gene
 @given(rng=generators())
 def test_a_broken_number_is_refused(make: laws.Make, rng: np.random.Generator) -> None:
     laws.a_broken_number_is_refused_and_changes_nothing(make, rng)
+
+
+@every_policy
+@some
+@given(rng=generators())
+def test_features_of_absurd_size_leave_the_rest_alone(make: laws.Make, rng: np.random.Generator) -> None:
+    laws.features_of_absurd_size_leave_the_rest_alone(make, rng)
 
 
 @every_policy

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from banditmesh.bandits.arms import RETIRE_EVERY
 from banditmesh.bandits.batch import Candidates, Examples, SparseRows
 from banditmesh.bandits.errors import NotMergeable
+from banditmesh.bandits.hashing import numeric_id
 from banditmesh.bandits.linucb import Linucb, LinucbParams
-from banditmesh.bandits.projection import SignedProjection
+from banditmesh.bandits.projection import NamedFields, SignedProjection
+from benchmarks import rejection_replay
 
 from .batches import candidates, examples, sparse_rows
 from .laws import same_bytes
@@ -52,7 +55,7 @@ def test_an_unseen_arm_has_the_prior_reward_and_the_deviation_of_the_prior() -> 
 
 
 def test_an_old_example_counts_half_after_a_half_life_for_every_arm() -> None:
-    policy = Linucb(LinucbParams(dimension=2, half_life_s=100.0))
+    policy = Linucb(LinucbParams(dimension=2, half_life_s=100.0, prior_reward=0.0))
     keys = np.array([1, 2], np.uint64)
     none = SparseRows.empty(2)
     batch = Examples.checked(keys, keys, keys, none, [1.0, 0.0], [1.0, 1.0], [1000.0, 1100.0], [True, False])
@@ -167,3 +170,54 @@ def test_projection_keeps_inner_products_on_average() -> None:
     project = SignedProjection(32)
     products = (project.rows(left) * project.rows(right)).sum(axis=1)
     assert products.mean() == pytest.approx(2.0, abs=0.05)
+
+
+FIELDS = ("x0", "x1", "x2")
+
+
+def test_dense_fields_are_the_vector_in_their_order_and_nothing_else_counts() -> None:
+    ids = {name: numeric_id(name) for name in FIELDS}
+    rows = SparseRows.from_lists(
+        [[(ids["x2"], 3.0), (12345, 9.0), (ids["x0"], 1.0)], [], [(ids["x1"], 2.0), (ids["x1"], 5.0)]]
+    )
+    assert NamedFields(FIELDS).rows(rows).tolist() == [[1, 0, 3], [0, 0, 0], [0, 7, 0]]
+
+
+@pytest.mark.parametrize("given", [["x0..x2"], "x0..x2", ["x0", "x1..x2"], ["x0", "x1", "x2"]])
+def test_a_range_of_dense_fields_is_written_out(given: object) -> None:
+    assert LinucbParams.model_validate({"dense": given}).dense == FIELDS
+
+
+def test_a_dense_field_that_stands_twice_is_refused() -> None:
+    with pytest.raises(ValidationError, match="stands twice"):
+        LinucbParams.model_validate({"dense": ["x0..x3", "x2"]})
+
+
+@pytest.mark.parametrize(("params", "prior"), [({}, 0.5), ({"dense": FIELDS}, 0.0), ({"prior_reward": 0.1}, 0.1)])
+def test_the_prior_reward_is_that_of_being_ignored_or_algorithm_1s(params: dict[str, object], prior: float) -> None:
+    policy = Linucb(LinucbParams.model_validate(params))
+    assert policy.score(candidates(np.random.default_rng(0), [1])).mean.tolist() == pytest.approx([prior])
+
+
+def algorithm_1(log: list[tuple[int, np.ndarray, float]], alpha: float) -> list[tuple[int, float]]:
+    """The matches (row, reward) of the rejection replay of a log of (shown arm, [n_arms, d] features, reward)."""
+    n_arms, d = log[0][1].shape
+    a, b, matches = [np.eye(d) for _ in range(n_arms)], [np.zeros(d) for _ in range(n_arms)], []
+    for row, (shown, x, reward) in enumerate(log):
+        inverses = [np.linalg.inv(each) for each in a]
+        p = [x[i] @ inverses[i] @ b[i] + alpha * np.sqrt(x[i] @ inverses[i] @ x[i]) for i in range(n_arms)]
+        if int(np.argmax(p)) == shown:
+            matches.append((row, reward))
+            a[shown] += np.outer(x[shown], x[shown])
+            b[shown] += reward * x[shown]
+    return matches
+
+
+@pytest.mark.parametrize("alpha", [0.05, 1.0])
+def test_dense_linucb_replays_a_log_as_algorithm_1_does(alpha: float) -> None:
+    rng = np.random.default_rng(6)
+    log = []
+    for _ in range(600):
+        x, shown = rng.random((4, 3)), int(rng.integers(4))
+        log.append((shown, x, float(rng.random() < x[shown, shown % 3])))
+    assert rejection_replay.replay(log, FIELDS, alpha) == algorithm_1(log, alpha)

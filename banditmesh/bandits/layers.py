@@ -1,0 +1,62 @@
+"""The layers of a small neural network on float64[n, d], each with its exact gradient.
+
+`forward` gives what `backward` needs; nothing is kept in between, so a layer is its parameters alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+EPSILON = 1e-5
+
+
+class Normalised(NamedTuple):
+    """A batch with mean 0 and variance 1 in each column, before gain and shift, and what it was divided by."""
+
+    values: Matrix
+    inverse_deviation: Matrix
+    mean: Matrix
+    variance: Matrix
+
+
+def normalise(x: Matrix) -> Normalised:
+    """Batch normalisation by the batch's own statistics (Ioffe and Szegedy 2015, Algorithm 1)."""
+    mean, variance = x.mean(axis=0), x.var(axis=0)
+    inverse = 1.0 / np.sqrt(variance + EPSILON)
+    return Normalised((x - mean) * inverse, inverse, mean, variance)
+
+
+def normalise_backward(gradient: Matrix, normalised: Normalised) -> Matrix:
+    """d loss / d x, given d loss / d values."""
+    values = normalised.values
+    centred: Matrix = gradient - gradient.mean(axis=0) - values * (gradient * values).mean(axis=0)
+    return centred * normalised.inverse_deviation
+
+
+def kept(rng: np.random.Generator, shape: tuple[int, ...], drop: float) -> Matrix:
+    """A mask of dropout (Srivastava et al. 2014): 0 with probability `drop`, else 1 / (1 - drop)."""
+    if not drop:
+        return np.ones(shape)
+    return (rng.random(shape) >= drop) / (1.0 - drop)
+
+
+@dataclass(frozen=True, slots=True)
+class Adam:
+    """Adam (Kingma and Ba 2015, Algorithm 1), with their decay rates."""
+
+    rate: float
+    first: float = 0.9
+    second: float = 0.999
+    epsilon: float = 1e-8
+
+    def step(self, value: Matrix, gradient: Matrix, moments: Matrix, t: int) -> None:
+        """Moves `value` in place. moments: [2, *value.shape], of the gradient and its square; t: this step, from 1."""
+        moments[0] += (1.0 - self.first) * (gradient - moments[0])
+        moments[1] += (1.0 - self.second) * (gradient * gradient - moments[1])
+        corrected = np.sqrt(moments[1] / (1.0 - self.second**t)) + self.epsilon
+        value -= self.rate / (1.0 - self.first**t) * moments[0] / corrected

@@ -1,0 +1,98 @@
+"""Bayesian linear regression against its equations and against the full posterior."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from banditmesh.bandits.batch import SparseRows
+from banditmesh.bandits.linear import Linear, LinearParams
+from banditmesh.bandits.link import respond
+
+from .test_hashed import ask, of_one_arm
+
+
+def dense_rows(x: np.ndarray) -> SparseRows:
+    """Rows whose feature j has id j + 1."""
+    return SparseRows.from_lists([[(j + 1, float(v)) for j, v in enumerate(row)] for row in x])
+
+
+def taught(x: np.ndarray, y: np.ndarray, **params: object) -> Linear:
+    """A model that took all rows in as one batch, after 16 x n rows that say nothing."""
+    n = len(y)
+    policy = Linear(LinearParams.model_validate({"arm": "none", "batch": n, "iterations": 100, **params}))
+    policy._seen = 16 * n  # the size that batches have grown to
+    policy.learn(of_one_arm(dense_rows(x), y))
+    assert len(policy.tensors()["waiting_rewards"]) == 0
+    return policy
+
+
+def with_one(x: np.ndarray) -> np.ndarray:
+    return np.column_stack([x, np.ones(len(x))])
+
+
+def test_one_batch_is_the_ridge_solution() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 3)), rng.normal(size=64)
+    policy = taught(x, y, ridge=2.0, prior_reward=0.3)
+    full = with_one(x)
+    solution = np.linalg.solve(2.0 * np.eye(4) + full.T @ full, full.T @ (y - 0.3))
+    asked = rng.normal(size=(5, 3))
+    means = policy.score(ask(*[[(j + 1, v) for j, v in enumerate(row)] for row in asked])).mean
+    np.testing.assert_allclose(means, 0.3 + with_one(asked) @ solution, atol=1e-4)
+
+
+def test_one_batch_of_clicks_is_where_the_gradient_of_equation_6_is_zero() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(64, 3)), rng.integers(0, 2, 64).astype(float)
+    saved = taught(x, y, link="logit", ridge=2.0).tensors()
+    w = np.append(saved["weight"][1:], saved["intercept"][0])
+    p = 1 / (1 + np.exp(-with_one(x) @ w))
+    np.testing.assert_allclose(2.0 * w + with_one(x).T @ (p - y), 0, atol=1e-3)
+    np.testing.assert_allclose(saved["precision"][1:], 2.0 + (x * x).T @ (p * (1 - p)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("link", ["identity", "logit"])
+def test_the_deviation_is_that_of_the_full_posterior_where_features_are_orthogonal(link: str) -> None:
+    # Every feature comes as often with 1 as with -1, independently of the others: X^T X is diagonal.
+    signs = np.array([[(row >> bit & 1) * 2 - 1 for bit in range(3)] for row in range(8)], float)
+    x, y = np.tile(signs, (8, 1)), np.repeat([0.0, 1.0], [24, 40])
+    policy = taught(x, y, link=link, noise=0.7)
+    w = np.append(policy.tensors()["weight"][1:], policy.tensors()["intercept"][0])
+    curvature = respond(link, with_one(x) @ w).curvature  # type: ignore[arg-type]
+    full = policy.params.ridge * np.eye(4) + with_one(x).T @ (curvature[:, None] * with_one(x))
+    asked = np.array([[0.5, -2.0, 1.0]])
+    z = with_one(asked)[0] @ w
+    scale = 0.7 if link == "identity" else respond("logit", np.array([z])).curvature[0]
+    wanted = scale * np.sqrt(with_one(asked)[0] @ np.linalg.solve(full, with_one(asked)[0]))
+    assert policy.score(ask([(1, 0.5), (2, -2.0), (3, 1.0)])).deviation[0] == pytest.approx(wanted, rel=2e-3)
+
+
+def test_the_deviation_along_a_feature_is_at_most_that_of_the_full_posterior() -> None:
+    """A diagonal cut out of the precision knows nothing of what else may explain the rewards: it is the surer one."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(64, 3)) @ rng.normal(size=(3, 3))
+    policy = taught(x, rng.normal(size=64), noise=1.0)
+    covariance = np.linalg.inv(policy.params.ridge * np.eye(4) + with_one(x).T @ with_one(x))
+    for feature in range(3):
+        variance = 1.0 / policy.tensors()["precision"][feature + 1]
+        assert 0 < variance <= covariance[feature, feature] * (1 + 1e-6)
+
+
+def test_a_step_never_overshoots_however_many_features_are_active_together() -> None:
+    rng = np.random.default_rng(3)
+    x = np.ones((64, 40)) * rng.uniform(0.5, 2.0, 40)
+    policy = taught(x, np.ones(64), iterations=1, prior_reward=0.0)
+    mean = policy.score(ask([(j + 1, float(v)) for j, v in enumerate(x[0])])).mean[0]
+    assert 0.5 < mean <= 1.0 + 1e-5
+
+
+def test_the_mean_follows_a_drift_once_old_evidence_has_faded() -> None:
+    n = 2000
+    rewards = (np.arange(n) >= n // 2).astype(float)
+    rows, times = SparseRows.from_lists([[(1, 1.0)]] * n), np.arange(n, dtype=float)
+    fading, steady = (Linear(LinearParams(batch=16, half_life_s=half)) for half in (50.0, None))
+    for policy in (fading, steady):
+        policy.learn(of_one_arm(rows, rewards, times))
+    assert fading.score(ask([(1, 1.0)])).mean[0] > 0.97
+    assert steady.score(ask([(1, 1.0)])).mean[0] < 0.9
