@@ -1,4 +1,4 @@
-"""Generates ``banditmesh/contracts`` from ``protos/``: at every build and installation, or by ``python hatch_build.py``.
+"""Generates ``banditmesh/contracts`` from ``protos/``: at every build and installation, or by running this file.
 
 The generated modules are typed (``.pyi``) and never committed.
 """

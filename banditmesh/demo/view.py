@@ -68,8 +68,8 @@ def verdict(
     )
     console.print(f"Where contents came from: {_counts(tally.origins)}.")
     console.print(
-        f"{_mark(delivered.exact)} {delivered.acknowledged:,} impressions were acknowledged, {delivered.once:,} came out "
-        f"as exactly one example; {delivered.missing:,} missing, {delivered.duplicated:,} twice, "
+        f"{_mark(delivered.exact)} {delivered.acknowledged:,} impressions were acknowledged, {delivered.once:,} came "
+        f"out as exactly one example; {delivered.missing:,} missing, {delivered.duplicated:,} twice, "
         f"{delivered.unexpected:,} unexpected"
     )
     for name, found in differences.items():
