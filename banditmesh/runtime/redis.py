@@ -168,7 +168,7 @@ class RedisStore:
             return list(await self.client.mget_nonatomic(keys))
         # Past redis-py's layers for a single command (retries, metrics, callbacks), which cost 60 µs here.
         pool = self.client.connection_pool
-        connection = await pool.get_connection()
+        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             await connection.send_packed_command(connection.pack_command("MGET", *keys), check_health=False)
             answer: list[bytes | None] = await connection.read_response()

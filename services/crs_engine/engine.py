@@ -71,11 +71,11 @@ class Engine:
         """What is decided for each group. All of them use one set of live versions, and one moment."""
         read = await self._read(groups, self.live.current)
         with self.metrics.stage("hydrate"):
-            await self._fetch_contents([pool for _, pool in read])
+            pools = await self._hydrate([pool for _, pool in read])
         now_s = self.clock.now_s()
         return [
-            self.decider.decide(group, users, self.hydrator.hydrate(pool), now_s)
-            for group, (users, pool) in zip(groups, read, strict=True)
+            self.decider.decide(group, users, pool, now_s)
+            for group, (users, _), pool in zip(groups, read, pools, strict=True)
         ]
 
     async def _read(self, groups: Sequence[Group], live: LiveVersions) -> list[tuple[Users, Pool]]:
@@ -103,20 +103,23 @@ class Engine:
                 start += len(group)
         return read
 
-    async def _fetch_contents(self, pools: Sequence[Pool]) -> None:
-        missing = self.hydrator.missing(pools)
+    async def _hydrate(self, pools: Sequence[Pool]) -> list[Pool]:
+        hydrated = [self.hydrator.hydrate(pool) for pool in pools]
+        missing = self.hydrator.missing(hydrated)
         if not len(missing):
-            return
+            return hydrated
         try:
             await self.hydrator.fetch(missing)
         except Unavailable as error:
             # The contents that are here serve, though they may be old; the others cannot be shown.
             self._redis_failed("contents", error)
+        # Rows may have moved meanwhile, by this fetch or another batch's.
+        return [self.hydrator.hydrate(pool) for pool in pools]
 
     async def keep_top_warm(self) -> None:
         """Read the fallback's contents into the catalog: when Redis is away it is too late for that."""
         pools = [self.decider.top_pool(plan) for plan in self.plans.values()]
-        await self._fetch_contents(pools)
+        await self._hydrate(pools)
 
     def _answer(self, decided: Decided) -> list[Outcome]:
         group, now_s = decided.group, self.clock.now_s()

@@ -59,7 +59,7 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
     owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     metrics = ImporterMetrics(server.registry)
-    redis = RedisStore(settings.redis.url, timeout_s=settings.import_redis_timeout_s)
+    redis = RedisStore(settings.redis, timeout_s=settings.import_redis_timeout_s)
     store = connect(settings.store)
     rejects_store, prefix = _rejects(importing, store)
     addresses = {name: service.provider for name, service in mesh.services.items() if service.provider}

@@ -27,15 +27,10 @@ class Hydrator:
         self._metrics = metrics
 
     def missing(self, pools: Sequence[Pool]) -> NDArray[np.uint64]:
-        """``uint64[n]``: the content keys of the pools that must be read first, each once."""
-        wanted = [
-            self._catalog.due(pool.contents, self._catalog.find(pool.contents), self._clock.monotonic_s())
-            for pool in pools
-            if len(pool)
-        ]
-        return (
-            np.unique(np.concatenate(wanted)) if len(wanted) > 1 else (wanted[0] if wanted else np.zeros(0, np.uint64))
-        )
+        """``uint64[n]``: the content keys of hydrated pools that should be read from the store, each once."""
+        now_s = self._clock.monotonic_s()
+        wanted = [self._catalog.due(pool.contents, pool.rows, now_s) for pool in pools if len(pool)]
+        return np.unique(np.concatenate(wanted)) if wanted else np.zeros(0, np.uint64)
 
     async def fetch(self, contents: NDArray[np.uint64]) -> None:
         """Read contents (``uint64[n]``) into the catalog, found or not. Raises Unavailable."""

@@ -40,7 +40,7 @@ def batcher(gate: Gate, max_batch: int = 4) -> Batcher:
 
 
 async def settle() -> None:
-    for _ in range(10):
+    for _ in range(20):
         await asyncio.sleep(0)
 
 

@@ -41,9 +41,7 @@ def test_the_past_is_each_persons_earliest_ratings(ratings: Ratings) -> None:
 def test_no_team_sees_a_rating_of_the_visits(ratings: Ratings) -> None:
     known = teams.past(ratings)
     changed = Ratings(**{**vars(ratings), "rating": np.where(known, ratings.rating, 6 - ratings.rating)})
-    before, after = (
-        teams.propose(teams.History(each, known), np.random.default_rng(3)) for each in (ratings, changed)
-    )
+    before, after = (teams.propose(teams.History(each, known), np.random.default_rng(3)) for each in (ratings, changed))
     assert before == after
 
 
