@@ -27,7 +27,7 @@ from services.crs_engine.metrics import EngineMetrics
 log = get_logger(__name__)
 
 REREAD_S: Final = 5.0
-BLOCK_S: Final = 2.0
+BLOCK_S: Final = 1.0
 """How long one read of the stream waits; its connection must allow for more."""
 RETRY_S: Final = 0.5
 _AT_ONCE: Final = 1000
@@ -64,10 +64,15 @@ class LiveFollower:
         self._metrics = metrics
         self._last_id: str | None = None
         """Id of the last entry that was taken in; None: not connected yet, or the connection was lost."""
+        self._flips = 0
+        """Versions that the stream has announced."""
 
     async def reread(self) -> None:
         """Read all pointers. Raises Unavailable."""
-        values = await self._store.read([keys.live(source) for source in self._sources])
+        flips = -1
+        while flips != self._flips:  # a flip that was announced during the read may be newer than what was read
+            flips = self._flips
+            values = await self._store.read([keys.live(source) for source in self._sources])
         found: dict[str, LiveVersion] = {}
         for source, value in zip(self._sources, values, strict=True):
             if value is None:
@@ -145,6 +150,7 @@ class LiveFollower:
                 source = fields[b"source"].decode()
                 changed = LiveVersion(int(fields[b"version"]), int(fields[b"slot"]), "")
                 if source in self._sources:
+                    self._flips += 1
                     self._publish({**self.current.versions, source: changed})
             else:
                 raise ValueError(f"unknown kind {kind!r}")
