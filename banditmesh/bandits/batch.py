@@ -131,12 +131,25 @@ class SparseRows:
         if len(self) != len(right):
             raise InvalidBatch(f"{len(right)} rows beside {len(self)}", field="features.offsets", value=len(right))
         offsets = self.offsets + right.offsets
+        mine, theirs = self._width(), right._width()
+        if mine is not None and theirs is not None:
+            # Rows of one length on both sides, as complete features give: no index to build.
+            both_ids = np.concatenate([self.ids.reshape(-1, mine), right.ids.reshape(-1, theirs)], axis=1)
+            both_values = np.concatenate([self.values.reshape(-1, mine), right.values.reshape(-1, theirs)], axis=1)
+            return SparseRows(offsets, both_ids.ravel(), both_values.ravel())
         ids = np.empty(offsets[-1], np.uint32)
         values = np.empty(offsets[-1], np.float32)
         for part, shift in ((self, right.offsets[:-1]), (right, self.offsets[1:])):
             at = np.arange(len(part.ids)) + np.repeat(shift, np.diff(part.offsets))
             ids[at], values[at] = part.ids, part.values
         return SparseRows(offsets, ids, values)
+
+    def _width(self) -> int | None:
+        """The number of entries of each row, if it is the same for all and not 0."""
+        lengths = np.diff(self.offsets)
+        if not len(lengths) or not lengths[0] or (lengths != lengths[0]).any():
+            return None
+        return int(lengths[0])
 
     def dot(self, weights: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """Row-wise product with a hashed table: weights[2^bits] -> [n_rows]; ids are folded by their low bits."""

@@ -12,7 +12,8 @@ method); `identity` scales it by the noise, `logit` by the slope p (1 - p).
 
 Scoring keeps what a decision's candidates share apart from what each has of its own: both sides give s, sum v^2 x^2
 and three moments of 1/q, and a candidate costs a few dot products of k numbers. A feature that nobody has learned from
-counts as its prior mean, 0. Bytes of a live feature: 12 + 12 (factors + 1).
+counts as its prior mean, 0. Bytes of a live feature: 12 + 12 (factors + 1), which is 216 for 16 factors: 0.9 GB if all
+2^22 are alive, 22 MB for 100 000 arms.
 """
 
 from __future__ import annotations
@@ -159,12 +160,12 @@ class Fm(HashedPolicy):
     def start_epoch(self) -> None:
         """See `Policy.start_epoch`: the estimates and AdaGrad's scale stay, the precision is that of the prior."""
         ridge = self.params.ridge
-        self._table["precision"][1:] = ridge
+        self._table.column("precision")[:] = ridge
         self._intercept[1] = ridge
 
     def _fade(self, left: float) -> None:
         ridge, share = self.params.ridge, np.float32(left)
-        precision, scale = self._table["precision"][1:], self._table["scale"][1:]
+        precision, scale = self._table.column("precision"), self._table.column("scale")
         precision[:] = ridge + (precision - ridge) * share
         scale *= share
         self._intercept[1:] = ridge + (self._intercept[1] - ridge) * left, self._intercept[2] * left

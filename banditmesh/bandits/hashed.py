@@ -2,7 +2,7 @@
 
 A row's features are those of the decision and the candidate, and one for the arm itself. Examples are learned in
 mini-batches whose borders depend on the number of examples alone: batches begin with `first_batch`, are never more
-than 1/16 of what was seen before, and grow to `batch` (powers of two). What does not fill a batch yet waits in the
+than 1/16 of what was seen before, and grow to `batch` (all powers of two). What does not fill a batch yet waits in the
 state, and is saved with it. So the state is a function of the sequence of examples, however it was cut, and early on
 a model is never far behind its examples.
 """
@@ -28,7 +28,7 @@ from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
 from banditmesh.bandits.table import Column, FeatureTable
 
 _FADES_PER_HALF_LIFE = 64
-_SCORE_AT_ONCE = 512
+_SCORE_AT_ONCE = 1024
 
 
 class HashedParams(PolicyParams):

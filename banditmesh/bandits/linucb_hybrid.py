@@ -13,7 +13,8 @@ candidate has mean prior_reward + u^T beta + x^T A_a^-1 b_a and variance x^T A_a
 paper's s_{t,a} with its square completed.
 
 An arm's part (A_a^-1 as its whitening, A_a^-1 b_a, G_a) is derived when the arm was learned from, the shared part from
-the corrections of all arms. With a half-life all arms change with time, and all are derived again.
+the corrections of all arms. With a half-life all arms change with time, and all are derived again. Bytes of an arm:
+18 KiB with the default dimensions, 36 MB for the default number of arms.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ and the step, so a replay gives the same bytes.
 Deviation: linear regression on what the last layer sees. On phi (and 1) the precision is a full matrix,
 A = ridge I + sum c phi phi^T, on the weights w it is diagonal (most features are rare, and an arm that nobody knows
 must be unsure): var z = phi^T A^-1 phi + sum_i x_i^2 / q_i. As phi moves while the network learns, A forgets with a
-half-life of `memory` examples. The mean is the network's.
+half-life of `memory` examples. The mean is the network's. Bytes of a live feature: 16 + 8 (factors + 1).
 """
 
 from __future__ import annotations
@@ -179,13 +179,13 @@ class Nfm(HashedPolicy):
 
     def start_epoch(self) -> None:
         """See `Policy.start_epoch`: the network stays, the last layer's evidence starts from nothing."""
-        self._table["precision"][1:] = self.params.ridge
+        self._table.column("precision")[:] = self.params.ridge
         self._evidence = np.zeros_like(self._evidence)
         self._whiten()
 
     def _fade(self, left: float) -> None:
         ridge, share = self.params.ridge, np.float32(left)
-        precision, scale = self._table["precision"][1:], self._table["scale"][1:]
+        precision, scale = self._table.column("precision"), self._table.column("scale")
         precision[:] = ridge + (precision - ridge) * share
         scale *= share
         self._evidence = self._evidence * left

@@ -76,6 +76,11 @@ class FeatureTable:
         self._size += len(new)
         return self.find(folded), fresh
 
+    def column(self, name: str) -> NDArray[np.float32]:
+        """[n_features, ...]: the column of the features alive, without the prior, to write in."""
+        self._reserve(self._size)
+        return self[name][1:]
+
     def ids(self, rows: Rows) -> NDArray[np.uint32]:
         """uint32[n]: the folded ids of these rows."""
         return self._ids[rows]

@@ -40,6 +40,13 @@ def test_beside_puts_the_right_row_after_the_left() -> None:
     assert as_lists(both) == [left + right for left, right in zip(A, B, strict=True)]
 
 
+def test_beside_is_the_same_for_rows_of_one_length() -> None:
+    left = [[(1, 1.0), (2, 2.0)], [(3, 3.0), (4, 4.0)]]
+    right = [[(5, 5.0)], [(6, 6.0)]]
+    both = SparseRows.from_lists(left).beside(SparseRows.from_lists(right))
+    assert as_lists(both) == [one + other for one, other in zip(left, right, strict=True)]
+
+
 def test_take_may_repeat_and_reorder_rows() -> None:
     assert as_lists(SparseRows.from_lists(A).take(np.array([2, 0, 1, 2]))) == [A[2], A[0], A[1], A[2]]
     assert len(SparseRows.from_lists(A).take(np.array([], np.int64))) == 0
