@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.live import Live
 
+from banditmesh.cli.board import Board
 from banditmesh.client import MeshClient
 from banditmesh.demo import teams
 from banditmesh.demo.imports import import_mappings, import_profiles
@@ -64,17 +65,21 @@ def run(options: Options, console: Console) -> bool:
     console.print(f"[bold]{len(ratings):,} ratings, {len(ratings.users):,} people, {len(ratings.items):,} films[/]")
     console.print(ratings.origin, style="dim", highlight=False)
 
-    def tell(part: str, what: str) -> None:
-        console.print(f"  {part}: {what}", style="dim", highlight=False)
-
+    tally, examples = Tally(), Examples()
     with _provider(options) as provider:
         config = options.folder / "mesh.yaml"
         config.write_text(string.Template(MESH.read_text()).substitute(PROVIDER=provider.address))
+        mesh = LocalMesh(options.folder, config, embedded_s3=True)
         console.print("Starting Kafka, Valkey, an S3 store and the five services …")
-        with LocalMesh(options.folder, config, embedded_s3=True, progress=tell) as mesh:
-            console.print(f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}")
-            tally, examples = Tally(), Examples()
+        with Board(console) as board:
+            mesh.progress = board.tell
+            mesh.start()
+        try:
+            mesh.progress = lambda part, what: None
+            console.print(f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}", highlight=False)
             asyncio.run(_visit(options, ratings, mesh, tally, examples, console))
+        finally:
+            mesh.stop()
     plot(examples.outcomes, options.plot)
     delivered = delivery(tally.acknowledged, examples.copies)
     differences = {
@@ -82,7 +87,7 @@ def run(options: Options, console: Console) -> bool:
         "mean reward": difference(examples.outcomes, "reward"),
     }
     good = verdict(console, delivered, differences, examples, tally)
-    console.print(f"The plot: {options.plot}   The logs: {mesh.logs}   It took {time.monotonic() - began:.0f} s.")
+    console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False)
     return good
 
 
@@ -103,7 +108,11 @@ async def _visit(
     async def teams_run(known: NDArray[np.bool_], version: str) -> None:
         proposals = await asyncio.to_thread(teams.propose, teams.History(ratings, known), rng)
         await import_mappings(
-            importer, files, proposals, f"{run_name}.{version}", lambda what: console.print(f"  {what}")
+            importer,
+            files,
+            proposals,
+            f"{run_name}.{version}",
+            lambda what: console.print(f"  {what}", highlight=False),
         )
 
     known = teams.past(ratings)
@@ -115,7 +124,7 @@ async def _visit(
     reader = ExamplesReader(mesh.settings["BANDITMESH_KAFKA"], "examples", examples)
     await reader.start()
     reading = asyncio.create_task(_keep_reading(reader))
-    live = Live(LiveView(tally, examples, len(people)), console=console, refresh_per_second=4)
+    live = Live(LiveView(tally, examples, len(people)), console=console, refresh_per_second=4, transient=True)
     try:
         async with MeshClient(engine=mesh.addresses["crs_engine"], tracker=mesh.addresses["tracker"]) as client:
             with live:
