@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench proto lock clean
+.PHONY: help setup demo test lint bench bench-learning proto lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
@@ -13,7 +13,7 @@ ARGS ?=
 help: ## Show this
 	@echo 'banditmesh. Start with: make demo'
 	@echo
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 23
 	@echo
 	@echo 'ARGS are passed on: make test ARGS="tests/unit -k linucb", make demo ARGS=--help'
 
@@ -40,13 +40,27 @@ lint: $(STAMP) ## Style, types, architecture, contracts
 bench: $(STAMP) ## Benchmarks; ARGS=--json prints one JSON line a figure
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+BENCH := .benchmarks/venv
+BENCH_STAMP := $(BENCH)/.up-to-date
+
+bench-learning: $(STAMP) $(BENCH_STAMP) ## How well and how fast it learns, beside its peers: benchmarks/learning.md
+	@PYTHONPATH=. $(BENCH)/bin/python -m benchmarks.learning --report benchmarks/learning.md $(ARGS)
+
+$(BENCH_STAMP): requirements-bench.lock
+	@$(BIN)/python -m venv --clear $(BENCH)
+	@$(BENCH)/bin/python -m pip --disable-pip-version-check install -q --require-hashes --no-deps -r requirements-bench.lock
+	@touch $@
+
 proto: $(STAMP) ## Generate the Python contracts again
 	@$(BIN)/python hatch_build.py
 
 lock: $(STAMP) ## Resolve pyproject.toml into requirements.lock again
 	@$(BIN)/uv pip compile -q pyproject.toml --extra local --extra dev --generate-hashes --no-annotate --no-header \
 		--universal --python-version 3.11 -o requirements.lock
+	@# obp asks for torch (2 GB), which its estimators do not use.
+	@$(BIN)/uv pip compile -q pyproject.toml --extra bench --generate-hashes --no-annotate --no-header \
+		--override <(echo "torch; python_version < '3'") --universal --python-version 3.11 -o requirements-bench.lock
 
 clean: ## Remove what was made here (not the cache of downloaded jars)
-	@rm -rf .venv banditmesh/contracts .banditmesh .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .benchmarks banditmesh/contracts .banditmesh .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

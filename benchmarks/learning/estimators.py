@@ -59,7 +59,7 @@ def run(scratch: Path, data: Path) -> Iterator[Figure]:
             clipped = raised if estimator.name == "clipped_ips" else {}
             peer = float(theirs[estimator.name].estimate_policy_value(**{**given, **clipped}))
             gap = abs(estimator.value - peer)
-            what = f"{campaign}: |{estimator.name} - obp's {peer:.8f}|"
+            what = f"{campaign}: distance of {estimator.name} from obp's {peer:.8f}"
             yield Figure("estimators", what, gap, f"<= {TOLERANCE:g}", gap <= TOLERANCE)
 
 

@@ -1,0 +1,118 @@
+"""``banditmesh replay``: what would these policies have earned on a logged stream?"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
+
+
+class MethodName(StrEnum):
+    """How the log is used."""
+
+    rejection = "rejection"
+    ips = "ips"
+    dr = "dr"
+    simulate = "simulate"
+
+
+def replay(
+    log: Annotated[Path, typer.Argument(help="A decision log: JSON lines (also .gz) or Parquet.")],
+    policy: Annotated[
+        list[str],
+        typer.Option(help="linucb:alpha=0.02,dense=x0..x9 or a YAML file; once for each policy to compare."),
+    ],
+    method: Annotated[
+        MethodName | None,
+        typer.Option(
+            help="rejection: uniform logs. ips, dr: logged propensities. simulate: every candidate's own reward. "
+            "Absent: what fits the first row."
+        ),
+    ] = None,
+    limit_matches: Annotated[int | None, typer.Option(min=1, help="Stop a policy after so many decisions.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each policy, with other draws.")] = 1,
+    uniform: Annotated[
+        bool, typer.Option("--uniform", help="Rows without a propensity were shown uniformly at random.")
+    ] = False,
+    reward_model: Annotated[str, typer.Option(help="The policy that predicts rewards for dr.")] = "linear",
+    plot: Annotated[Path | None, typer.Option(help="Draw the learning curves into this PNG file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Replay a [bold]decision log[/] through policies that learn as they go, and compare what they earn."""
+    from banditmesh.bandits.errors import BanditError
+    from banditmesh.decisions.spec import parse
+    from banditmesh.replay.replay import Options
+    from banditmesh.replay.replay import replay as run
+    from banditmesh.replay.report import report
+
+    specs = [parse(text) for text in policy]
+    _check_plot(plot)
+    options = Options(method.value if method else None, limit_matches, seeds, uniform, reward_model)
+    columns = (SpinnerColumn(), TextColumn("{task.completed} rows"), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("replay", total=None)
+        try:
+            taken, results = run(log, specs, options, lambda rows: progress.update(task, completed=rows))
+        except BanditError as error:  # such as a reward that the link cannot give
+            raise InvalidArgument(f"{log}: a policy cannot learn from it: {error}") from error
+    found = [report(runs) for runs in results]
+    if plot is not None:
+        from banditmesh.replay.plot import plot as draw
+
+        draw(results, plot)
+    if as_json:
+        print(json.dumps({"log": str(log), "method": taken, "policies": found}, allow_nan=False))
+    else:
+        _show(taken, found)
+
+
+def _check_plot(plot: Path | None) -> None:
+    """Before the work, not after it."""
+    if plot is None:
+        return
+    if importlib.util.find_spec("matplotlib") is None:
+        raise FailedPrecondition("--plot needs matplotlib", hint='pip install "banditmesh[local]"')
+    if not plot.absolute().parent.is_dir():
+        raise InvalidArgument("the folder does not exist", field="plot", value=str(plot))
+
+
+def _show(method: str, found: list[dict[str, Any]]) -> None:
+    console = Console()
+    table = Table(
+        Column("policy", overflow="fold"),
+        "reward per decision",
+        "95 % interval",
+        "decisions",
+        "rows",
+        header_style="bold",
+    )
+    for each in sorted(found, key=lambda each: -(each["reward"] or 0.0)):
+        lower, upper = (_digits(bound) for bound in each["interval"])
+        reward = _digits(each["reward"])
+        table.add_row(each["policy"], reward, f"{lower} to {upper}", f"{each['matches']:g}", str(each["rows"]))
+    console.print(f"Method: {method}")
+    console.print(table)
+    if "estimators" in found[0]:
+        names = list(found[0]["estimators"])
+        table = Table(Column("policy", overflow="fold"), *names, "mean weight", header_style="bold")
+        for each in found:
+            values = [_digits(each["estimators"][name]["value"]) for name in names]
+            table.add_row(each["policy"], *values, _digits(each["mean_weight"]))
+        console.print(table)
+    for each in found:
+        if each["unusable_scores"]:
+            console.print(f"{each['policy']}: {each['unusable_scores']} scores were not finite and ranked last")
+
+
+def _digits(number: float | None) -> str:
+    return "?" if number is None else f"{number:.5g}"

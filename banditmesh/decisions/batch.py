@@ -1,0 +1,109 @@
+"""Logged decisions as the arrays that policies and estimators take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banditmesh.bandits.batch import Candidates, Examples, SparseRows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoggedBatch:
+    """n decisions of a log.
+
+    Attributes:
+        lines: int64[n], the row's number in the file.
+        times_s: float64[n].
+        candidates: of all n decisions.
+        shown: int64[n], flat index into `candidates`, -1 in a row of full information.
+        rewards: float32[n], of what was shown; NaN in a row of full information.
+        propensities: float64[n], NaN where none was logged.
+        outcomes: float32[n_candidates], each candidate's own reward; NaN where none is known.
+    """
+
+    lines: NDArray[np.int64]
+    times_s: NDArray[np.float64]
+    candidates: Candidates
+    shown: NDArray[np.int64]
+    rewards: NDArray[np.float32]
+    propensities: NDArray[np.float64]
+    outcomes: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def decisions(self, start: int, stop: int) -> Candidates:
+        """The candidates of the decisions start:stop, as views."""
+        whole = self.candidates
+        offsets = whole.offsets[start : stop + 1]
+        flat = slice(int(offsets[0]), int(offsets[-1]))
+        return Candidates(
+            offsets - offsets[0],
+            whole.contents[flat],
+            whole.logics[flat],
+            whole.services[flat],
+            _cut(whole.context, slice(start, stop)),
+            _cut(whole.features, flat),
+        )
+
+    def part(self, start: int, stop: int) -> LoggedBatch:
+        """The decisions start:stop as a batch of their own, as views."""
+        first, last = int(self.candidates.offsets[start]), int(self.candidates.offsets[stop])
+        shown = self.shown[start:stop]
+        return LoggedBatch(
+            self.lines[start:stop],
+            self.times_s[start:stop],
+            self.decisions(start, stop),
+            np.where(shown < 0, -1, shown - first),
+            self.rewards[start:stop],
+            self.propensities[start:stop],
+            self.outcomes[first:last],
+        )
+
+    def examples(
+        self,
+        rows: NDArray[np.int64],
+        flat: NDArray[np.int64],
+        rewards: NDArray[np.float32],
+        propensities: NDArray[np.float64] | None = None,
+    ) -> Examples:
+        """What there is to learn when these candidates were shown and earned this.
+
+        Args:
+            rows: int64[k], decisions; one may stand several times.
+            flat: int64[k], candidates, each of its decision.
+            rewards: float32[k].
+            propensities: float64[k]; None: as logged, and 1 where that is unknown.
+        """
+        whole = self.candidates
+        if propensities is None:
+            propensities = np.nan_to_num(self.propensities[rows], nan=1.0)
+        return Examples(
+            whole.contents[flat],
+            whole.logics[flat],
+            whole.services[flat],
+            whole.context.take(rows).beside(whole.features.take(flat)),
+            rewards.astype(np.float32, copy=False),
+            propensities.astype(np.float32),
+            self.times_s[rows],
+            rewards > 0,
+        )
+
+    def shown_examples(self) -> Examples:
+        """What the log itself teaches: what was shown, or every candidate of a row of full information."""
+        counts = np.diff(self.candidates.offsets)
+        owners = np.repeat(np.arange(len(self)), counts)
+        flat = np.arange(len(owners))
+        kept = np.where(self.shown[owners] < 0, True, self.shown[owners] == flat)
+        rows, flat = owners[kept], flat[kept]
+        rewards = np.where(self.shown[rows] < 0, self.outcomes[flat], self.rewards[rows])
+        return self.examples(rows, flat, rewards)
+
+
+def _cut(rows: SparseRows, part: slice) -> SparseRows:
+    offsets = rows.offsets[part.start : part.stop + 1]
+    entries = slice(int(offsets[0]), int(offsets[-1]))
+    return SparseRows(offsets - offsets[0], rows.ids[entries], rows.values[entries])

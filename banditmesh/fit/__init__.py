@@ -1,0 +1,1 @@
+"""Fitting a policy off-line to a decision log, and measuring it on another."""

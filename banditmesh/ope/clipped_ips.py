@@ -1,0 +1,32 @@
+"""IPS with weights clipped from above (Ionides 2008, "Truncated Importance Sampling"; Bottou et al. 2013)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from banditmesh.bandits.errors import InvalidParams
+from banditmesh.ope.estimator import Estimator, Terms
+from banditmesh.ope.rows import Rows
+
+
+class ClippedIps(Estimator):
+    """V = 1/n sum min(w_i, clip) r_i: a bias (downwards for rewards >= 0) bought for a bounded variance.
+
+    Args:
+        clip: the largest weight.
+        replicates, seed: see `Estimator`.
+    """
+
+    name: ClassVar[str] = "clipped_ips"
+
+    def __init__(self, *, clip: float = 10.0, replicates: int = 200, seed: int = 0) -> None:
+        if not clip > 0:
+            raise InvalidParams(f"must be above 0, got {clip}", field="clipped_ips.clip", value=clip)
+        super().__init__(replicates=replicates, seed=seed)
+        self._clip = clip
+        self._settings = (*self._settings, clip)
+
+    def _terms(self, rows: Rows) -> Terms:
+        return np.minimum(rows.weights, self._clip) * rows.rewards, np.ones(len(rows))

@@ -1,0 +1,1 @@
+"""Replaying a decision log through policies that learn as they go."""

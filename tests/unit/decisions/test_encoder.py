@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from banditmesh.bandits import hashing
+from banditmesh.decisions.encoder import encode
+from banditmesh.decisions.row import Decision, parse
+from banditmesh.decisions.view import View
+
+PLAIN = View()
+
+
+def decision(candidates: list[dict[str, Any]], **rest: Any) -> Decision:
+    return parse({"candidates": candidates, "shown": 0, "reward": 1.0, **rest}, 1, "log:1")
+
+
+def features_of(row: Decision, at: int, view: View = PLAIN) -> set[tuple[int, float]]:
+    """(id, value) of all that a policy sees of the candidate, the shared context included."""
+    candidates = encode([row], view).candidates
+    together = candidates.context.beside(candidates.features.take(np.array([at]))) if len(candidates) == 1 else None
+    rows = together or candidates.context.take(np.array([0])).beside(candidates.features.take(np.array([at])))
+    return set(zip(rows.ids.tolist(), rows.values.tolist(), strict=True))
+
+
+def is_a(name: str, value: str) -> tuple[int, float]:
+    return hashing.categorical_id(name, value), 1.0
+
+
+def amounts(name: str, value: float) -> tuple[int, float]:
+    return hashing.numeric_id(name), value
+
+
+def test_strings_are_categories_and_numbers_are_numeric() -> None:
+    row = decision([{"id": "a", "features": {"genre": "news", "x0": 0.5, "new": True, "tags": ["p", "q", "p"]}}])
+    expected = {is_a("genre", "news"), amounts("x0", 0.5), is_a("new", "true"), is_a("tags", "p"), is_a("tags", "q")}
+    assert features_of(row, 0) == expected
+
+
+def test_a_name_is_looked_up_in_the_candidate_first_then_in_the_context() -> None:
+    row = decision(
+        [{"id": "a", "features": {"lang": "ja"}}, {"id": "b"}, {"id": "c", "features": {"lang": None}}],
+        context={"lang": "en", "hour": 9},
+    )
+    assert features_of(row, 0) == {is_a("lang", "ja"), amounts("hour", 9.0)}
+    assert features_of(row, 1) == features_of(row, 2) == {is_a("lang", "en"), amounts("hour", 9.0)}
+
+
+def test_what_only_the_context_has_is_stored_once_a_decision() -> None:
+    row = decision([{"id": str(n)} for n in range(100)], context={"age": "20s"})
+    assert len(encode([row], PLAIN).candidates.features.ids) == 0
+
+
+def test_arms_have_the_keys_that_the_engine_gives_them() -> None:
+    row = decision([{"id": "a1", "service": "comics", "logic": "similar"}])
+    candidates = encode([row], PLAIN).candidates
+    assert candidates.contents.tolist() == [hashing.content_key("comics", "a1")]
+    assert candidates.logics.tolist() == [hashing.logic_key("comics", "similar")]
+    assert candidates.services.tolist() == [hashing.service_key("comics")]
+
+
+def test_the_user_is_a_category_where_the_view_says_so() -> None:
+    row = decision([{"id": "a"}], user="u1")
+    assert features_of(row, 0) == set()
+    assert features_of(row, 0, View(user=True)) == {is_a("user", "u1")}
+
+
+def test_a_cross_multiplies_the_features_of_both_sides() -> None:
+    row = decision([{"id": "a", "features": {"x": 2.0}}], context={"age": "20s", "y": 3.0})
+    (crossed,) = features_of(row, 0, View(cross=(("x", "y"),))) - features_of(row, 0)
+    ids = (np.array([hashing.numeric_id(name)], np.uint32) for name in ("x", "y"))
+    assert crossed == (int(hashing.cross(*ids)[0]), 6.0)
+    assert len(features_of(row, 0, View(cross=(("id", "context"),)))) == len(features_of(row, 0)) + 2
+
+
+def test_crosses_with_the_id_tell_candidates_apart() -> None:
+    row = decision([{"id": "a"}, {"id": "b"}], context={"x": 1.0})
+    view = View(cross=(("id", "context"),))
+    assert features_of(row, 0, view) != features_of(row, 1, view)
+
+
+def test_a_cross_of_a_field_with_itself_is_refused() -> None:
+    with pytest.raises(ValueError, match="two different sides"):
+        View(cross=(("x", "x"),))
+
+
+def test_examples_are_what_was_shown_or_every_candidate_of_a_row_of_full_information() -> None:
+    shown = decision([{"id": "a"}, {"id": "b"}], shown=1, reward=0.5, propensity=0.2)
+    full = decision([{"id": "c", "reward": 0.0}, {"id": "d", "reward": 1.0}], shown=None, reward=None)
+    examples = encode([shown, full], PLAIN).shown_examples()
+    assert examples.contents.tolist() == [hashing.content_key("", name) for name in "bcd"]
+    assert examples.rewards.tolist() == [0.5, 0.0, 1.0]
+    assert examples.propensities.tolist() == pytest.approx([0.2, 1.0, 1.0])
+
+
+def test_a_part_of_a_batch_is_the_batch_of_that_part() -> None:
+    rows = [
+        decision([{"id": str(n), "features": {"x": float(n)}} for n in range(size)], context={"y": float(size)})
+        for size in (1, 3, 2, 4)
+    ]
+    part, alone = encode(rows, PLAIN).part(1, 3), encode(rows[1:3], PLAIN)
+    assert part.shown.tolist() == alone.shown.tolist() == [0, 3]
+    assert part.candidates.offsets.tolist() == alone.candidates.offsets.tolist()
+    assert part.candidates.contents.tolist() == alone.candidates.contents.tolist()
+    for left, right in (
+        (part.candidates.context, alone.candidates.context),
+        (part.candidates.features, alone.candidates.features),
+    ):
+        assert left.offsets.tolist() == right.offsets.tolist()
+        assert left.ids.tolist() == right.ids.tolist()
+        assert left.values.tolist() == right.values.tolist()
