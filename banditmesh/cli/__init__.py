@@ -6,8 +6,9 @@ import sys
 
 import typer
 
-from banditmesh.cli import check, dead_letters, demo, inspect, policies, up
-from banditmesh.runtime.errors import MeshError
+from banditmesh.cli import check, dead_letters, demo, fit, inspect, policies, replay, up
+from banditmesh.local.process import DidNotStart
+from banditmesh.runtime.errors import ConfigurationError, InvalidArgument, MeshError
 
 app = typer.Typer(
     name="banditmesh",
@@ -21,18 +22,27 @@ app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
 app.command("policies")(policies.policies)
+app.command("replay")(replay.replay)
+app.command("fit")(fit.fit)
 app.command("inspect")(inspect.inspect)
 app.command("dead-letters")(dead_letters.dead_letters)
 
-CONFIGURATION, INTERRUPTED = 2, 130
+FAILED, MISCONFIGURED = 1, 2
 
 
 def main() -> None:
-    """Run the command line; errors that we foresee end it with a message, not with a traceback."""
+    """Run the command line; errors that we foresee end it with a message, not with a traceback.
+
+    Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong, 130 interrupted.
+    """
     try:
         app()
-    except MeshError as error:
-        print(f"banditmesh: {error}", file=sys.stderr)
-        sys.exit(CONFIGURATION)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    except (ConfigurationError, InvalidArgument) as error:
+        _refuse(error, MISCONFIGURED)
+    except (MeshError, DidNotStart) as error:
+        _refuse(error, FAILED)
+
+
+def _refuse(error: Exception, code: int) -> None:
+    print(f"banditmesh: {error}", file=sys.stderr)
+    sys.exit(code)

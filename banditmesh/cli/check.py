@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def check(config: Annotated[Path, typer.Argument(help="The file to check.")] = Path("mesh.yaml")) -> None:
@@ -24,5 +25,6 @@ def check(config: Annotated[Path, typer.Argument(help="The file to check.")] = P
             share = f"{variant.weight / total:.1%}"
             table.add_row(name, variant_name, share, variant.policy_name, variant.model, variant.explore_name)
     console = Console()
-    console.print(f"{config} is valid: {len(mesh.services)} services, {len(mesh.placements)} placements")
+    counts = f"services: {len(mesh.services)}, placements: {len(mesh.placements)}"
+    console.print(Text(f"{config} is valid; {counts}"), soft_wrap=True)
     console.print(table)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-from typing import Annotated
+import logging
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-_IDLE_S = 1.0
+from banditmesh.runtime.errors import InvalidArgument, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+    from banditmesh.contracts.events.v1.events_pb2 import DeadLetter
+    from banditmesh.runtime.addresses import KafkaAddress
+
+_DEADLINE_S = 30.0
+_POLL_MS = 500
 
 
 def dead_letters(
@@ -23,10 +33,14 @@ def dead_letters(
     ] = False,
 ) -> None:
     """Show the [bold]dead letters[/]: which record, why, and its bytes."""
-    from banditmesh.contracts.events.v1 import events_pb2
+    from banditmesh.runtime.addresses import KafkaAddress
     from banditmesh.runtime.kafka.topics import Topics
 
-    letters: list[events_pb2.DeadLetter] = asyncio.run(_read(kafka, Topics.named(prefix).dead_letters, last))
+    try:
+        address = KafkaAddress.parse(kafka)
+    except ValueError as error:
+        raise InvalidArgument(f"--kafka {kafka}: {error}") from error
+    letters = asyncio.run(_read(address, Topics.named(prefix).dead_letters, last))
     if as_json:
         for letter in letters:
             print(json.dumps(_row(letter)))
@@ -34,45 +48,75 @@ def dead_letters(
     table = Table("record", "consumer", "reason", "detail", "bytes", header_style="bold")
     for letter in letters:
         where = f"{letter.topic}/{letter.partition}@{letter.offset}"
-        table.add_row(where, letter.consumer, letter.reason, letter.detail, str(len(letter.value)))
+        table.add_row(where, letter.consumer, letter.reason, Text(letter.detail), str(len(letter.value)))
     console = Console()
     console.print(table if letters else "There are no dead letters.")
 
 
-def _row(letter: object) -> dict[str, object]:
+def _row(letter: DeadLetter) -> dict[str, object]:
     from google.protobuf import json_format
 
-    from banditmesh.contracts.events.v1 import events_pb2
-
-    assert isinstance(letter, events_pb2.DeadLetter)
     row: dict[str, object] = json_format.MessageToDict(letter, preserving_proto_field_name=True)
-    return row | {"value": base64.b64encode(letter.value).decode()}
+    return row
 
 
-async def _read(kafka: str, topic: str, last: int) -> list:  # type: ignore[type-arg]
-    from aiokafka import AIOKafkaConsumer
+async def _read(kafka: KafkaAddress, topic: str, last: int) -> list[DeadLetter]:
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+    from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
-    from banditmesh.contracts.events.v1 import events_pb2
-    from banditmesh.runtime.errors import Unavailable
-
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka, group_id=None, enable_auto_commit=False)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs while it tries is what we raise
+    admin = AIOKafkaAdminClient(bootstrap_servers=str(kafka))
+    consumer = AIOKafkaConsumer(bootstrap_servers=str(kafka), group_id=None, enable_auto_commit=False)
     try:
-        await consumer.start()
+        async with asyncio.timeout(_DEADLINE_S):
+            await admin.start()
+            # A consumer waits for ever for a topic that does not exist, so the admin is asked.
+            (described,) = await admin.describe_topics([topic])
+            if described["error_code"]:
+                raise NotFound(
+                    f"there is no topic {topic!r} in Kafka at {kafka}",
+                    hint="--prefix is kafka.topic_prefix of mesh.yaml; the services create the topic when they start",
+                )
+            await consumer.start()
+            numbers = sorted(partition["partition"] for partition in described["partitions"])
+            return await _newest(consumer, [TopicPartition(topic, number) for number in numbers], last)
+    except TimeoutError as error:
+        raise Unavailable(f"Kafka at {kafka} did not answer within {_DEADLINE_S:g} s") from error
     except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {kafka} does not answer: {error}", field="kafka", value=kafka) from error
-    try:
-        partitions = sorted(consumer.assignment(), key=lambda each: each.partition)
-        ends = await consumer.end_offsets(partitions)
-        begins = await consumer.beginning_offsets(partitions)
-        for partition in partitions:
-            consumer.seek(partition, max(begins[partition], ends[partition] - last))
-        letters: list[events_pb2.DeadLetter] = []
-        while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
-            batch = await consumer.getmany(timeout_ms=int(1000 * _IDLE_S))
-            letters += [
-                events_pb2.DeadLetter.FromString(record.value) for records in batch.values() for record in records
-            ]
-        return letters
+        raise Unavailable(f"Kafka at {kafka} does not answer: {error}") from error
     finally:
         await consumer.stop()
+        await admin.close()
+
+
+async def _newest(consumer: AIOKafkaConsumer, partitions: list[TopicPartition], last: int) -> list[DeadLetter]:
+    """The last letters of each partition, up to where it ends now."""
+    consumer.assign(partitions)
+    begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    for partition in partitions:
+        consumer.seek(partition, max(begins[partition], ends[partition] - last))
+    letters: list[DeadLetter] = []
+    while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
+        batch = await consumer.getmany(timeout_ms=_POLL_MS)
+        letters += [_letter(record) for records in batch.values() for record in records]
+    return letters
+
+
+def _letter(record: ConsumerRecord) -> DeadLetter:
+    from google.protobuf.message import DecodeError
+
+    from banditmesh.contracts.events.v1.events_pb2 import DeadLetter
+
+    try:
+        return DeadLetter.FromString(record.value)
+    except DecodeError as error:  # somebody else wrote into the topic
+        return DeadLetter(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            time_ms=record.timestamp,
+            value=record.value,
+            reason="no_dead_letter",
+            detail=str(error),
+        )

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 FAILED = 1
 
@@ -26,6 +27,9 @@ def demo(
         Path | None, typer.Option("--dir", help="Keep data and logs in this folder; absent: a temporary one.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the teams' random proposals.")] = 1,
+    json: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Where to write the result for a program to read.")
+    ] = None,
 ) -> None:
     """Run the whole mesh on real people's film ratings and see it learn.
 
@@ -44,9 +48,9 @@ def demo(
     folder.mkdir(parents=True, exist_ok=True)
     good = False
     try:
-        good = run(Options(folder, visits, ratings, plot, seed), console)
+        good = run(Options(folder, visits, ratings, plot, seed, json), console)
     except (NoRatings, DidNotStart, ImportFailed) as error:
-        console.print(f"[red]✘[/] {error}", highlight=False)
+        console.print(Text(f"✘ {error}", "red"), soft_wrap=True)
     finally:
         if directory is None and good:
             shutil.rmtree(folder, ignore_errors=True)

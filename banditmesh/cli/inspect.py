@@ -26,28 +26,29 @@ def inspect(
     from google.protobuf.message import DecodeError
 
     from banditmesh.contracts.events.v1 import events_pb2
-    from banditmesh.runtime.token import TAG_BYTES, KeyRing, TokenError
+    from banditmesh.runtime.token import TAG_BYTES, VERSION, KeyRing, TokenError
 
+    ring = None if keys is None else KeyRing.parse(keys)
+    no_token = InvalidArgument(
+        "this is no impression token", value=token, hint="pass impression_token exactly as grpcurl printed it"
+    )
     try:
         raw = base64.b64decode(token, validate=True)
         decision = events_pb2.Decision.FromString(raw[2:-TAG_BYTES])
     except (binascii.Error, DecodeError) as error:
-        raise InvalidArgument(
-            "this is no impression token",
-            field="token",
-            value=token,
-            hint="pass impressionToken exactly as grpcurl printed it",
-        ) from error
+        raise no_token from error
+    if raw[:1] != bytes([VERSION]) or not decision.impression_id:
+        raise no_token
     console = Console()
     console.print_json(json_format.MessageToJson(decision, preserving_proto_field_name=True))
     console.print(
         f"{len(raw)} bytes, signed with key {raw[1]}, {time.time() - decision.decided_at_ms / 1000:.0f} s old"
     )
-    if keys is None:
+    if ring is None:
         console.print("The signature was not checked: give --keys or BANDITMESH_TOKEN_KEYS.", style="yellow")
         return
     try:
-        KeyRing.parse(keys).verify(raw, now_s=time.time(), max_age_s=max_age)
+        ring.verify(raw, now_s=time.time(), max_age_s=max_age)
     except TokenError as error:
         console.print(f"It would be refused: {error}", style="red")
         raise typer.Exit(1) from error

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import time
 from collections import deque
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
-    from banditmesh.local.stack import LocalMesh
+    from banditmesh.local.stack import Ended, LocalMesh
 
-QUICKSTART = Path(__file__).parents[1] / "quickstart"
 FAILED, INTERRUPTED = 1, 130
-_LOOK_EVERY_S = 1.0
+_LOOK_EVERY_S = 0.5
 _RESTARTS, _WITHIN_S = 5, 60.0
+_LAST_WORDS = 5
+_SHOWN = {"kafka": "BANDITMESH_KAFKA", "redis": "BANDITMESH_REDIS", "store": "BANDITMESH_STORE"}
 
 
 def up(
@@ -31,9 +29,9 @@ def up(
             exists=True, dir_okay=False, help="The mesh.yaml; absent: ./mesh.yaml, else a small one to play with."
         ),
     ] = None,
-    directory: Annotated[Path, typer.Option("--dir", help="Data, logs and ports; kept between runs.")] = Path(
-        ".banditmesh"
-    ),
+    directory: Annotated[
+        Path, typer.Option("--dir", file_okay=False, help="Data, logs and ports; kept between runs.")
+    ] = Path(".banditmesh"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what an earlier run left in --dir.")] = False,
     kafka: Annotated[str | None, typer.Option(help="Use this Kafka, host:port,…, instead of an embedded one.")] = None,
     redis: Annotated[
@@ -52,120 +50,88 @@ def up(
     Servers that exist already are used with --kafka, --redis and --store. The services take the ports from 50051 on if
     those are free.
     """
-    from banditmesh.local.process import DidNotStart
+    from banditmesh.cli.board import Board
+    from banditmesh.cli.grpcurl import QUICKSTART
+    from banditmesh.cli.signals import interrupt_on_signals
     from banditmesh.local.stack import Existing, LocalMesh
     from banditmesh.runtime.mesh import load_mesh
 
     console = Console()
     config = config or (Path("mesh.yaml") if Path("mesh.yaml").exists() else QUICKSTART / "mesh.yaml")
     load_mesh(config)
-    if fresh:
-        shutil.rmtree(directory, ignore_errors=True)
     existing = Existing(kafka, redis, None if store in ("file", "s3") else store)
-    mesh = LocalMesh(
-        directory,
-        config,
-        existing,
-        embedded_s3=store == "s3",
-        fixed_ports=True,
-        progress=lambda part, what: console.print(f"  {part}: {what}", style="dim", highlight=False),
-    )
-    console.print(f"banditmesh up: {config}, everything under {directory}", highlight=False)
-    # Ctrl-C while servers are starting in threads: the children are leashed to this process and end with it.
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(INTERRUPTED))
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(INTERRUPTED))
+    mesh = LocalMesh(directory, config, existing, embedded_s3=store == "s3", fixed_ports=True, fresh=fresh)
+    console.print(Text(f"{config}, everything under {directory}"), soft_wrap=True)
+    interrupt_on_signals(mesh.kill)
     try:
-        mesh.start()
-    except DidNotStart as error:
-        console.print(f"[red]✘[/] {error}", highlight=False)
-        raise typer.Exit(FAILED) from error
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    good = False
+        with Board(console) as board:
+            mesh.progress = board.tell
+            mesh.start()
+    except KeyboardInterrupt:
+        console.print("Stopped before all was up; nothing is left running.")
+        raise typer.Exit(INTERRUPTED) from None
     try:
-        _welcome(console, mesh, config)
+        _welcome(console, mesh, quickstart=config.parent == QUICKSTART)
         _watch(console, mesh)
     except KeyboardInterrupt:
-        good = True
-        console.print("\nStopping …")
-    except DidNotStart as error:
-        console.print(f"[red]✘[/] {error}", highlight=False)
+        console.print()
     finally:
-        mesh.stop()
-    console.print("Stopped; nothing is left running.")
-    if not good:
-        raise typer.Exit(FAILED)
+        with Board(console) as board:
+            mesh.progress = board.tell
+            mesh.stop()
+        console.print("Stopped; nothing is left running.")
 
 
 def _watch(console: Console, mesh: LocalMesh) -> None:
-    """Start services again that end by themselves, until that happens too often."""
+    """Start parts again that end by themselves.
+
+    Raises:
+        DidNotStart: One does not start again, or that happens too often.
+    """
     from banditmesh.local.process import DidNotStart
 
+    def tell(part: str, what: str) -> None:
+        if what != "starting":  # that was said with its end
+            console.print(Text(f"{time.strftime('%H:%M:%S')}  {part}: {what}", "yellow"), soft_wrap=True)
+
+    mesh.progress = tell
     restarts: deque[float] = deque(maxlen=_RESTARTS)
     while True:
         time.sleep(_LOOK_EVERY_S)
-        for name, code, log_end in mesh.restart_ended():
-            console.print(f"[yellow]{name} ended with code {code} and was started again[/]; its last words:\n{log_end}")
+        for ended in mesh.restart_ended():
+            _last_words(console, ended)
             restarts.append(time.monotonic())
             if len(restarts) == _RESTARTS and restarts[-1] - restarts[0] < _WITHIN_S:
-                raise DidNotStart(name, f"it ended {_RESTARTS} times within {_WITHIN_S:g} s", log_end=log_end)
+                often = f"it ended {_RESTARTS} times within {_WITHIN_S:g} s"
+                raise DidNotStart(ended.name, often, log=ended.log, log_end=ended.log_end)
 
 
-def _welcome(console: Console, mesh: LocalMesh, config: Path) -> None:
+def _last_words(console: Console, ended: Ended) -> None:
+    """What it logged before it ended, unless it was killed: then it had nothing to say."""
+    if ended.how != "SIGKILL":
+        for line in ended.log_end.splitlines()[-_LAST_WORDS:]:
+            console.print(Text(f"  | {line}", "dim"), soft_wrap=True)
+    console.print(Text(f"  its log: {ended.log}", "dim"), soft_wrap=True)
+
+
+def _welcome(console: Console, mesh: LocalMesh, *, quickstart: bool) -> None:
+    from banditmesh.cli.grpcurl import grpcurl_lines
+
     table = Table("service", "gRPC", "metrics", header_style="bold")
     for name, service in mesh.services.items():
-        table.add_row(name, service.address, f"http://127.0.0.1:{service.ports[1]}/metrics")
+        table.add_row(name, service.address, service.metrics_url)
     console.print(table)
-    for line in (f"{name.removeprefix('BANDITMESH_').lower()}: {mesh.settings[name]}" for name in _SHOWN):
-        console.print(line, highlight=False)
-    console.print(f"logs: {mesh.logs}", highlight=False)
-    console.print("\nTry, in a second terminal (grpcurl is in .venv/bin of a checkout):", style="bold")
-    for line in grpcurl_lines(mesh.addresses, quickstart=config.parent == QUICKSTART):
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-    console.print("\nCtrl-C stops everything.")
-
-
-_SHOWN = ("BANDITMESH_KAFKA", "BANDITMESH_REDIS", "BANDITMESH_STORE")
-
-
-def grpcurl_lines(addresses: Mapping[str, str], *, quickstart: bool) -> list[str]:
-    """Return commands to copy: what is there, and, for the mesh to play with, a whole round."""
-    engine, importer, tracker = addresses["crs_engine"], addresses["importer"], addresses["tracker"]
-    lines = [
-        f"grpcurl -plaintext {engine} list",
-        f"grpcurl -plaintext {engine} describe banditmesh.crs_engine.v1.CrsEngineService.SelectContent",
-        f"grpcurl -plaintext {engine} grpc.health.v1.Health/Check",
-    ]
-    if not quickstart:
-        return lines
-
-    def call(address: str, method: str, request: str) -> str:
-        return f"grpcurl -plaintext -d '{request}' {address} banditmesh.{method}"
-
-    notify = '{{"service": "{}", "logic": "{}", "uri": "file://{}", "version": "1"}}'
-    profiles = f'{{"uri": "file://{QUICKSTART / "profiles.csv"}", "version": "1"}}'
-    comics = notify.format("comics", "new-volume", QUICKSTART / "comics-new-volume.jsonl")
-    weather = notify.format("weather", "today", QUICKSTART / "weather-today.csv")
-    return [
-        *lines,
-        call(importer, "importer.v1.ImporterService/NotifyProfiles", profiles),
-        call(importer, "importer.v1.ImporterService/NotifyMapping", comics),
-        call(importer, "importer.v1.ImporterService/NotifyMapping", weather),
-        call(
-            importer,
-            "importer.v1.ImporterService/WatchImportJob",
-            '{"job_id": "the jobId that NotifyMapping answered"}',
-        ),
-        call(engine, "crs_engine.v1.CrsEngineService/SelectContent", '{"placement": "talk-head-jp", "user_id": "ada"}'),
-        call(
-            engine,
-            "crs_engine.v1.CrsEngineService/ExplainDecision",
-            '{"dry_run": {"placement": "talk-head-jp", "user_id": "ada"}}',
-        ),
-        call(
-            tracker,
-            "tracker.v1.EventTrackerService/TrackEvents",
-            '{"events": [{"impression_token": "the impressionToken", "shown": {}}, '
-            '{"impression_token": "the same", "click": {}}]}',
-        ),
-    ]
+    for port, service in mesh.moved.items():
+        console.print(
+            Text(f"{port} or its metrics port is taken by somebody else: {service.name} is at {service.address}."),
+            style="yellow",
+        )
+    where = {name: mesh.settings[variable] for name, variable in _SHOWN.items()}
+    for name, value in {**where, "logs": str(mesh.logs)}.items():
+        console.print(Text(f"{name:<6} {value}"), soft_wrap=True)
+    console.print("\nTry, in a second terminal:", style="bold")
+    for lines in grpcurl_lines(mesh.addresses, quickstart=quickstart):
+        console.print(Text(f"\n# {lines.heading}", "dim"))
+        for command in lines.commands:
+            console.print(Text(command), soft_wrap=True)
+    console.print("\nAll is healthy. Ctrl-C stops everything.")

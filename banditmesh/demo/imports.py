@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import grpc
@@ -13,6 +14,7 @@ from banditmesh.demo.movielens import Ratings
 from banditmesh.demo.teams import Proposals, write_mapping, write_profiles
 
 _TIMEOUT_S = 60.0
+_TRY_AGAIN_S = 0.5
 
 
 class ImportFailed(Exception):
@@ -29,8 +31,12 @@ async def import_profiles(address: str, folder: Path, ratings: Ratings, version:
     async with grpc.aio.insecure_channel(address) as channel:
         stub = _stub(channel)
         request = importer_pb2.NotifyProfilesRequest(uri=path.absolute().as_uri(), version=version)
-        answer = await stub.NotifyProfiles(request, timeout=_TIMEOUT_S)
-        await _finished(stub, answer.job.job_id)
+
+        async def notify() -> importer_pb2.ImportJob:
+            answer = await stub.NotifyProfiles(request, timeout=_TIMEOUT_S)
+            return answer.job  # type: ignore[no-any-return] # the stub has no types for asyncio
+
+        await _finished(stub, notify)
 
 
 async def import_mappings(
@@ -47,8 +53,12 @@ async def import_mappings(
         request = importer_pb2.NotifyMappingRequest(
             service=logic[0], logic=logic[1], uri=path.absolute().as_uri(), version=version
         )
-        answer = await stub.NotifyMapping(request, timeout=_TIMEOUT_S)
-        job = await _finished(stub, answer.job.job_id)
+
+        async def notify() -> importer_pb2.ImportJob:
+            answer = await stub.NotifyMapping(request, timeout=_TIMEOUT_S)
+            return answer.job  # type: ignore[no-any-return] # the stub has no types for asyncio
+
+        job = await _finished(stub, notify)
         done(f"{path.name}: {job.progress.rows:,} rows, {job.progress.new_contents:,} new contents")
 
     async with grpc.aio.insecure_channel(address) as channel:
@@ -62,10 +72,22 @@ def _stub(channel: grpc.aio.Channel) -> importer_pb2_grpc.ImporterServiceAsyncSt
     return importer_pb2_grpc.ImporterServiceStub(channel)  # type: ignore[return-value] # it fits the channel
 
 
-async def _finished(stub: importer_pb2_grpc.ImporterServiceAsyncStub, job_id: str) -> importer_pb2.ImportJob:
-    job = importer_pb2.ImportJob()
-    async for update in stub.WatchImportJob(importer_pb2.WatchImportJobRequest(job_id=job_id), timeout=_TIMEOUT_S):
-        job = update.job
+async def _finished(
+    stub: importer_pb2_grpc.ImporterServiceAsyncStub, notify: Callable[[], Awaitable[importer_pb2.ImportJob]]
+) -> importer_pb2.ImportJob:
+    """Notify and wait; if the importer goes away meanwhile, once more: the same request is the same job."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            job = await notify()
+            watch = importer_pb2.WatchImportJobRequest(job_id=job.job_id)
+            async for update in stub.WatchImportJob(watch, timeout=_TIMEOUT_S):
+                job = update.job
+            break
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                raise ImportFailed(f"the importer answered {error.code().name}: {error.details()}") from error
+        await asyncio.sleep(_TRY_AGAIN_S)
     if job.state != importer_pb2.IMPORT_STATE_SUCCEEDED:
-        raise ImportFailed(f"import {job_id}: {importer_pb2.ImportState.Name(job.state)}: {job.error.message}")
+        raise ImportFailed(f"import {job.job_id}: {importer_pb2.ImportState.Name(job.state)}: {job.error.message}")
     return job

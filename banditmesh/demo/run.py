@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import string
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ PLACEMENT = "home"
 MESH = Path(__file__).with_name("mesh.yaml")
 SETTLE_TIMEOUT_S = 60.0
 DEFAULT_VISITS = 24_000
+_LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Options:
         ratings: Other ratings than MovieLens 100k.
         plot: Where to draw.
         seed: Of the teams' random choices.
+        json: Where to write the result for a program to read.
     """
 
     folder: Path
@@ -49,6 +52,7 @@ class Options:
     ratings: Path | None = None
     plot: Path = Path("demo-report.png")
     seed: int = 1
+    json: Path | None = None
 
 
 def run(options: Options, console: Console) -> bool:
@@ -86,6 +90,9 @@ def run(options: Options, console: Console) -> bool:
         "click rate": difference(examples.outcomes, "clicked"),
         "mean reward": difference(examples.outcomes, "reward"),
     }
+    if options.json is not None:
+        found = {"delivery": asdict(delivered), **{name: asdict(each) for name, each in differences.items()}}
+        options.json.write_text(json.dumps(found, indent=2))
     good = verdict(console, delivered, differences, examples, tally)
     console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False)
     return good
@@ -124,6 +131,7 @@ async def _visit(
     reader = ExamplesReader(mesh.settings["BANDITMESH_KAFKA"], "examples", examples)
     await reader.start()
     reading = asyncio.create_task(_keep_reading(reader))
+    supervising = asyncio.create_task(_restart_ended(mesh, console))
     live = Live(LiveView(tally, examples, len(people)), console=console, refresh_per_second=4, transient=True)
     try:
         async with MeshClient(engine=mesh.addresses["crs_engine"], tracker=mesh.addresses["tracker"]) as client:
@@ -139,11 +147,22 @@ async def _visit(
     finally:
         reading.cancel()
         await reader.stop()
+        supervising.cancel()
+        with suppress(asyncio.CancelledError):
+            await supervising  # if a service did not start again, that is why the visits failed
 
 
 async def _keep_reading(reader: ExamplesReader) -> None:
     while True:
         await reader.read(0.2)
+
+
+async def _restart_ended(mesh: LocalMesh, console: Console) -> None:
+    """Do what Kubernetes does in production."""
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        for ended in await asyncio.to_thread(mesh.restart_ended):
+            console.print(f"  {ended.name} ended ({ended.how}) and was started again", style="yellow", highlight=False)
 
 
 def _known_now(ratings: Ratings, past: NDArray[np.bool_], tally: Tally) -> NDArray[np.bool_]:

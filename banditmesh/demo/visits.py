@@ -17,8 +17,8 @@ from banditmesh.selection import Nothing, Selected
 
 CLICK_FROM = 4.0
 MUTE_UP_TO = 2.0
-DEADLINE_S = 10.0
-"""Visitors of a demo on a small machine are more patient than an app."""
+DEADLINE_S = 60.0
+"""Visitors of a demo on a small machine are more patient than an app: they wait for a service that was killed."""
 VISITS_AT_ONCE = 256
 """Visits under way at most. One person's visits never overlap: nobody sees two first screens at once."""
 

@@ -52,7 +52,9 @@ class Java:
 
         def dump(folder: Path) -> None:
             flags = ["-Xshare:dump", "-XX:+UseSerialGC", f"-XX:SharedArchiveFile={folder / 'base.jsa'}"]
-            subprocess.run([self.path, *flags], check=True, capture_output=True)
+            run = subprocess.run([self.path, *flags], capture_output=True, text=True)
+            if run.returncode != 0:
+                raise DidNotStart("java", f"{self.path} cannot be used:\n{run.stdout}{run.stderr}".rstrip())
 
         return cache.once(f"java-{self.version}", dump) / "base.jsa"
 

@@ -70,6 +70,15 @@ class Server(ABC):
         return self._child is not None and self._child.returncode is None
 
     @property
+    def returncode(self) -> int | None:
+        """None while it runs or before its first start; the negative signal number if a signal ended it."""
+        return None if self._child is None else self._child.returncode
+
+    def log_end(self) -> str:
+        """The last lines of its log since it was started."""
+        return "" if self._child is None else self._child.log_end()
+
+    @property
     def pid(self) -> int:
         if self._child is None:
             raise RuntimeError(f"{self.name} was not started")
@@ -134,12 +143,12 @@ class Server(ABC):
                 raise DidNotStart(self.name, f"address already in use: 127.0.0.1:{port}")
         command = self._command()
         child = Child(self.name, command.argv, log=self.log, cwd=self.folder, env=command.env)
+        self._child = child  # from here on another thread may stop it, which ends this start too
         try:
             child.wait_until_ready(self._ready, timeout_s=self.start_timeout_s)
         except BaseException:
             self._ended(orderly=False)
             raise
-        self._child = child
         self._started()
 
     def _started(self) -> None:

@@ -4,114 +4,53 @@ loopback."""
 from __future__ import annotations
 
 import secrets
-import sys
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import shutil
+import signal
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from typing import Self
 
 from banditmesh.local import ports
+from banditmesh.local.claim import Claim
+from banditmesh.local.existing import Existing
 from banditmesh.local.kafka import Kafka
 from banditmesh.local.s3 import S3
-from banditmesh.local.server import Command, Server
+from banditmesh.local.server import Server
+from banditmesh.local.service import Process, serving
+from banditmesh.local.together import together
 from banditmesh.local.valkey import Valkey
+
+__all__ = ["SERVICES", "Ended", "Existing", "LocalMesh", "Process", "serving"]
 
 SERVICES = ("importer", "crs_engine", "tracker", "joiner", "learner")
 FIRST_PORT = 50051
 FIRST_METRICS_PORT = 9091
 BUCKET = "banditmesh"
-_HEALTH_TIMEOUT_S = 2.0
+_KEPT = ("kafka", "valkey", "s3", "store", "services", "logs", "token-keys")
+"""All that a mesh writes into its folder, but for the lock."""
 
-ServerT = TypeVar("ServerT", bound=Server)
 Progress = Callable[[str, str], None]
 """Called with the name of a part and what it does now, from any thread."""
 
 
-class Process(Server):
-    """A process of the mesh: one of the five services, or a Data Provider. Ready when its health says SERVING.
+@dataclass(frozen=True)
+class Ended:
+    """A part that ended by itself.
 
-    Args:
-        name: For messages and the log file.
-        folder: Where its ports are remembered.
-        logs: Folder of the log files.
-        argv: The command without the address.
-        env: Added to our environment.
-        ports_wanted: The gRPC port and the metrics port; absent: free ones.
+    Attributes:
+        name: Of the part.
+        how: In words, such as ``exit code 1`` or ``SIGKILL``.
+        log: Its log file.
+        log_end: The last lines there, from before it was started again.
     """
 
-    n_ports = 2
-    stop_grace_s = 20.0
-
-    def __init__(
-        self,
-        name: str,
-        folder: Path,
-        *,
-        logs: Path,
-        argv: list[str],
-        env: Mapping[str, str],
-        ports_wanted: tuple[int, ...] | None = None,
-    ) -> None:
-        super().__init__(folder, ports_wanted=ports_wanted)
-        self.name = name
-        self._logs, self._argv, self._env = logs, argv, env
-
-    @property
-    def log(self) -> Path:
-        return self._logs / f"{self.name}.log"
-
-    @property
-    def address(self) -> str:
-        """``host:port`` of its gRPC server."""
-        return f"127.0.0.1:{self.ports[0]}"
-
-    @property
-    def returncode(self) -> int | None:
-        """None while it runs or before its first start."""
-        return None if self._child is None else self._child.returncode
-
-    def log_end(self) -> str:
-        """The last lines of its log since it was started."""
-        return "" if self._child is None else self._child.log_end()
-
-    def _command(self) -> Command:
-        env = {
-            "BANDITMESH_GRPC_ADDRESS": self.address,
-            "BANDITMESH_METRICS_HOST": "127.0.0.1",
-            "BANDITMESH_METRICS_PORT": str(self.ports[1]),
-            "BANDITMESH_LOG_FORMAT": "json",
-            **self._env,
-        }
-        return Command([sys.executable, "-m", *(part.replace("{address}", self.address) for part in self._argv)], env)
-
-    def _ready(self) -> bool:
-        return serving(self.address)
-
-
-def serving(address: str) -> bool:
-    """Whether the server at this address says SERVING."""
-    with grpc.insecure_channel(address) as channel:
-        check = health_pb2_grpc.HealthStub(channel).Check
-        try:
-            answer = check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_TIMEOUT_S, wait_for_ready=False)
-        except grpc.RpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-@dataclass(frozen=True)
-class Existing:
-    """Servers that are there already and are used instead of embedded ones. Addresses as the services' settings take
-    them."""
-
-    kafka: str | None = None
-    redis: str | None = None
-    store: str | None = None
+    name: str
+    how: str
+    log: Path
+    log_end: str
 
 
 @dataclass
@@ -119,11 +58,12 @@ class LocalMesh:
     """The mesh. ``start`` returns when all is healthy; ``stop`` leaves no process behind. Also a context manager.
 
     Attributes:
-        folder: Everything it keeps: data, logs, ports, token keys.
+        folder: Everything it keeps: data, logs, ports, token keys. No two meshes run on one folder.
         config: The ``mesh.yaml``.
         existing: Servers that are not to be embedded.
         embedded_s3: The store, where none exists already: an S3 server, or a plain folder.
         fixed_ports: The services take ports from 50051 on where those are free; else any free ones.
+        fresh: Throw away what an earlier mesh left in the folder.
         env: Added to the services' environment.
         progress: Told what goes on.
     """
@@ -133,6 +73,7 @@ class LocalMesh:
     existing: Existing = field(default_factory=Existing)
     embedded_s3: bool = False
     fixed_ports: bool = False
+    fresh: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     progress: Progress = lambda part, what: None
 
@@ -141,6 +82,8 @@ class LocalMesh:
         self.services: dict[str, Process] = {}
         self._servers: list[Server] = []
         self._env: dict[str, str] = {}
+        self._claim: Claim | None = None
+        self._stopping = False
 
     @property
     def logs(self) -> Path:
@@ -157,14 +100,30 @@ class LocalMesh:
         """The environment that the services were started with."""
         return dict(self._env)
 
+    @property
+    def servers(self) -> dict[str, Server]:
+        """The embedded servers, by name: kafka, valkey, s3."""
+        return {server.name: server for server in self._servers}
+
+    @property
+    def moved(self) -> dict[int, Process]:
+        """Services that could not have the port that they have by convention, by that port; after ``start``."""
+        wanted = {FIRST_PORT + index: self.services[name] for index, name in enumerate(SERVICES)}
+        return {port: service for port, service in wanted.items() if self.fixed_ports and service.ports[0] != port}
+
     def start(self) -> Self:
         """Start everything and wait until it is healthy.
 
         Raises:
-            DidNotStart: Something did not; whatever did is stopped again.
+            DidNotStart: Something did not, or another mesh runs on this folder; whatever did is stopped again.
+            MeshError: A server that should exist is not there.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._claim = Claim(self.folder)
+        self._stopping = False
         try:
+            self.existing.check()
+            if self.fresh:
+                self._throw_away()
             self._env = {
                 "BANDITMESH_CONFIG": str(self.config.absolute()),
                 "BANDITMESH_TOKEN_KEYS": self._token_keys(),
@@ -178,22 +137,33 @@ class LocalMesh:
         return self
 
     def stop(self) -> None:
-        """Stop the services, then the servers, each with its deadline."""
-        self._all(filter(_started, self.services.values()), "stopping", Process.stop)
-        self._all(filter(_started, self._servers), "stopping", Server.stop)
+        """Stop the services, then the servers, each with its deadline; also those that another thread is starting."""
+        self._stopping = True
+        self._stop_all(self.services.values())
+        self._stop_all(self._servers)
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
 
-    def restart_ended(self) -> list[tuple[str, int, str]]:
-        """Start services again that have ended by themselves; return name, exit code and the end of the log of each.
+    def kill(self) -> None:
+        """End everything as a crash would, at once."""
+        self._stopping = True
+        for server in (*self.services.values(), *self._servers):
+            server.kill()
+
+    def restart_ended(self) -> list[Ended]:
+        """Start parts again that have ended by themselves, servers first; return which these were.
 
         Raises:
             DidNotStart: One does not start again.
         """
         ended = []
-        for name, service in self.services.items():
-            code = service.returncode
-            if code is not None:
-                ended.append((name, code, service.log_end()))
-                service.start()
+        for server in (*self._servers, *self.services.values()):
+            if server.returncode is not None:
+                end = Ended(server.name, _how(server.returncode), server.log, server.log_end())
+                ended.append(end)
+                self.progress(server.name, f"ended ({end.how}), starting again")
+                self._start_one(server)
         return ended
 
     def __enter__(self) -> Self:
@@ -203,6 +173,14 @@ class LocalMesh:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _throw_away(self) -> None:
+        # By name: a mistyped folder may hold something else.
+        for path in (self.folder / name for name in _KEPT):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def _token_keys(self) -> str:
         """Return the token keys of this folder: made once, so that tokens survive a restart."""
@@ -218,14 +196,14 @@ class LocalMesh:
         valkey = None if self.existing.redis else Valkey(self.folder / "valkey")
         s3 = S3(self.folder / "s3") if self.embedded_s3 and not self.existing.store else None
         self._servers = [server for server in (kafka, valkey, s3) if server is not None]
-        self._all(self._servers, "starting", Server.start)
+        self._start_all(self._servers)
         env: dict[str, str] = {}
         if s3 is not None:
             s3.create_bucket(BUCKET)
             env |= s3.env
             store = s3.url(BUCKET)
         else:
-            store = self.existing.store or f"file://{self.folder / 'store'}"
+            store = self.existing.store or (self.folder / "store").as_uri()
         env["BANDITMESH_STORE"] = store
         env["BANDITMESH_KAFKA"] = kafka.bootstrap if kafka else str(self.existing.kafka)
         env["BANDITMESH_REDIS"] = valkey.url if valkey else str(self.existing.redis)
@@ -242,25 +220,38 @@ class LocalMesh:
                 env=self._env,
                 ports_wanted=wanted if self.fixed_ports and all(map(ports.is_free, wanted)) else None,
             )
-        self._all(self.services.values(), "starting", Process.start)
+        self._start_all(self.services.values())
 
-    def _all(self, servers: Iterable[ServerT], what: str, act: Callable[[ServerT], object]) -> None:
-        """Do something with several servers together; the first error is raised when all have come to an end."""
-        servers = list(servers)
-        if not servers:
-            return
+    def _start_all(self, servers: Collection[Server]) -> None:
+        """Start them together. The first that does not start ends it: nobody waits for the others."""
+        for error in together(servers, self._start_one):
+            if error is not None:
+                raise error
 
-        def one(server: ServerT) -> None:
-            self.progress(server.name, what)
-            act(server)
-            self.progress(server.name, "ready" if what == "starting" else "stopped")
+    def _start_one(self, server: Server) -> None:
+        began = time.monotonic()
+        self.progress(server.name, "starting")
+        try:
+            server.start()
+        except BaseException:
+            if not self._stopping:
+                self.progress(server.name, "did not start")
+            raise
+        if self._stopping:  # it was about to start when the others were stopped
+            server.stop()
+        self.progress(server.name, f"ready after {time.monotonic() - began:.1f} s")
 
-        with ThreadPoolExecutor(len(servers)) as pool:
-            errors = [future.exception() for future in as_completed([pool.submit(one, server) for server in servers])]
-        for error in errors:
+    def _stop_all(self, servers: Iterable[Server]) -> None:
+        def stop(server: Server) -> None:
+            self.progress(server.name, "stopping")
+            server.stop()
+            self.progress(server.name, "stopped")
+
+        running = [server for server in servers if server.running]
+        for error in list(together(running, stop)):
             if error is not None:
                 raise error
 
 
-def _started(server: Server) -> bool:
-    return server.running
+def _how(returncode: int) -> str:
+    return f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name

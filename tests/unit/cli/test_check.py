@@ -1,0 +1,60 @@
+"""``banditmesh check``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from banditmesh.cli.grpcurl import QUICKSTART
+
+Run = Callable[..., Any]
+VALID = (QUICKSTART / "mesh.yaml").read_text()
+
+
+def test_a_valid_file_is_shown_variant_by_variant(run: Run) -> None:
+    ended = run("check", QUICKSTART / "mesh.yaml")
+    assert ended.code == 0
+    assert "mesh.yaml is valid; services: 3, placements: 1" in ended.out
+    learned = next(line for line in ended.out.splitlines() if "learned" in line)
+    assert "90.0%" in learned
+    assert "linucb" in learned
+    assert "ucb" in learned
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        (
+            "slot_for: 1m",
+            "slott_for: 1m",
+            "talk-head-jp.mute.slott_for: unknown key; did you mean 'slot_for'?",
+        ),
+        ("{linucb:", "{linucp:", "variants.learned.policy.linucp: does not exist; did you mean 'linucb'?"),
+        ("slot_for: 1m", "slot_for: 60", "has no unit; write it like 250ms"),
+        ("coupons/nearby]", "coupons/near]", "'coupons/near' is no service/logic; did you mean 'coupons/nearby'?"),
+    ],
+)
+def test_a_wrong_key_or_value_ends_it_with_2_and_its_name(
+    run: Run, tmp_path: Path, right: str, wrong: str, says: str
+) -> None:
+    config = tmp_path / "mesh.yaml"
+    config.write_text(VALID.replace(right, wrong))
+    ended = run("check", config)
+    assert ended.code == 2
+    assert says in ended.err
+    assert ended.out == ""
+
+
+def test_all_mistakes_are_named_together(run: Run, tmp_path: Path) -> None:
+    config = tmp_path / "mesh.yaml"
+    config.write_text(VALID.replace("slot_for", "slott_for").replace("{linucb:", "{linucp:"))
+    assert run("check", config).err.count("did you mean") == 2
+
+
+def test_a_file_that_is_not_there_ends_it_with_2(run: Run, tmp_path: Path) -> None:
+    ended = run("check", tmp_path / "none.yaml")
+    assert ended.code == 2
+    assert "none.yaml: cannot be read" in ended.err

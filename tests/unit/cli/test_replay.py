@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from banditmesh.cli import app
+from banditmesh.runtime.errors import InvalidArgument
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log.jsonl"
+    rows = [
+        {"candidates": [{"id": "a"}, {"id": "b"}], "shown": n % 2, "reward": n % 2, "propensity": 0.5}
+        for n in range(200)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["replay", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_json_is_one_object_with_a_part_for_each_policy(log: Path) -> None:
+    told = json.loads(run(log, "--policy", "random", "--policy", "linucb:alpha=0.1", "--seeds", 2, "--json"))
+    assert told["method"] == "rejection"
+    assert [each["policy"] for each in told["policies"]] == ["random", "linucb:alpha=0.1"]
+    for each in told["policies"]:
+        assert len(each["seeds"]) == 2
+        assert each["interval"][0] <= each["reward"] <= each["interval"][1]
+        assert each["curve"][-1] == [each["seeds"][0]["matches"], pytest.approx(each["seeds"][0]["reward"])]
+
+
+@pytest.mark.parametrize(("method", "names"), [("ips", "ips clipped_ips snips"), ("dr", "dr dm ips clipped_ips snips")])
+def test_off_policy_methods_show_all_estimators(log: Path, method: str, names: str) -> None:
+    (found,) = json.loads(run(log, "--policy", "random", "--method", method, "--json"))["policies"]
+    assert list(found["estimators"]) == names.split()
+    assert found["reward"] == pytest.approx(found["estimators"][method]["value"])
+    for estimate in found["estimators"].values():
+        assert estimate["bootstrap"][0] <= estimate["value"] <= estimate["bootstrap"][1]
+
+
+def test_too_few_rows_for_an_interval_are_null_in_json(log: Path) -> None:
+    told = json.loads(run(log, "--policy", "random", "--limit-matches", 1, "--json"))
+    assert told["policies"][0]["interval"] == [None, None]
+
+
+def test_the_table_names_every_policy(log: Path) -> None:
+    told = run(log, "--policy", "random", "--policy", "fm", "--method", "dr")
+    assert "random" in told
+    assert "mean weight" in told
+
+
+def test_plot_draws_a_png(log: Path, tmp_path: Path) -> None:
+    run(log, "--policy", "random", "--plot", tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_that_cannot_be_written_is_refused_before_the_work(log: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="folder"):
+        run(log, "--policy", "random", "--plot", tmp_path / "nowhere" / "curve.png")
+
+
+def test_a_wrong_parameter_is_named(log: Path) -> None:
+    with pytest.raises(InvalidArgument, match="alhpa"):
+        run(log, "--policy", "linucb:alhpa=1")
+
+
+def test_a_reward_that_the_link_cannot_give_is_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text('{"candidates": [{"id": "a"}], "reward": 5}\n')
+    with pytest.raises(InvalidArgument, match="rewards"):
+        run(path, "--policy", "linear:link=logit")
