@@ -58,6 +58,6 @@ fi
 
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@" >&2 </dev/null; }
 say 'Installing the locked requirements'
-pip install -q --require-hashes --no-deps -r requirements.lock
+pip install -q --require-hashes --no-deps --use-pep517 -r requirements.lock
 # The build generates the contracts; without isolation, so that it does so with the locked tools.
 pip install -q --no-deps --no-build-isolation -e .
