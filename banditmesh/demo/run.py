@@ -159,10 +159,15 @@ async def _keep_reading(reader: ExamplesReader) -> None:
 
 async def _restart_ended(mesh: LocalMesh, console: Console) -> None:
     """Do what Kubernetes does in production."""
+
+    def tell(part: str, what: str) -> None:
+        if what.startswith("ended"):
+            console.print(f"  {part} {what}", style="yellow", highlight=False)
+
+    mesh.progress = tell
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
-        for ended in await asyncio.to_thread(mesh.restart_ended):
-            console.print(f"  {ended.name} ended ({ended.how}) and was started again", style="yellow", highlight=False)
+        await asyncio.to_thread(mesh.restart_ended)
 
 
 def _known_now(ratings: Ratings, past: NDArray[np.bool_], tally: Tally) -> NDArray[np.bool_]:

@@ -157,13 +157,16 @@ class LocalMesh:
         Raises:
             DidNotStart: One does not start again.
         """
-        ended = []
-        for server in (*self._servers, *self.services.values()):
-            if server.returncode is not None:
-                end = Ended(server.name, _how(server.returncode), server.log, server.log_end())
-                ended.append(end)
-                self.progress(server.name, f"ended ({end.how}), starting again")
-                self._start_one(server)
+        ended: list[Ended] = []
+        for group in (self._servers, self.services.values()):
+            again: list[Server] = []
+            for server in group:
+                code = server.returncode
+                if code is not None:
+                    again.append(server)
+                    ended.append(Ended(server.name, _how(code), server.log, server.log_end()))
+                    self.progress(server.name, f"ended ({_how(code)}), starting again")
+            self._start_all(again)
         return ended
 
     def __enter__(self) -> Self:
