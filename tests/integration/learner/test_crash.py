@@ -112,6 +112,8 @@ async def test_a_second_learner_with_the_same_ordinal_is_fenced_and_ends_with_an
         # Another one takes over: it publishes a version of its own while the first one has nothing to publish.
         config = settings(tmp_path, topic.bootstrap, file_store, topic.prefix)
         async with running(config, ManualClock()) as successor:
+            async with asyncio.timeout(30):
+                await successor.parts.publisher.restored.wait()
             version = (await successor.status("linucb")).version
             request = learner_pb2.RollbackSnapshotRequest(placement="home", model="linucb", version=version)
             await successor.stub.RollbackSnapshot(request)
