@@ -41,6 +41,7 @@ from banditmesh.runtime.serve import Server, ServerOptions
 from banditmesh.runtime.snapshots import Manifest, Snapshots
 from banditmesh.runtime.store import open_store
 from services.crs_engine import bootstrap
+from services.crs_engine.memory import settle
 from services.crs_engine.metrics import STAGES
 from services.crs_engine.pipeline.batch import Visit
 from services.crs_engine.settings import EngineSettings
@@ -305,6 +306,7 @@ async def measure_stages(folder: Path, redis: str, seconds: float, profile: bool
     server = Server(ServerOptions())
     figures: dict[str, tuple[float, str]] = {}
     parts = await bootstrap.build(engine_settings(folder, redis), server, np.random.default_rng(1))
+    settle()
     async with server:
         for size in (1, *BATCHES):
             visits = [

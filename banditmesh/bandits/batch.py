@@ -140,13 +140,13 @@ class SparseRows:
         ids = np.empty(offsets[-1], np.uint32)
         values = np.empty(offsets[-1], np.float32)
         for part, shift in ((self, right.offsets[:-1]), (right, self.offsets[1:])):
-            at = np.arange(len(part.ids)) + np.repeat(shift, np.diff(part.offsets))
+            at = np.arange(len(part.ids)) + np.repeat(shift, segments.lengths(part.offsets))
             ids[at], values[at] = part.ids, part.values
         return SparseRows(offsets, ids, values)
 
     def _width(self) -> int | None:
         """The number of entries of each row, if it is the same for all and not 0."""
-        lengths = np.diff(self.offsets)
+        lengths = segments.lengths(self.offsets)
         if not len(lengths) or not lengths[0] or (lengths != lengths[0]).any():
             return None
         return int(lengths[0])

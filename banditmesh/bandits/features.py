@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import product
@@ -21,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from banditmesh.bandits import hashing
+from banditmesh.bandits import hashing, segments
 from banditmesh.bandits.batch import SparseRows
+from banditmesh.bandits.blocks import Column, Crosses, FieldBlock
 from banditmesh.bandits.errors import InvalidFeature
 
 Value = str | float | int | bool | Sequence[str] | None
@@ -120,31 +120,6 @@ class FeatureSpec(BaseModel):
         return self
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FieldBlock:
-    """Features of one side, in columns. A value of 0 is no feature: to every model it is the same as absence.
-
-    Attributes:
-        ids: uint32[n_rows, n_columns].
-        values: float32[n_rows, n_columns].
-    """
-
-    ids: NDArray[np.uint32]
-    values: NDArray[np.float32]
-
-    def take(self, rows: NDArray[np.int64]) -> FieldBlock:
-        """The rows of the given numbers (int64[n])."""
-        # A tenth of the time that indexing by an array takes.
-        return FieldBlock(self.ids.take(rows, axis=0), self.values.take(rows, axis=0))
-
-    def sparse(self) -> SparseRows:
-        """The same rows without what is absent, in the order of the columns."""
-        present = self.values != 0.0
-        offsets = np.zeros(len(present) + 1, np.int64)
-        np.cumsum(present.sum(axis=1), out=offsets[1:])
-        return SparseRows(offsets, self.ids[present], self.values[present])
-
-
 class Featurizer:
     """A `FeatureSpec` at work.
 
@@ -168,11 +143,13 @@ class Featurizer:
         self._requested = {name: users[name] for name in spec.context if name not in COMPUTED}
         self._computed = {name: users[name].start for name in spec.context if name in COMPUTED}
         self._content = contents
-        side = {name: [("user", at) for at in columns] for name, columns in users.items()}
+        side: dict[str, list[Column]] = {name: [("user", at) for at in columns] for name, columns in users.items()}
         side |= {name: [("content", at) for at in columns] for name, columns in contents.items()}
         crosses = [pair for left, right in spec.crosses for pair in product(side[left], side[right])]
-        self._shared_crosses = [pair for pair in crosses if pair[0][0] == pair[1][0] == "user"]
-        self._own_crosses = [pair for pair in crosses if "content" in (pair[0][0], pair[1][0])]
+        shared = [pair for pair in crosses if pair[0][0] == pair[1][0] == "user"]
+        own = [pair for pair in crosses if "content" in (pair[0][0], pair[1][0])]
+        self._shared_crosses = Crosses(shared, spec.content_columns)
+        self._own_crosses = Crosses(own, spec.content_columns)
 
     def users(
         self,
@@ -226,11 +203,12 @@ class Featurizer:
             `Candidates.context` (the user's fields, then their crosses) and `Candidates.features` (the content's
             fields, then the crosses that involve them).
         """
-        context = _with_crosses(users, {"user": users}, self._shared_crosses)
-        sides = {"content": contents}
+        context, own = users, contents
+        if self._shared_crosses:
+            context = users.beside(self._shared_crosses.of(users, contents, np.arange(len(offsets) - 1)))
         if self._own_crosses:
-            sides["user"] = users.take(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
-        return context.sparse(), _with_crosses(contents, sides, self._own_crosses).sparse()
+            own = contents.beside(self._own_crosses.of(users, contents, segments.owners(offsets)))
+        return context.sparse(), own.sparse()
 
     def _fill(
         self, ids: NDArray[np.uint32], values: NDArray[np.float32], columns: Mapping[str, range], fields: Fields
@@ -265,22 +243,6 @@ class Featurizer:
     def _utc_offset_s(self, time_s: int) -> int:
         offset = datetime.fromtimestamp(time_s, UTC).astimezone(self._zone).utcoffset()
         return 0 if offset is None else int(offset.total_seconds())
-
-
-_Column = tuple[str, int]
-
-
-def _with_crosses(
-    block: FieldBlock, sides: Mapping[str, FieldBlock], crosses: Sequence[tuple[_Column, _Column]]
-) -> FieldBlock:
-    """The block with a column more for each cross; the cross of a number with anything carries the product."""
-    if not crosses:
-        return block
-    left = [sides[side].ids[:, at] for (side, at), _ in crosses]
-    right = [sides[side].ids[:, at] for _, (side, at) in crosses]
-    values = [sides[a].values[:, i] * sides[b].values[:, j] for (a, i), (b, j) in crosses]
-    ids = hashing.cross(np.stack(left, axis=1), np.stack(right, axis=1))
-    return FieldBlock(np.concatenate([block.ids, ids], axis=1), np.column_stack([block.values, *values]))
 
 
 def _is_number(value: object) -> bool:

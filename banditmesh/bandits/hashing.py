@@ -52,7 +52,7 @@ def mix64(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
     Every input bit changes every output bit with probability of about one half.
     """
     z = keys ^ (keys >> np.uint64(30))
-    z = z * np.uint64(0xBF58476D1CE4E5B9)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
     z ^= z >> np.uint64(27)
     z *= np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
@@ -62,7 +62,7 @@ def mix64(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def mix32(ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """MurmurHash3's 32-bit finalizer (`fmix32`, Appleby 2011): a bijection of uint32."""
     h = ids ^ (ids >> np.uint32(16))
-    h = h * np.uint32(0x85EBCA6B)
+    h *= np.uint32(0x85EBCA6B)
     h ^= h >> np.uint32(13)
     h *= np.uint32(0xC2B2AE35)
     h ^= h >> np.uint32(16)
@@ -76,7 +76,8 @@ def cross(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.uin
     point, mixed by `mix64`, and the high half is taken. Ordered: cross(a, b) is not cross(b, a).
     """
     pair = (np.asarray(left, np.uint64) << np.uint64(32)) | np.asarray(right, np.uint64)
-    return (mix64(pair + np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)).astype(np.uint32)
+    pair += np.uint64(0x9E3779B97F4A7C15)
+    return (mix64(pair) >> np.uint64(32)).astype(np.uint32)
 
 
 def uniform(keys: NDArray[np.uint64]) -> NDArray[np.float64]:

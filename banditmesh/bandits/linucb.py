@@ -124,46 +124,46 @@ class Linucb:
         """See `Policy.score`."""
         slots = self._arms.find(arm_keys(self.params.arm, candidates))
         self._derive(slots)
+        order = np.argsort(slots, kind="stable")  # an arm's candidates stand together, and come apart as two numbers
+        mean, deviation = np.empty(len(slots), np.float32), np.empty(len(slots), np.float32)
         # A feature near the end of float32 may overflow: that score is not finite and ranks last.
         with np.errstate(over="ignore", invalid="ignore"):
-            whitened = self._read(self._vectors(candidates), slots)
-            mean = whitened[:, -1] + np.float32(self.params.prior)
-            deviation = np.sqrt(np.einsum("ij,ij->i", whitened[:, :-1], whitened[:, :-1]))
+            whitened = self._read(self._vectors(candidates).take(order, axis=0), slots[order])
+            mean[order] = whitened[:, -1] + np.float32(self.params.prior)
+            deviation[order] = np.sqrt(np.einsum("ij,ij->i", whitened[:, :-1], whitened[:, :-1]))
         return Scores(mean, deviation)
 
     def _vectors(self, candidates: Candidates) -> NDArray[np.float32]:
         """float32[n_candidates, d]: shared context and own features, with the bias."""
         x = self._project.rows(candidates.features)
-        x += np.repeat(self._project.rows(candidates.context), np.diff(candidates.offsets), axis=0)
+        x += np.repeat(self._project.rows(candidates.context), segments.lengths(candidates.offsets), axis=0)
         if self._project.intercept:
             x[:, 0] = 1.0
         return x.astype(np.float32)
 
     def _read(self, x: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32[n, d + 1]: each arm's readout applied to its candidates; the prior's for an unseen arm."""
+        """float32[n, d + 1]: each arm's readout applied to its candidates; the prior's for an unseen arm. `slots`:
+        ascending."""
         n, d = x.shape
         out = np.empty((n, d + 1), np.float32)
-        order = np.argsort(slots, kind="stable")
-        ordered = slots[order]
-        unseen = int((slots < 0).sum())
-        out[order[:unseen], :-1] = x[order[:unseen]] * np.float32(self.params.ridge**-0.5)
-        out[order[:unseen], -1] = 0.0
+        unseen = int(np.searchsorted(slots, 0))
+        if unseen:
+            np.multiply(x[:unseen], np.float32(self.params.ridge**-0.5), out=out[:unseen, :-1])
+            out[:unseen, -1] = 0.0
         if unseen == n:
             return out
-        order, ordered = order[unseen:], ordered[unseen:]
-        starts = np.flatnonzero(np.diff(ordered, prepend=-1)).tolist()
+        starts = (np.flatnonzero(slots[unseen + 1 :] != slots[unseen:-1]) + unseen + 1).tolist()
+        starts.insert(0, unseen)
         readout = self._arms["readout"]
-        if len(order) >= _GROUP_FROM * len(starts):
+        if n - unseen >= _GROUP_FROM * len(starts):
             # Few arms with many candidates each: one matrix product an arm reads its readout once.
-            for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
-                rows = order[start:stop]
-                out[rows] = x[rows] @ readout[ordered[start]].T
+            for start, stop in zip(starts, [*starts[1:], n], strict=True):
+                np.matmul(x[start:stop], readout[slots[start]].T, out=out[start:stop])
         else:
             # Many arms: gather readouts (4 KiB each at d = 32) by so few that they stay in the cache.
-            for start in range(0, len(order), _GATHER_AT_ONCE):
-                rows = order[start : start + _GATHER_AT_ONCE]
-                gathered = readout[ordered[start : start + _GATHER_AT_ONCE]]
-                out[rows] = np.matmul(gathered, x[rows, :, None])[:, :, 0]
+            for start in range(unseen, n, _GATHER_AT_ONCE):
+                rows = slice(start, min(start + _GATHER_AT_ONCE, n))
+                out[rows] = np.matmul(readout[slots[rows]], x[rows, :, None])[:, :, 0]
         return out
 
     def _derive(self, slots: NDArray[np.int64]) -> None:

@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from banditmesh.bandits import segments
 from banditmesh.bandits.batch import SparseRows
 from banditmesh.bandits.hashing import mix32, numeric_id
 
@@ -44,13 +45,17 @@ class SignedProjection:
     def rows(self, features: SparseRows) -> NDArray[np.float64]:
         """float64[n_rows, dimension], coordinate 0 zero."""
         mixed = mix32(features.ids)
-        # The high bits choose the coordinate (multiply-shift instead of a division), the lowest one the sign.
-        coordinate = (mixed.astype(np.uint64) * np.uint64(self.dimension - 1)) >> np.uint64(32)
-        signed = features.values * (1.0 - 2.0 * (mixed & np.uint32(1)))
+        # The high bits choose the coordinate (multiply-shift instead of a division) ...
+        coordinate = mixed.astype(np.uint64)
+        coordinate *= np.uint64(self.dimension - 1)
+        coordinate >>= np.uint64(32)
+        # ... and the lowest one the sign: moved to where float32 has its own, it flips that without a multiplication.
+        signed = (features.values.view(np.uint32) ^ (mixed << np.uint32(31))).view(np.float32)
         n = len(features)
-        row = np.repeat(np.arange(1, n * self.dimension + 1, self.dimension), np.diff(features.offsets))
+        row = np.repeat(np.arange(1, n * self.dimension + 1, self.dimension), segments.lengths(features.offsets))
+        row += coordinate.view(np.int64)  # below 2^32: the same numbers
         # bincount adds in the order of the entries: the same row gives the same bits in every batch.
-        flat = np.bincount(row + coordinate.astype(np.int64), weights=signed, minlength=n * self.dimension)
+        flat = np.bincount(row, weights=signed, minlength=n * self.dimension)
         return np.asarray(flat, np.float64).reshape(n, self.dimension)
 
 
@@ -70,7 +75,7 @@ class NamedFields:
         at = np.minimum(np.searchsorted(self._ids, features.ids), self.dimension - 1)
         mine = self._ids[at] == features.ids
         n = len(features)
-        row = np.repeat(np.arange(0, n * self.dimension, self.dimension), np.diff(features.offsets))
+        row = np.repeat(np.arange(0, n * self.dimension, self.dimension), segments.lengths(features.offsets))
         flat = np.bincount(
             (row + self._coordinate[at])[mine], weights=features.values[mine], minlength=n * self.dimension
         )

@@ -39,6 +39,20 @@ class _HiredisPacking(AbstractConnection):
             return [hiredis.pack_command(args)]  # type: ignore[arg-type]  # typed as a tuple of one
         return super().pack_command(*args)
 
+    async def send_now(self, packed: list[bytes]) -> None:
+        """``send_packed_command`` without the task that its ``asyncio.wait_for`` makes for each command. Raises OSError
+        and TimeoutError as they come."""
+        writer = self._writer
+        if writer is None:
+            raise OSError("the connection is closed")
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                writer.writelines(packed)
+                await writer.drain()
+        except BaseException:  # half a command may be out: nothing else can go over this connection
+            await self.disconnect(nowait=True)
+            raise
+
 
 class _Connection(_HiredisPacking, Connection):
     pass
@@ -170,7 +184,7 @@ class RedisStore:
         pool = self.client.connection_pool
         connection = await pool.get_connection()  # type: ignore[no-untyped-call]
         try:
-            await connection.send_packed_command(connection.pack_command("MGET", *keys), check_health=False)
+            await connection.send_now(connection.pack_command("MGET", *keys))
             answer: list[bytes | None] = await connection.read_response()
         finally:
             await pool.release(connection)

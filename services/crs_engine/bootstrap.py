@@ -24,6 +24,7 @@ from services.crs_engine.decide import Decider
 from services.crs_engine.engine import Engine
 from services.crs_engine.explain import Explainer
 from services.crs_engine.live import BLOCK_S, LiveFollower
+from services.crs_engine.memory import settle
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.models import Models
 from services.crs_engine.pipeline.hydrate import Hydrator
@@ -54,8 +55,9 @@ class Parts:
 
 
 async def bootstrap(settings: EngineSettings, server: Server) -> None:
-    """Register the engine with a server. Raises ConfigurationError."""
+    """Register the engine with a server, in a process of its own. Raises ConfigurationError."""
     await build(settings, server, np.random.default_rng())
+    settle()
 
 
 async def build(settings: EngineSettings, server: Server, rng: np.random.Generator) -> Parts:

@@ -17,7 +17,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from banditmesh.bandits.features import Featurizer, FieldBlock, Value
+from banditmesh.bandits.blocks import FieldBlock
+from banditmesh.bandits.features import Featurizer, Value
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1.events_pb2 import Decision
 from banditmesh.contracts.provider.v1.provider_pb2 import Content

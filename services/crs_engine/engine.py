@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,8 +31,7 @@ log = get_logger(__name__)
 _ORIGINS = {number: name.removeprefix("ORIGIN_").lower() for name, number in events_pb2.Origin.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What to show to a visitor, the first position first; ``empty`` says why it is nothing.
 
     Attributes:

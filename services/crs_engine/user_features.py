@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from banditmesh.bandits.features import COMPUTED, FeatureSpec, Featurizer, FieldBlock, Value
+from banditmesh.bandits.blocks import FieldBlock
+from banditmesh.bandits.features import COMPUTED, FeatureSpec, Featurizer, Value
 from banditmesh.bandits.hashing import categorical_id
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.packing import Profile, UserStates

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -89,4 +91,22 @@ async def test_a_server_that_comes_back_is_read_again_by_the_same_store(tmp_path
             await store.ping()
         valkey.start()
         assert await store.read_users([["s:{a}"]]) == [[b"kept"]]
+        await store.close()
+
+
+@pytest.mark.parametrize("key_bytes", [10, 20_000], ids=["while reading", "while sending"])
+async def test_a_server_that_stalls_is_unavailable_in_time_and_read_again_when_it_goes_on(
+    tmp_path: Path, key_bytes: int
+) -> None:
+    with Valkey(tmp_path) as valkey:
+        store = RedisStore(valkey.url, timeout_s=1.0)
+        await store.client.set("s:{a}", b"kept")
+        assert valkey.pid is not None
+        os.kill(valkey.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(Unavailable, match="TimeoutError"):
+                await store.read(["k" * key_bytes] * 1000)  # 20 MB are more than the sockets' buffers take
+        finally:
+            os.kill(valkey.pid, signal.SIGCONT)
+        assert await store.read(["s:{a}"]) == [b"kept"]
         await store.close()

@@ -54,7 +54,7 @@ class Exploration(BaseModel, ABC):
         else:
             shares = self._shares_of_usable(scores, offsets, usable)
         if self.floor:
-            counts = np.diff(offsets)
+            counts = segments.lengths(offsets)
             shares *= 1.0 - self.floor
             shares += np.repeat(self.floor / np.maximum(counts, 1), counts)
         return shares
@@ -65,8 +65,8 @@ class Exploration(BaseModel, ABC):
         kept = segments.kept_offsets(offsets, usable)
         shares = np.zeros(len(usable))
         shares[usable] = self._shares(_beliefs(Scores(scores.mean[usable], scores.deviation[usable])), kept)
-        counts = np.diff(offsets)
-        hopeless = np.repeat(np.diff(kept) == 0, counts)
+        counts = segments.lengths(offsets)
+        hopeless = np.repeat(segments.lengths(kept) == 0, counts)
         shares[hopeless] = (1.0 / np.repeat(counts, counts))[hopeless]
         return shares
 
@@ -77,7 +77,7 @@ class Exploration(BaseModel, ABC):
 
 def share_among_best(values: NDArray[np.float64], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
     """float64[n]: 1 for the best value of each segment; candidates that tie with it have equal parts."""
-    counts = np.diff(offsets)
+    counts = segments.lengths(offsets)
     best = segments.maxima(values, offsets)
     tied = values >= np.repeat(best - TIE * np.abs(best), counts)
     shares = tied.astype(np.float64)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from banditmesh.bandits import segments
 from banditmesh.bandits.exploration.base import Beliefs, Exploration, share_among_best
 
 
@@ -22,6 +23,6 @@ class EpsilonGreedy(Exploration):
     epsilon: float = Field(default=0.1, ge=0, le=1, description="Probability of a uniform draw.")
 
     def _shares(self, beliefs: Beliefs, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-        counts = np.diff(offsets)
+        counts = segments.lengths(offsets)
         uniform = np.repeat(self.epsilon / np.maximum(counts, 1), counts)
         return share_among_best(beliefs.mean, offsets) * (1.0 - self.epsilon) + uniform

@@ -24,7 +24,7 @@ class Softmax(Exploration):
     )
 
     def _shares(self, beliefs: Beliefs, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-        counts = np.diff(offsets)
+        counts = segments.lengths(offsets)
         # Against the best of the decision the exponent is never above 0: nothing overflows, and the sum is at least 1.
         weights = np.exp((beliefs.mean - np.repeat(segments.maxima(beliefs.mean, offsets), counts)) / self.temperature)
         return np.asarray(weights / np.repeat(segments.sums(weights, offsets), counts))

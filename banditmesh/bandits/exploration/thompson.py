@@ -65,7 +65,7 @@ def probability_of_best(
 def _of_part(
     mean: NDArray[np.float64], deviation: NDArray[np.float64], offsets: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    counts = np.diff(offsets)
+    counts = segments.lengths(offsets)
     if not len(mean):
         return np.empty(0)
     filled = np.flatnonzero(counts)

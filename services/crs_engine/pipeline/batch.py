@@ -104,7 +104,7 @@ class Pool:
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """int64[n_users]."""
-        return np.diff(self.offsets)
+        return segments.lengths(self.offsets)
 
     def keep(self, mask: NDArray[np.bool_]) -> Pool:
         """Those of ``mask`` (bool[n])."""

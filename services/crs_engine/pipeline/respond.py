@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,6 +21,7 @@ from services.crs_engine.pipeline.batch import Group
 
 IMPRESSION_ID_BYTES = 16
 _FEATURES = Decision.FEATURES_FIELD_NUMBER
+_TOKEN, _ID = SelectedContent.IMPRESSION_TOKEN_FIELD_NUMBER, SelectedContent.IMPRESSION_ID_FIELD_NUMBER
 _IDS, _VALUES = Features.IDS_FIELD_NUMBER, Features.VALUES_FIELD_NUMBER
 
 
@@ -64,9 +66,9 @@ def respond(group: Group, chosen: Chosen, catalog: Catalog, ring: KeyRing, now_s
             shared.decided_logic[source],
             features[number],
         )
-        token = SelectedContent(impression_token=ring.seal(b"".join(body)), impression_id=impression_id)
+        token = _field(_TOKEN, ring.seal(b"".join(body)))
         answers[user].append(
-            b"".join((shown, shared.shown[variant], shared.shown_logic[source], token.SerializeToString()))
+            b"".join((shown, shared.shown[variant], shared.shown_logic[source], token, _field(_ID, impression_id)))
         )
     return answers
 
@@ -116,12 +118,19 @@ def _wire(rows: SparseRows) -> list[bytes]:
 
 
 def _field(number: int, payload: bytes) -> bytes:
-    """A length-delimited field (wire type 2) with a number below 16."""
-    size = len(payload)
-    if size < 0x80:
-        return bytes((number << 3 | 2, size)) + payload
-    # Two bytes of length: a decision's features stay below 16 KiB, of which a token allows a quarter.
-    return bytes((number << 3 | 2, size & 0x7F | 0x80, size >> 7)) + payload
+    """A length-delimited field."""
+    return _head(number, len(payload)) + payload
+
+
+@lru_cache(maxsize=4096)
+def _head(number: int, size: int) -> bytes:
+    """Number (below 16), wire type 2, and the length as a varint."""
+    head = bytearray((number << 3 | 2,))
+    while size >= 0x80:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head)
 
 
 def no_content(decided: Decided, user: int) -> pb.NoContent:

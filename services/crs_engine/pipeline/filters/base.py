@@ -44,13 +44,31 @@ class View:
         """uint64[n]: the content keys, salted with their user."""
         return self.pool.contents ^ np.repeat(self.salts, self.pool.counts)
 
-    def matches(self, salted: NDArray[np.uint64], owners: NDArray[np.int64], keys: NDArray[np.uint64]) -> Mask:
+    @cached_property
+    def ordered_contents(self) -> NDArray[np.uint64]:
+        """uint64[n]: the salted content keys, ascending."""
+        return np.sort(self.salted_contents)
+
+    def matches(
+        self,
+        salted: NDArray[np.uint64],
+        ordered: NDArray[np.uint64],
+        owners: NDArray[np.int64],
+        keys: NDArray[np.uint64],
+    ) -> Mask | None:
         """bool[n]: which salted keys (uint64[n]) are among the keys (uint64[m]) that belong to the same users
-        (``owners``: int64[m])."""
-        wanted = np.sort(keys ^ self.salts[owners])
-        nearest = wanted.take(np.searchsorted(wanted, salted), mode="clip")
-        found: Mask = nearest == salted
-        return found
+        (``owners``: int64[m]); None when none is. ``ordered``: the salted keys, ascending."""
+        wanted = keys ^ self.salts[owners]
+        # The few are looked up among the many, which is quick and mostly finds nothing; only what was found is then
+        # looked for the other way round.
+        hits = np.sort(wanted[_among(wanted, ordered)])
+        return _among(salted, hits) if len(hits) else None
+
+
+def _among(keys: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> Mask:
+    """bool[n]: which of the keys (uint64[n]) are in a list (uint64[m], ascending, not empty)."""
+    found: Mask = ordered.take(np.searchsorted(ordered, keys), mode="clip") == keys
+    return found
 
 
 class Filter(Protocol):

@@ -19,7 +19,9 @@ class Clicked:
         states = view.users.states
         if not view.plan.placement.hide_clicked or not len(states.click_events):
             return None
-        return view.matches(view.salted_contents, states.click_owners, states.click_events["content"])
+        return view.matches(
+            view.salted_contents, view.ordered_contents, states.click_owners, states.click_events["content"]
+        )
 
     def because(self, view: View, at: int) -> str:
         """See `Filter.because`."""

@@ -18,7 +18,7 @@ class Duplicate:
     def removes(self, view: View) -> Mask | None:
         """See `Filter.removes`."""
         salted = view.salted_contents
-        ordered = np.sort(salted)
+        ordered = view.ordered_contents
         if not (ordered[1:] == ordered[:-1]).any():
             return None
         order = np.argsort(salted, kind="stable")

@@ -19,7 +19,12 @@ class MutedContent:
         fresh = states.mute_events["time_s"] + view.plan.placement.mute.content_for > view.now_s
         if not fresh.any():
             return None
-        return view.matches(view.salted_contents, states.mute_owners[fresh], states.mute_events["content"][fresh])
+        return view.matches(
+            view.salted_contents,
+            view.ordered_contents,
+            states.mute_owners[fresh],
+            states.mute_events["content"][fresh],
+        )
 
     def because(self, view: View, at: int) -> str:
         """See `Filter.because`."""

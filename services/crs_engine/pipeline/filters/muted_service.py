@@ -22,7 +22,7 @@ class MutedService:
         if not fresh.any():
             return None
         salted = view.pool.services ^ np.repeat(view.salts, view.pool.counts)
-        return view.matches(salted, states.mute_owners[fresh], states.mute_events["service"][fresh])
+        return view.matches(salted, np.sort(salted), states.mute_owners[fresh], states.mute_events["service"][fresh])
 
     def because(self, view: View, at: int) -> str:
         """See `Filter.because`."""
