@@ -47,6 +47,13 @@ def _finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
+def require_finite(**arrays: NDArray[Any]) -> None:
+    """Raise `InvalidBatch`, naming the field, when one of the arrays (of any shape) holds NaN or infinity."""
+    for field, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise InvalidBatch("holds a number that is not finite", field=field)
+
+
 def _offsets(name: str, given: ArrayLike, end: int) -> NDArray[np.int64]:
     offsets = _vector(name, given, np.int64)
     if not len(offsets) or offsets[0] != 0:

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.arms import RETIRE_EVERY, arm_keys, decay
-from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows
+from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows, require_finite
 from banditmesh.bandits.errors import InvalidBatch, InvalidTensors, NotMergeable
 from banditmesh.bandits.hashing import mix64
 from banditmesh.bandits.link import Link, inverse
@@ -160,13 +160,7 @@ class HashedPolicy(ABC):
 
     def learn(self, examples: Examples) -> None:
         """See `Policy.learn`. Up to `batch` - 1 examples wait for more before they count."""
-        for field, array in (
-            ("features.values", examples.features.values),
-            ("rewards", examples.rewards),
-            ("times_s", examples.times_s),
-        ):
-            if not np.isfinite(array).all():
-                raise InvalidBatch("holds a number that is not finite", field=field)
+        require_finite(features=examples.features.values, rewards=examples.rewards, times_s=examples.times_s)
         rewards = examples.rewards.astype(np.float64)
         if self._params.link == "logit" and len(rewards) and not (rewards.min() >= 0 and rewards.max() <= 1):
             wrong = float(rewards[(rewards < 0) | (rewards > 1)][0])

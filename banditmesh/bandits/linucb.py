@@ -24,8 +24,8 @@ from pydantic import Field, field_validator
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.arms import ArmTable, arm_keys, decay, spans
-from banditmesh.bandits.batch import Candidates, Examples, Scores
-from banditmesh.bandits.errors import InvalidBatch, NotMergeable
+from banditmesh.bandits.batch import Candidates, Examples, Scores, require_finite
+from banditmesh.bandits.errors import NotMergeable
 from banditmesh.bandits.gaussian import whitening
 from banditmesh.bandits.policy import PerArmParams, PolicyParams, Tensors, tensor
 from banditmesh.bandits.projection import NamedFields, Projection, SignedProjection
@@ -195,9 +195,7 @@ class Linucb:
         if self._project.intercept:
             x[:, 0] = 1.0
         # In float64 also the square of the largest float32 is finite, so these checks are enough for the sums.
-        for field, array in (("features", x), ("rewards", examples.rewards), ("times_s", examples.times_s)):
-            if not np.isfinite(array).all():
-                raise InvalidBatch("holds a number that is not finite", field=field)
+        require_finite(features=x, rewards=examples.rewards, times_s=examples.times_s)
         keys = arm_keys(self.params.arm, examples)
         centred = examples.rewards.astype(np.float64) - self.params.prior
         for span, may_retire in spans(self._seen, len(examples)):

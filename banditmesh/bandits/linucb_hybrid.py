@@ -28,8 +28,8 @@ from pydantic import Field
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.arms import ArmTable, arm_keys, decay, spans
-from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows
-from banditmesh.bandits.errors import InvalidBatch, NotMergeable
+from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows, require_finite
+from banditmesh.bandits.errors import NotMergeable
 from banditmesh.bandits.gaussian import whitening
 from banditmesh.bandits.linucb import LinucbParams
 from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
@@ -151,9 +151,7 @@ class LinucbHybrid:
     def learn(self, examples: Examples) -> None:
         """See `Policy.learn`."""
         x, z = vectors(self._own, examples.features), vectors(self._shared, examples.features)
-        for field, array in (("features", x), ("rewards", examples.rewards), ("times_s", examples.times_s)):
-            if not np.isfinite(array).all():
-                raise InvalidBatch("holds a number that is not finite", field=field)
+        require_finite(features=x, rewards=examples.rewards, times_s=examples.times_s)
         keys = arm_keys(self.params.arm, examples)
         centred = examples.rewards.astype(np.float64) - self.params.prior
         for span, may_retire in spans(self._seen, len(examples)):

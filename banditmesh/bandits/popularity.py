@@ -17,8 +17,8 @@ from pydantic import Field
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.arms import ArmTable, decay, spans
-from banditmesh.bandits.batch import Candidates, Examples, Scores
-from banditmesh.bandits.errors import InvalidBatch, InvalidTensors, NotMergeable
+from banditmesh.bandits.batch import Candidates, Examples, Scores, require_finite
+from banditmesh.bandits.errors import InvalidTensors, NotMergeable
 from banditmesh.bandits.policy import PerArmParams, PolicyParams, Tensors, tensor
 
 Name = tuple[str, str]
@@ -94,9 +94,7 @@ class Popularity:
 
     def learn(self, examples: Examples) -> None:
         """See `Policy.learn`. Remembers `examples.names` when they are given."""
-        for field, array in (("rewards", examples.rewards), ("times_s", examples.times_s)):
-            if not np.isfinite(array).all():
-                raise InvalidBatch("holds a number that is not finite", field=field)
+        require_finite(rewards=examples.rewards, times_s=examples.times_s)
         for span, may_retire in spans(self._seen, len(examples)):
             self._add(examples.contents[span], examples.rewards[span], examples.times_s[span])
             if examples.names is not None:

