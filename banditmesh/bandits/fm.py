@@ -12,7 +12,7 @@ method); `identity` scales it by the noise, `logit` by the slope p (1 - p).
 
 Scoring keeps what a decision's candidates share apart from what each has of its own: both sides give s, sum v^2 x^2
 and three moments of 1/q, and a candidate costs a few dot products of k numbers. A feature that nobody has learned from
-counts as its prior mean, 0. Bytes of a live feature: 12 + 12 (factors + 1), which is 216 for 16 factors: 0.9 GB if all
+counts as its prior mean, 0. Bytes of a live feature: 20 + 12 (factors + 1), which is 224 for 16 factors: 0.9 GB if all
 2^22 are alive, 22 MB for 100 000 arms.
 """
 
@@ -27,11 +27,13 @@ from pydantic import Field
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.batch import Candidates, Scores, SparseRows
+from banditmesh.bandits.factors import FORGOTTEN_PER_PASS, blended, pull
 from banditmesh.bandits.hashed import HashedParams, HashedPolicy
 from banditmesh.bandits.hashing import normals
 from banditmesh.bandits.link import respond
+from banditmesh.bandits.minibatch import Step
 from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
-from banditmesh.bandits.table import Column, Grouping
+from banditmesh.bandits.table import Column
 
 Floats = NDArray[np.float32]
 
@@ -39,13 +41,12 @@ Floats = NDArray[np.float32]
 class FmParams(HashedParams):
     """Parameters of `fm`."""
 
-    ridge: float = Field(
-        default=10.0, gt=0, description="Precision of the prior on each coefficient, for the deviation."
-    )
     factors: int = Field(default=16, ge=1, le=256, description="Length k of a feature's factor vector.")
-    learning_rate: float = Field(default=0.07, gt=0, description="AdaGrad's first step, of weights and factors.")
+    learning_rate: float = Field(default=0.05, gt=0, description="AdaGrad's first step, of weights and factors.")
     decay: float = Field(
-        default=0.05, ge=0, description="Pull towards 0 of the weights and factors of each feature in an example."
+        default=0.07,
+        ge=0,
+        description="Pull towards 0 of the factors of each feature in an example, as a part of the residuals' size.",
     )
     factor_deviation: float = Field(default=0.03, gt=0, description="Standard deviation of a feature's first factors.")
     seed: int = Field(default=0, ge=0, description="Of the first factors.")
@@ -82,6 +83,7 @@ class Fm(HashedPolicy):
         self.params = params or FmParams()
         super().__init__(self.params)
         self._intercept = np.array([0.0, self.params.ridge, 0.0])  # mean, precision, scale
+        self._residual = np.zeros(1)  # mean square
 
     def _columns(self) -> dict[str, Column]:
         width = self.params.factors + 1
@@ -115,12 +117,12 @@ class Fm(HashedPolicy):
         return z, variance
 
     def _side(self, features: SparseRows) -> Side:
-        rows, offsets = self._table.find(features.ids), features.offsets
+        (rows, x), offsets = self._found(features), features.offsets
         scaled = self._table["coefficients"].take(rows, axis=0)
         unsure = np.reciprocal(self._table["precision"].take(rows, axis=0))
-        if not (features.values == 1.0).all():
-            scaled *= features.values[:, None]
-            unsure *= (features.values * features.values)[:, None]
+        if not (x == 1.0).all():
+            scaled *= x[:, None]
+            unsure *= (x * x)[:, None]
         sums, spread = segments.row_sums(scaled, offsets), segments.row_sums(unsure, offsets)
         squares = segments.sums(np.einsum("nf,nf->n", scaled[:, 1:], scaled[:, 1:]), offsets)
         unsure *= scaled
@@ -130,26 +132,24 @@ class Fm(HashedPolicy):
 
     # -- learning
 
-    def _step(self, features: SparseRows, rewards: NDArray[np.float64], times_s: NDArray[np.float64]) -> None:
-        entries, new = self._table.claim(features.ids)
-        table, params = self._table, self.params
-        table["coefficients"][new, 1:] = params.factor_deviation * normals(table.ids(new), params.factors, params.seed)
-        group, owner = Grouping.of(entries), segments.owners(features.offsets)
-        coefficients = table["coefficients"][entries]
-        z, slopes = predict(coefficients, features)
-        z += self._offset + self._intercept[0]
-        response = respond(params.link, z)
-        residual, curvature = (
-            each.astype(np.float32)[owner, None] for each in (response.mean - rewards, response.curvature)
-        )
-        gradient = group.sums(residual * slopes + np.float32(params.decay) * coefficients)
-        evidence = group.sums(curvature * slopes * slopes)
+    def _step(self, step: Step) -> None:
+        table, params, group = self._table, self.params, step.group
+        first = params.factor_deviation * normals(table.ids(step.new), params.factors, params.seed)
+        table["coefficients"][step.new, 1:] = first
+        z, slopes = predict(table["coefficients"][step.entries], step.offsets, step.x)
+        response = respond(params.link, z + np.float32(self._offset + self._intercept[0]))
+        residual = response.mean - step.rewards
+        self._residual = blended(self._residual, residual, self._seen)
+        coefficients = table["coefficients"][group.rows]
+        gradient = group.sums(residual.astype(np.float32)[step.owner, None] * slopes)
+        gradient += pull(step, params.ridge, params.decay * self._residual[0] ** 0.5, coefficients)
         scale = table["scale"][group.rows] + gradient * gradient
         table["scale"][group.rows] = scale
-        table["precision"][group.rows] += evidence
-        table["coefficients"][group.rows] -= params.learning_rate * gradient / np.sqrt(scale + _TINY)
-        table.touch(entries, times_s[owner])
-        self._step_intercept(float((response.mean - rewards).sum()), float(response.curvature.sum()))
+        table["precision"][group.rows] += group.sums(
+            response.curvature.astype(np.float32)[step.owner, None] * slopes * slopes
+        )
+        table["coefficients"][group.rows] = coefficients - params.learning_rate * gradient / np.sqrt(scale + _TINY)
+        self._step_intercept(float(residual.sum()), float(response.curvature.sum()))
 
     def _step_intercept(self, gradient: float, evidence: float) -> None:
         mean, precision, scale = self._intercept
@@ -157,11 +157,15 @@ class Fm(HashedPolicy):
         mean -= self.params.learning_rate * gradient / np.sqrt(scale + _TINY)
         self._intercept = np.array([mean, precision + evidence, scale])
 
-    def start_epoch(self) -> None:
-        """See `Policy.start_epoch`: the estimates and AdaGrad's scale stay, the precision is that of the prior."""
+    def estimates(self) -> list[NDArray[Any]]:
+        """See `HashedPolicy.estimates`: all coefficients."""
+        return [self._table.column("coefficients"), self._intercept[:1]]
+
+    def _start_pass(self) -> None:
         ridge = self.params.ridge
         self._table.column("precision")[:] = ridge
-        self._intercept[1] = ridge
+        self._table.column("scale")[:] *= np.float32(FORGOTTEN_PER_PASS)
+        self._intercept[1:] = ridge, self._intercept[2] * FORGOTTEN_PER_PASS
 
     def _fade(self, left: float) -> None:
         ridge, share = self.params.ridge, np.float32(left)
@@ -171,31 +175,35 @@ class Fm(HashedPolicy):
         self._intercept[1:] = ridge + (self._intercept[1] - ridge) * left, self._intercept[2] * left
 
     def _dense(self) -> Tensors:
-        return {"intercept": self._intercept}
+        return {"intercept": self._intercept, "residual": self._residual}
 
     def _restore_dense(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         self._intercept = tensor(tensors, "intercept", np.float64, (3,)).copy()
+        self._residual = tensor(tensors, "residual", np.float64, (1,)).copy()
 
 
 _TINY = np.float32(1e-12)
 
 
-def predict(coefficients: NDArray[Any], features: SparseRows) -> tuple[NDArray[Any], NDArray[Any]]:
+def predict(
+    coefficients: NDArray[Any], offsets: NDArray[np.int64], values: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """z without intercept, and its derivatives (Eq. 4).
 
     Args:
-        coefficients: [n_entries, 1 + k], w and v of each entry of `features`.
-        features: n rows.
+        coefficients: [n_entries, 1 + k], w and v of each entry.
+        offsets: int64[n + 1], row i owns the entries offsets[i]:offsets[i + 1].
+        values: [n_entries], x.
 
     Returns:
         z: [n], and dz / d coefficients: [n_entries, 1 + k].
     """
-    x = features.values[:, None]
+    x = values[:, None]
     scaled = coefficients * x
-    sums = segments.row_sums(scaled, features.offsets)
-    squares = segments.sums(np.einsum("nf,nf->n", scaled[:, 1:], scaled[:, 1:]), features.offsets)
+    sums = segments.row_sums(scaled, offsets)
+    squares = segments.sums(np.einsum("nf,nf->n", scaled[:, 1:], scaled[:, 1:]), offsets)
     z = sums[:, 0] + (np.einsum("nf,nf->n", sums[:, 1:], sums[:, 1:]) - squares) / 2
-    slopes = np.repeat(sums, np.diff(features.offsets), axis=0)
+    slopes = np.repeat(sums, np.diff(offsets), axis=0)
     slopes -= scaled
     slopes[:, 0] = 1.0
     slopes *= x

@@ -1,6 +1,9 @@
 """What `linear`, `fm` and `nfm` share: hashed features in a table, arms as features, mini-batches cut by count.
 
-A row's features are those of the decision and the candidate, and one for the arm itself. Examples are learned in
+A row's features are those of the decision and the candidate, and one for the arm itself. Each is measured in its own
+unit, the root mean square of its values so far: a category's is 1, and whether a price comes in cents or in euros makes
+no difference (Ross, Mineiro, Langford 2013, who take the maximum, which one outlier sets for ever). Examples are
+learned in
 mini-batches whose borders depend on the number of examples alone: batches begin with `first_batch`, are never more
 than 1/16 of what was seen before, and grow to `batch` (all powers of two). What does not fill a batch yet waits in the
 state, and is saved with it. So the state is a function of the sequence of examples, however it was cut, and early on
@@ -21,14 +24,20 @@ from pydantic import Field, field_validator
 from banditmesh.bandits import segments
 from banditmesh.bandits.arms import RETIRE_EVERY, arm_keys, decay
 from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows, require_finite
-from banditmesh.bandits.errors import InvalidBatch, InvalidTensors, NotMergeable
+from banditmesh.bandits.errors import InvalidBatch, NotMergeable
 from banditmesh.bandits.hashing import mix64
 from banditmesh.bandits.link import Link, inverse
+from banditmesh.bandits.minibatch import Batch, Step, distinct
 from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
-from banditmesh.bandits.table import Column, FeatureTable
+from banditmesh.bandits.table import Column, FeatureTable, Grouping, Rows
 
 _FADES_PER_HALF_LIFE = 64
 _SCORE_AT_ONCE = 1024
+_LARGEST = 1e12
+"""A feature's value counts up to this size, so that no sum of squares in float32 ever overflows."""
+_MOST_UNITS = 10.0
+"""And up to so many of its units: one wild value neither decides a score nor throws a model off."""
+_KEPT_PER_PASS = 0.5
 
 
 class HashedParams(PolicyParams):
@@ -74,24 +83,26 @@ class HashedParams(PolicyParams):
 class HashedPolicy(ABC):
     """See the module. A subclass has the table's columns and the dense tensors, learns one step, and scores.
 
+    Two columns are there in every table: "seen", the examples that a feature was in (those of earlier passes count
+    less), and "unit", the factor that makes the root mean square of its values 1.
+
     Class attributes:
         first_batch: the least number of examples of a step.
-        largest: a feature's value counts up to this size, so that no sum of float32 ever overflows.
     """
 
     learns: ClassVar[bool] = True
     merges: ClassVar[bool] = False
     shares: ClassVar[bool] = True
     first_batch: ClassVar[int] = 1
-    largest: ClassVar[float] = 1e3
 
     name: ClassVar[str]
 
     def __init__(self, params: HashedParams) -> None:
         self._params = params
-        self._table = FeatureTable(params.bits, self._columns())
+        self._table = FeatureTable(params.bits, {"seen": Column(0, 0.0), "unit": Column(0, 1.0), **self._columns()})
         self._offset = inverse(params.link, params.prior_reward)
-        self._waiting = _Batch.empty()
+        self._plain = True  # every unit is 1, as long as there are categories alone
+        self._waiting = Batch.empty()
         self._seen = 0  # examples that were learned, without those that wait
         self._now_s = -np.inf
         self._faded_s = -np.inf
@@ -103,12 +114,16 @@ class HashedPolicy(ABC):
         """What the table keeps of a feature."""
 
     @abstractmethod
-    def _step(self, features: SparseRows, rewards: NDArray[np.float64], times_s: NDArray[np.float64]) -> None:
-        """One step: features have folded ids, each once in a row."""
+    def _step(self, step: Step) -> None:
+        """Learns one mini-batch."""
 
     @abstractmethod
     def _fade(self, left: float) -> None:
         """Multiplies the evidence, above the prior, by `left`."""
+
+    @abstractmethod
+    def _start_pass(self) -> None:
+        """Evidence is counted anew, from none; the estimates stay."""
 
     @abstractmethod
     def _dense(self) -> Tensors:
@@ -121,6 +136,15 @@ class HashedPolicy(ABC):
     @abstractmethod
     def _score(self, candidates: Candidates) -> Scores:
         """Mean and deviation of a few decisions."""
+
+    @abstractmethod
+    def estimates(self) -> list[NDArray[Any]]:
+        """What steps move, as arrays that may be written in place, until the next step. Evidence is not among them."""
+
+    @property
+    def generation(self) -> int:
+        """Another number whenever a feature was added or dropped, which moves the rows of `estimates`."""
+        return self._table.generation
 
     # -- scoring
 
@@ -138,6 +162,12 @@ class HashedPolicy(ABC):
         """uint32[n]: the folded feature ids of the arms. Mixed, for a key's low bits may be a feature's id."""
         return self._table.fold(mix64(arm_keys(self._params.arm, batch)).astype(np.uint32))
 
+    def _found(self, features: SparseRows) -> tuple[Rows, NDArray[np.float32]]:
+        """int32[n_entries], where these features stand in the table, and float32[n_entries], their values in units."""
+        rows = self._table.find(features.ids)
+        x = features.values if self._plain else features.values * self._table["unit"].take(rows)
+        return rows, np.clip(x, -_MOST_UNITS, _MOST_UNITS)
+
     def _own(self, candidates: Candidates) -> SparseRows:
         """The candidates' own features and their arms, folded, each once in a row."""
         return distinct(self._with_arms(candidates.features, candidates))
@@ -147,7 +177,7 @@ class HashedPolicy(ABC):
         return distinct(self._folded(candidates.context))
 
     def _folded(self, rows: SparseRows) -> SparseRows:
-        return SparseRows(rows.offsets, self._table.fold(rows.ids), np.clip(rows.values, -self.largest, self.largest))
+        return SparseRows(rows.offsets, self._table.fold(rows.ids), np.clip(rows.values, -_LARGEST, _LARGEST))
 
     def _with_arms(self, rows: SparseRows, batch: Candidates | Examples) -> SparseRows:
         folded = self._folded(rows)
@@ -167,7 +197,7 @@ class HashedPolicy(ABC):
             raise InvalidBatch(
                 f"{wrong} is not in [0, 1], as link logit needs; use identity", field="rewards", value=wrong
             )
-        batch = self._waiting.before(_Batch(self._with_arms(examples.features, examples), rewards, examples.times_s))
+        batch = self._waiting.before(Batch(self._with_arms(examples.features, examples), rewards, examples.times_s))
         start = 0
         while start + (size := self._next_batch()) <= len(batch.rewards):
             self._learn(batch.part(start, start + size))
@@ -178,14 +208,39 @@ class HashedPolicy(ABC):
         grown = 1 << max((self._seen >> 4).bit_length() - 1, 0)
         return min(max(grown, self.first_batch), max(self._params.batch, self.first_batch))
 
-    def _learn(self, batch: _Batch) -> None:
+    def _learn(self, batch: Batch) -> None:
         # Here, not when the examples arrive: what `distinct` reorders must not depend on how they were cut.
-        self._step(distinct(batch.features), batch.rewards, batch.times_s)
+        features = distinct(batch.features)
+        entries, new = self._table.claim(features.ids)
+        group, owner = Grouping.of(entries), segments.owners(features.offsets)
+        x, share = self._measure(group, features.values)
+        self._step(Step(features.offsets, owner, entries, new, group, x, share, batch.rewards))
+        self._table.touch(entries, batch.times_s[owner])
         before, self._seen = self._seen, self._seen + len(batch.rewards)
         self._now_s = max(self._now_s, float(batch.times_s.max()))
         self._forget()
         if before // RETIRE_EVERY != self._seen // RETIRE_EVERY:
             self._table.retire(self._now_s, self._params.max_features, self._params.retire_after_s)
+
+    def _measure(self, group: Grouping, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """`Step.x` and `Step.share`, after the units have taken these values in. A value of 0 is as good as none."""
+        seen, unit = self._table["seen"], self._table["unit"]
+        before, old = seen[group.rows].astype(np.float64), unit[group.rows].astype(np.float64)
+        square = np.square(values, dtype=np.float64)
+        power = before / (old * old) + group.sums(square)
+        count = group.sums((square > 0).astype(np.float64))
+        now = before + count
+        unit[group.rows] = np.sqrt(np.divide(now, power, out=np.ones_like(power), where=power > 0))
+        seen[group.rows] = now
+        self._plain = self._plain and bool((unit[group.rows] == 1).all())
+        x = np.clip(values * unit[group.rows][group.member], -_MOST_UNITS, _MOST_UNITS)
+        return x, count / np.maximum(now, 1.0)
+
+    def start_epoch(self) -> None:
+        """See `Policy.start_epoch`."""
+        # Halved, so that a feature's count stays near that of one pass: it is what the prior is spread over.
+        self._table.column("seen")[:] *= np.float32(_KEPT_PER_PASS)
+        self._start_pass()
 
     def _forget(self) -> None:
         half_life_s = self._params.half_life_s
@@ -196,24 +251,21 @@ class HashedPolicy(ABC):
         elapsed_s = self._now_s - self._faded_s
         # A sweep over the whole table now and then, instead of an exponential for each feature of each example.
         if elapsed_s * _FADES_PER_HALF_LIFE >= half_life_s:
-            self._fade(float(decay(np.array([elapsed_s]), half_life_s)[0]))
+            left = float(decay(np.array([elapsed_s]), half_life_s)[0])
+            self._table.column("seen")[:] *= np.float32(left)
+            self._fade(left)
             self._faded_s = self._now_s
 
     # -- saving
 
     def tensors(self) -> Tensors:
         """See `Policy.tensors`: the table's, the subclass's, counters, and the examples that wait ("waiting_...")."""
-        waiting = self._waiting
         return {
             **self._table.tensors(),
             **{name: array.copy() for name, array in self._dense().items()},
             "examples": np.array([self._seen], np.int64),
             "clock": np.array([_finite(self._now_s), _finite(self._faded_s)]),
-            "waiting_offsets": waiting.features.offsets.copy(),
-            "waiting_ids": waiting.features.ids.copy(),
-            "waiting_values": waiting.features.values.copy(),
-            "waiting_rewards": waiting.rewards.copy(),
-            "waiting_times_s": waiting.times_s.copy(),
+            **self._waiting.tensors(),
         }
 
     @classmethod
@@ -225,7 +277,8 @@ class HashedPolicy(ABC):
         policy._seen = int(tensor(tensors, "examples", np.int64, (1,))[0])
         clock = tensor(tensors, "clock", np.float64, (2,)).tolist()
         policy._now_s, policy._faded_s = (-np.inf if each == _NEVER else each for each in clock)
-        policy._waiting = _restored(tensors)
+        policy._waiting = Batch.from_tensors(tensors)
+        policy._plain = bool((policy._table["unit"] == 1).all())
         return policy
 
     def merge(self, other: Self) -> None:
@@ -257,51 +310,3 @@ def _part(candidates: Candidates, start: int, stop: int) -> Candidates:
         candidates.context.part(start, stop),
         candidates.features.part(int(first), int(last)),
     )
-
-
-class _Batch:
-    """Examples with folded features: `features` n rows, `rewards` and `times_s` float64[n]."""
-
-    __slots__ = ("features", "rewards", "times_s")
-
-    def __init__(self, features: SparseRows, rewards: NDArray[np.float64], times_s: NDArray[np.float64]) -> None:
-        self.features, self.rewards, self.times_s = features, rewards, times_s
-
-    @classmethod
-    def empty(cls) -> _Batch:
-        return cls(SparseRows.empty(0), np.zeros(0), np.zeros(0))
-
-    def before(self, other: _Batch) -> _Batch:
-        if not len(self.rewards):
-            return other
-        return _Batch(
-            SparseRows.concat([self.features, other.features]),
-            np.concatenate([self.rewards, other.rewards]),
-            np.concatenate([self.times_s, other.times_s]),
-        )
-
-    def part(self, start: int, stop: int) -> _Batch:
-        return _Batch(self.features.part(start, stop), self.rewards[start:stop], self.times_s[start:stop])
-
-
-def _restored(tensors: Mapping[str, NDArray[Any]]) -> _Batch:
-    ids = tensor(tensors, "waiting_ids", np.uint32, (None,))
-    values = tensor(tensors, "waiting_values", np.float32, (len(ids),))
-    rewards = tensor(tensors, "waiting_rewards", np.float64, (None,))
-    times_s = tensor(tensors, "waiting_times_s", np.float64, (len(rewards),))
-    offsets = tensor(tensors, "waiting_offsets", np.int64, (len(rewards) + 1,))
-    if offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 0).any():
-        raise InvalidTensors("do not cut waiting_ids", field="waiting_offsets")
-    return _Batch(SparseRows(offsets, ids, values), rewards, times_s)
-
-
-def distinct(rows: SparseRows) -> SparseRows:
-    """The same rows with each id once in a row, its values added up. Hardly ever anything to do, so told fast."""
-    keys = (segments.owners(rows.offsets).astype(np.uint64) << np.uint64(32)) | rows.ids
-    ordered = np.sort(keys)
-    if not (ordered[1:] == ordered[:-1]).any():
-        return rows
-    once, member = np.unique(keys, return_inverse=True)
-    offsets = np.searchsorted(once, np.arange(len(rows) + 1, dtype=np.uint64) << np.uint64(32))
-    values = np.bincount(member, rows.values).astype(np.float32)
-    return SparseRows(offsets, (once & np.uint64(0xFFFFFFFF)).astype(np.uint32), values)

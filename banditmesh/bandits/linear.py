@@ -7,11 +7,11 @@ Each weight has a normal belief N(m_i, 1 / q_i). A mini-batch is taken in by min
 which gives the new m, and then q_i += sum_j x_ij^2 c_j with c_j the loss's curvature at the minimum: p (1 - p) for
 `logit` (their Algorithm 3), 1 for `identity`. The minimum is approached by `iterations` steps on a separable parabola
 that lies above the objective everywhere (De Pierro 1995): each step divides by q_i + sum_j |x_ij| (sum_k |x_kj|) c_j,
-so no step overshoots, however many features are active together.
+so no step overshoots, however many features are active together. x is in units of each feature (`hashed`).
 
 A candidate's predictor z has mean b + m^T x and variance sum_i x_i^2 / q_i; `identity` scales it by the noise, `logit`
-by the slope p (1 - p) (delta method). Bytes of a live feature: 20, which is 84 MB if all
-2^22 are alive.
+by the slope p (1 - p) (delta method). Bytes of a live feature: 28, which is 117 MB if
+all 2^22 are alive.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from banditmesh.bandits import segments
 from banditmesh.bandits.batch import Candidates, Scores, SparseRows
 from banditmesh.bandits.hashed import HashedParams, HashedPolicy
 from banditmesh.bandits.link import respond
+from banditmesh.bandits.minibatch import Step
 from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
-from banditmesh.bandits.table import Column, Grouping
+from banditmesh.bandits.table import Column
 
 
 class LinearParams(HashedParams):
@@ -42,7 +43,6 @@ class Linear(HashedPolicy):
 
     name: ClassVar[str] = "linear"
     Params: ClassVar[type[PolicyParams]] = LinearParams
-    largest: ClassVar[float] = 1e6
 
     def __init__(self, params: LinearParams | None = None) -> None:
         self.params = params or LinearParams()
@@ -65,40 +65,40 @@ class Linear(HashedPolicy):
 
     def _sums(self, features: SparseRows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and variance of each row's part of z: float32[n_rows] each."""
-        rows = self._table.find(features.ids)
-        x = features.values
+        rows, x = self._found(features)
         with np.errstate(over="ignore", invalid="ignore"):
             mean = segments.sums(self._table["weight"].take(rows) * x, features.offsets)
             variance = segments.sums(x * x / self._table["precision"].take(rows), features.offsets)
         return mean, variance
 
-    def _step(self, features: SparseRows, rewards: NDArray[np.float64], times_s: NDArray[np.float64]) -> None:
-        entries, _ = self._table.claim(features.ids)
-        group = Grouping.of(entries)
-        owner, member = segments.owners(features.offsets), group.member
-        x = features.values.astype(np.float64)
-        size = 1.0 + segments.sums(np.abs(x), features.offsets)  # the intercept's x is 1
+    def _step(self, step: Step) -> None:
+        group, owner, offsets = step.group, step.owner, step.offsets
+        member = group.member
+        x = step.x.astype(np.float64)
+        size = 1.0 + segments.sums(np.abs(x), offsets)  # the intercept's x is 1
         reach = np.abs(x) * size[owner]
         mean = self._table["weight"][group.rows].astype(np.float64)
         precision = self._table["precision"][group.rows].astype(np.float64)
         intercept, certainty = self._intercept
         w, b = mean.copy(), intercept
         for _ in range(self.params.iterations):
-            response = respond(self.params.link, self._offset + b + segments.sums(w[member] * x, features.offsets))
-            residual = rewards - response.mean
+            response = respond(self.params.link, self._offset + b + segments.sums(w[member] * x, offsets))
+            residual = step.rewards - response.mean
             slope = np.bincount(member, residual[owner] * x, len(w)) - precision * (w - mean)
             w = w + slope / (precision + np.bincount(member, response.bound[owner] * reach, len(w)))
             b += (residual.sum() - certainty * (b - intercept)) / (certainty + (response.bound * size).sum())
-        response = respond(self.params.link, self._offset + b + segments.sums(w[member] * x, features.offsets))
+        response = respond(self.params.link, self._offset + b + segments.sums(w[member] * x, offsets))
         self._table["weight"][group.rows] = w
         self._table["precision"][group.rows] = precision + np.bincount(
             member, response.curvature[owner] * x * x, len(w)
         )
         self._intercept = np.array([b, certainty + response.curvature.sum()])
-        self._table.touch(entries, times_s[owner])
 
-    def start_epoch(self) -> None:
-        """See `Policy.start_epoch`: the means stay, their precision is that of the prior."""
+    def estimates(self) -> list[NDArray[Any]]:
+        """See `HashedPolicy.estimates`: the means of all weights."""
+        return [self._table.column("weight"), self._intercept[:1]]
+
+    def _start_pass(self) -> None:
         self._fade(0.0)
 
     def _fade(self, left: float) -> None:

@@ -11,7 +11,7 @@ and the step, so a replay gives the same bytes.
 Deviation: linear regression on what the last layer sees. On phi (and 1) the precision is a full matrix,
 A = ridge I + sum c phi phi^T, on the weights w it is diagonal (most features are rare, and an arm that nobody knows
 must be unsure): var z = phi^T A^-1 phi + sum_i x_i^2 / q_i. As phi moves while the network learns, A forgets with a
-half-life of `memory` examples. The mean is the network's. Bytes of a live feature: 16 + 8 (factors + 1).
+half-life of `memory` examples. The mean is the network's. Bytes of a live feature: 24 + 8 (factors + 1).
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from pydantic import Field
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.batch import Candidates, Scores, SparseRows
+from banditmesh.bandits.factors import FORGOTTEN_PER_PASS, blended, pull
 from banditmesh.bandits.gaussian import whitening
 from banditmesh.bandits.hashed import HashedParams, HashedPolicy
 from banditmesh.bandits.hashing import normals
 from banditmesh.bandits.layers import EPSILON, Adam, Matrix, Normalised, kept, normalise, normalise_backward
 from banditmesh.bandits.link import respond
+from banditmesh.bandits.minibatch import Step
 from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
-from banditmesh.bandits.table import Column, Grouping
+from banditmesh.bandits.table import Column
 
 _TINY = 1e-12
 _MOMENTUM = 0.99
@@ -40,16 +42,15 @@ _MOMENTUM = 0.99
 class NfmParams(HashedParams):
     """Parameters of `nfm`."""
 
-    ridge: float = Field(
-        default=10.0, gt=0, description="Precision of the prior on each coefficient, for the deviation."
-    )
     factors: int = Field(default=16, ge=1, le=256, description="Length k of a feature's embedding.")
     hidden: tuple[int, ...] = Field(default=(32,), min_length=1, max_length=4, description="Widths of the layers.")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of units that a step leaves out.")
-    learning_rate: float = Field(default=0.07, gt=0, description="AdaGrad's first step, of weights and embeddings.")
+    learning_rate: float = Field(default=0.05, gt=0, description="AdaGrad's first step, of weights and embeddings.")
     dense_rate: float = Field(default=0.003, gt=0, description="Adam's step, of the layers.")
     decay: float = Field(
-        default=0.05, ge=0, description="Pull towards 0 of the weight and embedding of each feature in an example."
+        default=0.07,
+        ge=0,
+        description="Pull towards 0 of the embedding of each feature in an example, as a part of the residuals' size.",
     )
     factor_deviation: float = Field(default=0.1, gt=0, description="Standard deviation of a first embedding.")
     memory: float = Field(default=50_000.0, gt=0, description="Examples after which the last layer's evidence halves.")
@@ -84,6 +85,7 @@ class Nfm(HashedPolicy):
         self._whitening = np.eye(width) * self.params.ridge**-0.5
         self._adam = Adam(self.params.dense_rate)
         self._steps = 0
+        self._residual = np.zeros(1)  # mean square
 
     def _columns(self) -> dict[str, Column]:
         width = self.params.factors + 1
@@ -112,8 +114,7 @@ class Nfm(HashedPolicy):
 
     def _side(self, features: SparseRows) -> tuple[NDArray[Any], ...]:
         """Sums over each row: w x [n], v x [n, k], (v x)^2 [n, k], x^2 / q [n]; float32."""
-        rows = self._table.find(features.ids)
-        x, offsets = features.values, features.offsets
+        (rows, x), offsets = self._found(features), features.offsets
         scaled = self._table["coefficients"].take(rows, axis=0) * x[:, None]
         sums = segments.row_sums(scaled, offsets)
         squares = segments.row_sums(scaled[:, 1:] * scaled[:, 1:], offsets)
@@ -130,32 +131,31 @@ class Nfm(HashedPolicy):
 
     # -- learning
 
-    def _step(self, features: SparseRows, rewards: NDArray[np.float64], times_s: NDArray[np.float64]) -> None:
-        entries, new = self._table.claim(features.ids)
-        table, params, n = self._table, self.params, len(rewards)
-        table["coefficients"][new, 1:] = params.factor_deviation * normals(table.ids(new), params.factors, params.seed)
-        group, owner = Grouping.of(entries), segments.owners(features.offsets)
-        x = features.values.astype(np.float64)
-        coefficients = table["coefficients"][entries].astype(np.float64)
-        scaled = coefficients * x[:, None]
-        sums = segments.row_sums(scaled, features.offsets)
-        pooled = pool(scaled[:, 1:], sums[:, 1:], features.offsets)
+    def _step(self, step: Step) -> None:
+        table, params, group, n = self._table, self.params, step.group, len(step.rewards)
+        first = params.factor_deviation * normals(table.ids(step.new), params.factors, params.seed)
+        table["coefficients"][step.new, 1:] = first
+        coefficients = table["coefficients"][group.rows]
+        x = step.x[:, None].astype(np.float64)
+        scaled = coefficients[group.member] * x
+        sums = segments.row_sums(scaled, step.offsets)
+        pooled = pool(scaled[:, 1:], sums[:, 1:], step.offsets)
         rng = np.random.default_rng([params.seed, self._seen])
         masks = [kept(rng, (n, width), params.dropout) for width in (params.factors, *params.hidden)]
         trace = forward(self._weights, pooled, masks)
         response = respond(params.link, self._offset + sums[:, 0] + trace.output)
-        residual = response.mean - rewards
+        residual = response.mean - step.rewards
+        self._residual = blended(self._residual, residual, self._seen)
         gradients, pooled_gradient = backward(self._weights, trace, residual)
-        slopes = np.empty_like(coefficients)
-        slopes[:, 0] = residual[owner]
-        slopes[:, 1:] = pooled_gradient[owner] * (sums[owner, 1:] - scaled[:, 1:])
-        slopes *= x[:, None]
-        gradient = group.sums(slopes + params.decay * coefficients)
+        slopes = np.empty_like(scaled)
+        slopes[:, 0] = residual[step.owner]
+        slopes[:, 1:] = pooled_gradient[step.owner] * (sums[step.owner, 1:] - scaled[:, 1:])
+        gradient = group.sums(slopes * x)
+        gradient += pull(step, params.ridge, params.decay * self._residual[0] ** 0.5, coefficients)
         scale = table["scale"][group.rows] + gradient * gradient
         table["scale"][group.rows] = scale
-        table["coefficients"][group.rows] -= params.learning_rate * gradient / np.sqrt(scale + _TINY)
-        table["precision"][group.rows] += group.sums(response.curvature[owner] * x * x)
-        table.touch(entries, times_s[owner])
+        table["coefficients"][group.rows] = coefficients - params.learning_rate * gradient / np.sqrt(scale + _TINY)
+        table["precision"][group.rows] += group.sums(response.curvature[step.owner] * np.square(x[:, 0]))
         self._step_dense(gradients, n)
         # Of a short history the plain mean, of a long one an exponential.
         share = max(1.0 - _MOMENTUM, n / (self._seen + n))
@@ -177,9 +177,13 @@ class Nfm(HashedPolicy):
         ridge = self.params.ridge * np.eye(len(self._evidence))
         self._whitening = whitening((ridge + self._evidence)[None])[0]
 
-    def start_epoch(self) -> None:
-        """See `Policy.start_epoch`: the network stays, the last layer's evidence starts from nothing."""
+    def estimates(self) -> list[NDArray[Any]]:
+        """See `HashedPolicy.estimates`: coefficients, layers, and the statistics that normalise the pooling."""
+        return [self._table.column("coefficients"), *self._weights.values(), self._running]
+
+    def _start_pass(self) -> None:
         self._table.column("precision")[:] = self.params.ridge
+        self._table.column("scale")[:] *= np.float32(FORGOTTEN_PER_PASS)
         self._evidence = np.zeros_like(self._evidence)
         self._whiten()
 
@@ -196,7 +200,7 @@ class Nfm(HashedPolicy):
     def _dense(self) -> Tensors:
         layers = {f"net_{name}": weight for name, weight in self._weights.items()}
         moments = {f"adam_{name}": moment for name, moment in self._moments.items()}
-        steps = {"steps": np.array([self._steps], np.int64)}
+        steps = {"steps": np.array([self._steps], np.int64), "residual": self._residual}
         return {**layers, **moments, **steps, "running": self._running, "evidence": self._evidence}
 
     def _restore_dense(self, tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -207,6 +211,7 @@ class Nfm(HashedPolicy):
         self._moments = {name: restored(f"adam_{name}", moment) for name, moment in self._moments.items()}
         self._running, self._evidence = restored("running", self._running), restored("evidence", self._evidence)
         self._steps = int(tensor(tensors, "steps", np.int64, (1,))[0])
+        self._residual = restored("residual", self._residual)
         self._whiten()
 
 

@@ -47,6 +47,7 @@ class FeatureTable:
         self._ids = np.zeros(1, np.uint32)  # of each row; that of row 0 means nothing
         self._index = np.zeros(1 << bits, np.int32)
         self._size = 1
+        self.generation = 0  # counts the times when features were added or dropped
 
     def __len__(self) -> int:
         """How many features are alive."""
@@ -74,6 +75,7 @@ class FeatureTable:
             return rows, fresh
         self._ids[fresh], self._index[new] = new, fresh
         self._size += len(new)
+        self.generation += 1
         return self.find(folded), fresh
 
     def column(self, name: str) -> NDArray[np.float32]:
@@ -118,6 +120,7 @@ class FeatureTable:
         self._columns = {name: column[rows] for name, column in self._columns.items()}
         self._ids, self._last_s, self._size = self._ids[rows], self._last_s[rows], len(rows)
         self._index[self._ids[1:]] = np.arange(1, len(rows), dtype=np.int32)
+        self.generation += 1
 
     def tensors(self) -> Tensors:
         """A copy: "ids" (folded, rising), "last_s", and the columns, with the prior as row 0 of each."""

@@ -34,7 +34,7 @@ def some_rows(rng: np.random.Generator) -> tuple[SparseRows, np.ndarray]:
 
 def test_the_prediction_is_equation_1() -> None:
     rows, coefficients = some_rows(np.random.default_rng(0))
-    z, _ = predict(coefficients, rows)
+    z, _ = predict(coefficients, rows.offsets, rows.values)
     for row in range(len(rows)):
         entries = slice(*rows.offsets[row : row + 2])
         assert z[row] == pytest.approx(equation_1(coefficients[entries], rows.values[entries]))
@@ -42,12 +42,14 @@ def test_the_prediction_is_equation_1() -> None:
 
 def test_the_gradient_is_that_of_finite_differences() -> None:
     rows, coefficients = some_rows(np.random.default_rng(1))
-    _, slopes = predict(coefficients, rows)
+    _, slopes = predict(coefficients, rows.offsets, rows.values)
     for entry in range(len(rows.ids)):
         for column in range(4):
             step = np.zeros_like(coefficients)
             step[entry, column] = 1e-6
-            above, below = predict(coefficients + step, rows)[0], predict(coefficients - step, rows)[0]
+            above, below = (
+                predict(moved, rows.offsets, rows.values)[0] for moved in (coefficients + step, coefficients - step)
+            )
             assert slopes[entry, column] == pytest.approx((above - below).sum() / 2e-6, abs=1e-6)
 
 
@@ -67,7 +69,7 @@ def test_scores_are_those_of_the_parameters_by_the_delta_method() -> None:
     features = [(2, 1.0), (6, 0.5), (8, -1.5), (777, 2.0)]
     rows = [at.get(each, 0) for each, _ in features]
     x = SparseRows.from_lists([features])
-    z, slopes = predict(saved["coefficients"][rows], x)
+    z, slopes = predict(saved["coefficients"][rows], x.offsets, x.values * saved["unit"][rows])
     intercept = saved["intercept"]
     variance = (slopes**2 / saved["precision"][rows]).sum() + 1 / intercept[1]
     keys = np.array([3], np.uint64)
@@ -87,7 +89,7 @@ def test_the_precision_of_a_step_is_the_diagonal_of_the_gauss_newton_hessian() -
     policy._seen = 16 * n  # the size that batches have grown to
     policy.learn(of_one_arm(x, rng.random(n)))
     saved = policy.tensors()
-    _, slopes = predict(saved["coefficients"][1:][x.ids], x)
+    _, slopes = predict(saved["coefficients"][1:][x.ids], x.offsets, x.values)
     jacobian = np.column_stack([slopes.reshape(n, -1), np.ones(n)])
     full = policy.params.ridge * np.eye(7) + jacobian.T @ jacobian
     diagonal = np.append(saved["precision"][1:].ravel(), saved["intercept"][1])

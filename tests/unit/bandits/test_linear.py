@@ -27,13 +27,18 @@ def taught(x: np.ndarray, y: np.ndarray, **params: object) -> Linear:
     return policy
 
 
+def in_units(x: np.ndarray) -> np.ndarray:
+    """Columns whose root mean square is 1, so that the units in which the policy measures them change nothing."""
+    return np.asarray(x / np.sqrt((x * x).mean(axis=0)))
+
+
 def with_one(x: np.ndarray) -> np.ndarray:
     return np.column_stack([x, np.ones(len(x))])
 
 
 def test_one_batch_is_the_ridge_solution() -> None:
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(64, 3)), rng.normal(size=64)
+    x, y = in_units(rng.normal(size=(64, 3))), rng.normal(size=64)
     policy = taught(x, y, ridge=2.0, prior_reward=0.3)
     full = with_one(x)
     solution = np.linalg.solve(2.0 * np.eye(4) + full.T @ full, full.T @ (y - 0.3))
@@ -44,7 +49,7 @@ def test_one_batch_is_the_ridge_solution() -> None:
 
 def test_one_batch_of_clicks_is_where_the_gradient_of_equation_6_is_zero() -> None:
     rng = np.random.default_rng(1)
-    x, y = rng.normal(size=(64, 3)), rng.integers(0, 2, 64).astype(float)
+    x, y = in_units(rng.normal(size=(64, 3))), rng.integers(0, 2, 64).astype(float)
     saved = taught(x, y, link="logit", ridge=2.0).tensors()
     w = np.append(saved["weight"][1:], saved["intercept"][0])
     p = 1 / (1 + np.exp(-with_one(x) @ w))
@@ -71,7 +76,7 @@ def test_the_deviation_is_that_of_the_full_posterior_where_features_are_orthogon
 def test_the_deviation_along_a_feature_is_at_most_that_of_the_full_posterior() -> None:
     """A diagonal cut out of the precision knows nothing of what else may explain the rewards: it is the surer one."""
     rng = np.random.default_rng(2)
-    x = rng.normal(size=(64, 3)) @ rng.normal(size=(3, 3))
+    x = in_units(rng.normal(size=(64, 3)) @ rng.normal(size=(3, 3)))
     policy = taught(x, rng.normal(size=64), noise=1.0)
     covariance = np.linalg.inv(policy.params.ridge * np.eye(4) + with_one(x).T @ with_one(x))
     for feature in range(3):
