@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from banditmesh.bandits.batch import Candidates, Examples, SparseRows
-from banditmesh.bandits.hashed import HashedParams
-from banditmesh.bandits.policy import Policy
+from banditmesh.bandits.hashed import HashedParams, HashedPolicy
+from banditmesh.bandits.policy import Policy, Tensors
 from banditmesh.bandits.registry import POLICIES, load
 from banditmesh.decisions.encoder import encode
 from banditmesh.decisions.reader import batches
 from banditmesh.decisions.row import Decision
 from banditmesh.decisions.spec import Spec
+from banditmesh.fit.averaging import TICKS_PER_PASS, Averaging
 from banditmesh.fit.passes import Part, Passes
 from banditmesh.fit.quality import Quality, quality
 from banditmesh.runtime.errors import InvalidArgument
@@ -101,31 +103,45 @@ class _Fitting:
         self.best_epoch = 0
         self.examples = 0
         self._spec, self._options, self._progress = spec, options, progress
+        self._averaging = Averaging()
+        self._best: Tensors = {}
 
     def run(self, log: Passes, epochs: int, held_out: Passes | None) -> None:
+        """Passes over the log; from the second one on, it is the mean of the estimates that is measured and kept."""
         rng = np.random.default_rng(self._options.seed)
-        best: dict[str, Any] = {}
         for epoch in range(1, epochs + 1):
-            if epoch > 1:
-                self.policy.start_epoch()
-            done = 0
-            for examples in log.in_order() if epoch == 1 else log.shuffled(rng):
-                self.policy.learn(examples)
-                done += len(examples)
-                self._progress(epoch, done, None)
-            self.examples = done
+            self._pass(epoch, log.in_order() if epoch == 1 else log.shuffled(rng))
             if held_out is None:
                 self.best_epoch = epoch
                 continue
-            self.history.append(measure(self.policy, held_out.in_order()))
-            self._progress(epoch, done, self.history[-1])
-            if self.history[-1].loss <= min(each.loss for each in self.history):
-                self.best_epoch = epoch
-                best = self.policy.tensors()
-            elif epoch - self.best_epoch >= self._options.patience:
+            with self._averaged():
+                self.history.append(measure(self.policy, held_out.in_order()))
+                self._progress(epoch, self.examples, self.history[-1])
+                if self.history[-1].loss <= min(each.loss for each in self.history):
+                    self.best_epoch = epoch
+                    self._best = self.policy.tensors()
+            if epoch - self.best_epoch >= self._options.patience:
                 break
-        if held_out is not None and self.best_epoch < len(self.history):
-            self.policy = load(self._spec.policy, self._spec.params, best)
+        if held_out is None:
+            with self._averaged():
+                self._best = self.policy.tensors()
+        self.policy = load(self._spec.policy, self._spec.params, self._best)
+
+    def _pass(self, epoch: int, log: Iterable[Examples]) -> None:
+        if epoch > 1:
+            self.policy.start_epoch()
+        done, ticks = 0, 0
+        for examples in log:
+            self.policy.learn(examples)
+            done += len(examples)
+            self._progress(epoch, done, None)
+            if epoch > 1 and isinstance(self.policy, HashedPolicy) and done * TICKS_PER_PASS > ticks * self.examples:
+                self._averaging.tick(self.policy)
+                ticks += 1
+        self.examples = done
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self._averaging.instead(self.policy) if isinstance(self.policy, HashedPolicy) else nullcontext()
 
 
 def measure(policy: Policy, examples: Iterable[Examples]) -> Quality:

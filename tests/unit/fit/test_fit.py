@@ -73,8 +73,8 @@ def test_what_the_spec_says_of_the_scale_stands(tmp_path: Path) -> None:
 
 
 def test_early_stopping_returns_the_policy_of_the_best_epoch(tmp_path: Path) -> None:
-    train, valid = (taste_log(tmp_path / name, 300, seed, noise=0.3) for seed, name in enumerate(("train", "valid")))
-    fitted = fit(train, parse("fm:factors=2,learning_rate=0.2,decay=0"), Options(valid=valid, epochs=40))
+    train, valid = (taste_log(tmp_path / name, 600, seed, noise=0.3) for seed, name in enumerate(("train", "valid")))
+    fitted = fit(train, parse("fm:factors=4,learning_rate=0.1,decay=0,ridge=0.1"), Options(valid=valid, epochs=40))
     losses = [each.loss for each in fitted.valid]
     assert fitted.epochs == 1 + int(np.argmin(losses)) > 1
     assert len(losses) == fitted.epochs + 3
