@@ -3,6 +3,7 @@
     python -m benchmarks.bandits [--json]
 
 A decision has 20 candidates with 10 categorical features each, and 10 that they share; one of the 20 is learned from.
+"By its context" leaves the candidates' own features out.
 Vowpal Wabbit sees the same features: as text, and as examples that were parsed before.
 """
 
@@ -13,6 +14,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -47,6 +49,10 @@ class Data:
         context = _rows(self.ids[0], self.context[:n])
         own = _rows(self.ids[1], self.own[:n].reshape(-1, FIELDS))
         return Candidates(np.arange(n + 1) * CANDIDATES, keys, keys, keys, context, own)
+
+    def contexts(self, n: int) -> Candidates:
+        """The first n decisions, whose candidates have no features of their own."""
+        return replace(self.candidates(n), features=SparseRows.empty(n * CANDIDATES))
 
     def examples(self, n: int) -> Examples:
         """The decisions over and over, n rows."""
@@ -85,6 +91,7 @@ def best_us(call: Callable[[], object], per: int, times: int = 5) -> float:
 def ours(data: Data) -> Iterator[Figure]:
     """Every registered policy, with its defaults."""
     examples, batch, one = data.examples(EXAMPLES), data.candidates(DECISIONS), data.candidates(1)
+    example, context = data.examples(1), data.contexts(1)
     for name in POLICIES:
         policy = build(name)
         policy.learn(examples)
@@ -93,6 +100,8 @@ def ours(data: Data) -> Iterator[Figure]:
         policy.score(batch)
         yield "score a decision of a batch", name, best_us(partial(policy.score, batch), DECISIONS)
         yield "score a decision alone", name, best_us(partial(policy.score, one), 1, 50)
+        yield "score one by its context", name, best_us(partial(policy.score, context), 1, 50)
+        yield "learn an example alone", name, best_us(partial(policy.learn, example), 1, 50)
 
 
 def peers(data: Data) -> Iterator[Figure]:

@@ -54,16 +54,21 @@ class ArmTable:
         """int64[n]: the slot of each key, -1 for an arm that is not there."""
         if not len(self):
             return np.full(len(keys), -1, np.int64)
-        at = np.minimum(np.searchsorted(self._keys, keys), len(self) - 1)
-        return np.where(self._keys[at] == keys, self._slots[at], -1)
+        at = self._keys.searchsorted(keys)
+        slots = self._slots.take(at, mode="clip")  # clipped: a key above all others is at the end
+        found = self._keys.take(at, mode="clip") == keys
+        # count_nonzero, here and elsewhere: in a fifth of the time of all(), which tells where a decision is alone.
+        return slots if np.count_nonzero(found) == len(found) else np.where(found, slots, -1)
 
     def claim(self, keys: NDArray[np.uint64]) -> Slots:
         """int64[n]: the slot of each key, with unseen arms added, and all columns made writable."""
         slots = self.find(keys)
-        new = np.unique(keys[slots < 0])
-        self._reserve(len(self) + len(new))
-        if not len(new):
+        unseen = slots < 0
+        if not np.count_nonzero(unseen):
+            self._reserve(len(self))
             return slots
+        new = np.unique(keys[unseen])
+        self._reserve(len(self) + len(new))
         at = np.searchsorted(self._keys, new)
         size = len(self)
         self._slots = np.insert(self._slots, at, np.arange(size, size + len(new)))

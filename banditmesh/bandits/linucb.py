@@ -30,7 +30,7 @@ from banditmesh.bandits.gaussian import whitening
 from banditmesh.bandits.policy import PerArmParams, PolicyParams, Tensors, tensor
 from banditmesh.bandits.projection import NamedFields, Projection, SignedProjection
 
-_DERIVE_AT_ONCE = 512
+_DERIVE_AT_ONCE = 64
 _GROUP_FROM = 8
 _GATHER_AT_ONCE = 64
 
@@ -103,6 +103,9 @@ class Linucb:
         self._project: Projection = NamedFields(dense) if dense else SignedProjection(self.params.dimension)
         d = self._project.dimension
         self._upper = np.triu_indices(d)
+        self._square = np.empty((d, d), np.int64)  # where each element of the matrix is in its packed triangle
+        self._square[self._upper] = self._square.T[self._upper] = np.arange(len(self._upper[0]))
+        self._prior_precision = np.eye(d) * self.params.ridge
         self._start()
 
     def _start(self) -> None:
@@ -122,23 +125,53 @@ class Linucb:
 
     def score(self, candidates: Candidates) -> Scores:
         """See `Policy.score`."""
-        slots = self._arms.find(arm_keys(self.params.arm, candidates))
+        keys = arm_keys(self.params.arm, candidates)
+        width = segments.width(candidates.offsets)
+        alike = bool(width) and not len(candidates.features.ids) and _repeats(keys, width)
+        slots = self._arms.find(keys[:width] if alike else keys)
         self._derive(slots)
-        order = np.argsort(slots, kind="stable")  # an arm's candidates stand together, and come apart as two numbers
-        mean, deviation = np.empty(len(slots), np.float32), np.empty(len(slots), np.float32)
         # A feature near the end of float32 may overflow: that score is not finite and ranks last.
         with np.errstate(over="ignore", invalid="ignore"):
-            whitened = self._read(self._vectors(candidates).take(order, axis=0), slots[order])
-            mean[order] = whitened[:, -1] + np.float32(self.params.prior)
-            deviation[order] = np.sqrt(np.einsum("ij,ij->i", whitened[:, :-1], whitened[:, :-1]))
+            if alike and not np.count_nonzero(slots < 0):
+                return self._score_alike(self._contexts(candidates).astype(np.float32), slots)
+            return self._score_any(
+                self._vectors(candidates), np.tile(slots, len(candidates.context)) if alike else slots
+            )
+
+    def _score_alike(self, x: NDArray[np.float32], slots: NDArray[np.int64]) -> Scores:
+        """Every decision is between the same known arms (slots: int64[k]), whose features are its own alone (x:
+        float32[n_decisions, d]): nothing to sort or repeat, and one product with the readouts of many arms."""
+        n, d = x.shape
+        mean, variance = np.empty((n, len(slots)), np.float32), np.empty((n, len(slots)), np.float32)
+        for start in range(0, len(slots), _GATHER_AT_ONCE):
+            part = slice(start, start + _GATHER_AT_ONCE)
+            readouts = self._arms["readout"].take(slots[part], axis=0).reshape(-1, d)
+            whitened = (x @ readouts.T).reshape(n, -1, d + 1)
+            np.add(whitened[:, :, -1], np.float32(self.params.prior), out=mean[:, part])
+            np.einsum("nij,nij->ni", whitened[:, :, :-1], whitened[:, :, :-1], out=variance[:, part])
+        return Scores(mean.ravel(), np.sqrt(variance, out=variance).ravel())
+
+    def _score_any(self, x: NDArray[np.float32], slots: NDArray[np.int64]) -> Scores:
+        """float32[n, d] vectors of candidates, and their arms."""
+        order = np.argsort(slots, kind="stable")  # an arm's candidates stand together, and come apart as two numbers
+        mean, deviation = np.empty(len(slots), np.float32), np.empty(len(slots), np.float32)
+        whitened = self._read(x.take(order, axis=0), slots[order])
+        mean[order] = whitened[:, -1] + np.float32(self.params.prior)
+        deviation[order] = np.sqrt(np.einsum("ij,ij->i", whitened[:, :-1], whitened[:, :-1]))
         return Scores(mean, deviation)
+
+    def _contexts(self, candidates: Candidates) -> NDArray[np.float64]:
+        """float64[n_decisions, d]: the features that a decision's candidates share, with the bias."""
+        x = self._project.rows(candidates.context)
+        if self._project.intercept:
+            x[:, 0] = 1.0
+        return x
 
     def _vectors(self, candidates: Candidates) -> NDArray[np.float32]:
         """float32[n_candidates, d]: shared context and own features, with the bias."""
-        x = self._project.rows(candidates.features)
-        x += np.repeat(self._project.rows(candidates.context), segments.lengths(candidates.offsets), axis=0)
-        if self._project.intercept:
-            x[:, 0] = 1.0
+        x = np.repeat(self._contexts(candidates), segments.lengths(candidates.offsets), axis=0)
+        if len(candidates.features.ids):
+            x += self._project.rows(candidates.features)  # which leaves coordinate 0 to the bias
         return x.astype(np.float32)
 
     def _read(self, x: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -168,23 +201,26 @@ class Linucb:
 
     def _derive(self, slots: NDArray[np.int64]) -> None:
         """Brings the readouts of these arms (-1 is passed over) up to the sums as of now."""
-        if not self._stale.any():
+        if not np.count_nonzero(self._stale):
             return
-        wanted = np.unique(slots[slots >= 0])
-        wanted = wanted[self._stale[wanted]]
+        wanted = slots[self._stale.take(slots) & (slots >= 0)]
+        if len(wanted) > 1:
+            wanted = np.unique(wanted)
         d = self._project.dimension
-        rows, columns = self._upper
         arms = self._arms
         for start in range(0, len(wanted), _DERIVE_AT_ONCE):
             part = wanted[start : start + _DERIVE_AT_ONCE]
-            left = decay(self._now_s - arms["last_s"][part], self.params.half_life_s)[:, None]
-            full = np.empty((len(part), d, d))
-            full[:, rows, columns] = full[:, columns, rows] = arms["precision"][part] * left
-            full[:, range(d), range(d)] += self.params.ridge
+            precision, moment = arms["precision"].take(part, axis=0), arms["moment"].take(part, axis=0)
+            if self.params.half_life_s is not None:
+                left = decay(self._now_s - arms["last_s"][part], self.params.half_life_s)[:, None]
+                precision, moment = precision * left, moment * left
+            full = precision.take(self._square, axis=1)
+            full += self._prior_precision
             white = whitening(full)
-            arms["readout"][part, :-1] = white
-            moment = (arms["moment"][part] * left)[:, :, None]
-            arms["readout"][part, -1] = (white.transpose(0, 2, 1) @ (white @ moment))[:, :, 0]
+            readout = np.empty((len(part), d + 1, d), np.float32)
+            readout[:, :-1] = white
+            readout[:, -1] = (white.transpose(0, 2, 1) @ (white @ moment[:, :, None]))[:, :, 0]
+            arms["readout"][part] = readout
         self._stale[wanted] = False
 
     # -- learning
@@ -214,27 +250,29 @@ class Linucb:
         slots = self._claim(keys)
         half_life_s = self.params.half_life_s
         rows, columns = self._upper
-        outer = x[:, rows] * x[:, columns]
+        outer = x.take(rows, axis=1) * x.take(columns, axis=1)
         push = x * centred[:, None]
         precision, moment, last_s = self._arms["precision"], self._arms["moment"], self._arms["last_s"]
-        for part in segments.rounds(slots):
-            at = slots[part]
-            now_s = np.maximum(last_s[at], times_s[part])
-            if half_life_s is None:
-                precision[at] += outer[part]
-                moment[at] += push[part]
-            else:
+        if half_life_s is None:
+            segments.add_rows(precision, slots, outer)
+            segments.add_rows(moment, slots, push)
+            np.maximum.at(last_s, slots, times_s)
+        else:
+            for part in segments.rounds(slots):
+                at = slots[part]
+                now_s = np.maximum(last_s[at], times_s[part])
                 left = decay(now_s - last_s[at], half_life_s)[:, None]
                 weight = decay(now_s - times_s[part], half_life_s)[:, None]
                 precision[at] = precision[at] * left + outer[part] * weight
                 moment[at] = moment[at] * left + push[part] * weight
-            last_s[at] = now_s
+                last_s[at] = now_s
         self._touch(slots, float(times_s.max()))
 
     def _claim(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         known = len(self._arms)
         slots = self._arms.claim(keys)
-        self._stale = np.append(self._stale, np.ones(len(self._arms) - known, np.bool_))
+        if len(self._arms) > known:
+            self._stale = np.append(self._stale, np.ones(len(self._arms) - known, np.bool_))
         return slots
 
     def _touch(self, slots: NDArray[np.int64], now_s: float) -> None:
@@ -287,3 +325,8 @@ class Linucb:
         self._touch(slots, other._now_s)
         self._seen += other._seen
         self._retire()
+
+
+def _repeats(keys: NDArray[np.uint64], width: int) -> bool:
+    """Whether the first `width` keys stand there over and over."""
+    return len(keys) == width or np.count_nonzero(keys.reshape(-1, width) == keys[:width]) == len(keys)

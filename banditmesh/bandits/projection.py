@@ -65,16 +65,20 @@ class NamedFields:
     intercept: ClassVar[bool] = False
 
     def __init__(self, names: Sequence[str]) -> None:
-        ids = np.array([numeric_id(name) for name in names], np.uint32)
+        self._given = np.array([numeric_id(name) for name in names], np.uint32)
         self.dimension = len(names)
-        self._coordinate = np.argsort(ids)
-        self._ids = ids[self._coordinate]
+        self._coordinate = np.argsort(self._given)
+        self._ids = self._given[self._coordinate]
 
     def rows(self, features: SparseRows) -> NDArray[np.float64]:
         """float64[n_rows, dimension]; features of other names are passed over."""
-        at = np.minimum(np.searchsorted(self._ids, features.ids), self.dimension - 1)
-        mine = self._ids[at] == features.ids
-        n = len(features)
+        n, ids = len(features), features.ids
+        regular = segments.width(features.offsets) == self.dimension
+        if regular and np.count_nonzero(ids.reshape(n, -1) == self._given) == len(ids):
+            # Every row has these fields in this order, as complete features do.
+            return features.values.reshape(n, -1).astype(np.float64)
+        at = np.minimum(np.searchsorted(self._ids, ids), self.dimension - 1)
+        mine = self._ids[at] == ids
         row = np.repeat(np.arange(0, n * self.dimension, self.dimension), segments.lengths(features.offsets))
         flat = np.bincount(
             (row + self._coordinate[at])[mine], weights=features.values[mine], minlength=n * self.dimension

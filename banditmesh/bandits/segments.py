@@ -16,10 +16,20 @@ from numpy.typing import NDArray
 Offsets = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
 
+_FEW, _WIDE = 8, 256
+
 
 def lengths(offsets: Offsets) -> NDArray[np.int64]:
     """int64[n_segments]: the number of elements of each; in a third of the time that `np.diff` takes."""
     return offsets[1:] - offsets[:-1]
+
+
+def width(offsets: Offsets) -> int:
+    """The length that all segments have, if it is the same for all; otherwise 0, as for none or for empty ones."""
+    if len(offsets) == 2:
+        return int(offsets[1])
+    counts = lengths(offsets)
+    return int(counts[0]) if len(counts) and np.count_nonzero(counts == counts[0]) == len(counts) else 0
 
 
 def owners(offsets: Offsets) -> NDArray[np.int64]:
@@ -79,6 +89,20 @@ def kept_offsets(offsets: Offsets, keep: NDArray[np.bool_]) -> Offsets:
     before = np.zeros(len(keep) + 1, np.int64)
     np.cumsum(keep, out=before[1:])
     return before[offsets]
+
+
+def add_rows(table: NDArray[np.float64], at: NDArray[np.int64], rows: NDArray[np.float64]) -> None:
+    """table[at[i]] += rows[i], one after the other, so that the bits do not depend on how a stream was cut.
+
+    table: float64[n_groups, k], contiguous; at: int64[n], repeats allowed; rows: float64[n, k].
+    """
+    k = table.shape[1]
+    if len(at) < _FEW or k > _WIDE:
+        for row, values in zip(at.tolist(), rows, strict=True):
+            table[row] += values
+        return
+    # Of one dimension `ufunc.at` takes 2 ns an element, of two ten times as long; a turn of the loop above 0.7 µs.
+    np.add.at(table.reshape(-1), (at[:, None] * k + np.arange(k)).ravel(), rows.ravel())
 
 
 def rounds(groups: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

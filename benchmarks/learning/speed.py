@@ -3,11 +3,17 @@
 Against Vowpal Wabbit (`--cb_explore_adf --epsilon 0.05 -q ca`): decisions between 20 candidates, 10 categories of the
 context and 10 of each candidate, the same exploration on both sides; VW's examples are parsed beforehand, ours hashed.
 VW takes one decision at a time, ours go in batches of 64, which is how the engine and the learner have them; one at a
-time stands beside it. Against MABWiser's LinUCB: 30 arms, 16 features; both in batches, and both one at a time.
+time stands beside it.
+
+Against the LinUCB of MABWiser, and of Mab2Rec that stands on it: 30 arms, 16 features of the context, alpha 1, each
+side given its own kind of batch; one decision at a time on both sides, and 64 on both. To score is to choose, with us
+also to say the propensity. To learn is, with us, to add up: what scoring needs of it is derived when the arm is next
+scored. So learning apart has no reference, and the two in turns, as a service does them, hold all the work.
 """
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,40 +87,77 @@ def against_vw() -> Iterator[Figure]:
 
 
 def against_mabwiser() -> Iterator[Figure]:
-    """LinUCB's decisions a second, scored and learned from."""
+    """LinUCB's decisions a second, scored and learned from, apart and in turns."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(DECISIONS, DIMENSION))
     picks, rewards = rng.integers(ARMS, size=DECISIONS), rng.random(DECISIONS).round()
-    ids = np.array([numeric_id(f"x{n}") for n in range(DIMENSION)], np.uint32)
+    for size in (1, BATCH):
+        parts = _parts(size)
+        sides = {"banditmesh": (_ours(rng), [dense_decisions(x[at], picks[at], rewards[at]) for at in parts])}
+        sides |= {name: (steps, [(x[at], picks[at], rewards[at]) for at in parts]) for name, steps in _peers().items()}
+        for (_, learn), batches in sides.values():
+            _in_turns([learn], batches)()  # an empty model is quicker to ask
+        for what, steps in {"score": slice(0, 1), "learn": slice(1, 2), "score and learn": slice(0, 2)}.items():
+            mine, *others = seconds([_in_turns(both[steps], batches) for both, batches in sides.values()])
+            theirs = dict(zip(list(sides)[1:], others, strict=True))
+            label = f"{what}: linucb in batches of {size}"
+            told = ", ".join(f"{name}: {DECISIONS / other:.0f}" for name, other in theirs.items())
+            yield Figure("speed", f"{label}, decisions a second", DECISIONS / mine, told)
+            for name, other in theirs.items():
+                met = None if what == "learn" else other >= 20 * mine
+                reference = "" if met is None else ">= 20"
+                yield Figure("speed", f"{label}, as a multiple of {name}", other / mine, reference, met)
+
+
+Steps = list[Callable[[Any], object]]
+"""How to score a batch, and how to learn from it."""
+
+
+def _ours(rng: np.random.Generator) -> Steps:
+    policy = build("linucb", {"dense": [f"x{n}" for n in range(DIMENSION)]})
+    exploration = build_exploration("ucb", {"alpha": 1.0})
+
+    def score(batch: tuple[Candidates, Examples]) -> None:
+        offsets = batch[0].offsets
+        choose(exploration.probabilities(policy.score(batch[0]), offsets), offsets, rng)
+
+    return [score, lambda batch: policy.learn(batch[1])]
+
+
+def _peers() -> dict[str, Steps]:
+    """Batches are contexts, arms and rewards. Every arm is known beforehand, as each peer wants it."""
+    arms, first = list(range(ARMS)), ([0], [0.0], np.zeros((1, DIMENSION)))
+    mabwiser: Any = MAB(arms, LearningPolicy.LinUCB(alpha=1.0))
+    asked = {"MABWiser": (mabwiser, mabwiser.predict)}
+    try:
+        mab2rec: Any = importlib.import_module("mab2rec").BanditRecommender(LearningPolicy.LinUCB(alpha=1.0), top_k=1)
+    except ModuleNotFoundError:
+        pass
+    else:
+        mab2rec.set_arms(arms)
+        asked["Mab2Rec"] = (mab2rec, mab2rec.recommend)
+    for peer, _ in asked.values():
+        peer.fit(*first)
+    return {name: [_of_contexts(ask), _of_rewards(peer)] for name, (peer, ask) in asked.items()}
+
+
+def _of_contexts(ask: Callable[[np.ndarray], object]) -> Callable[[Any], object]:
+    return lambda batch: ask(batch[0])
+
+
+def _of_rewards(peer: Any) -> Callable[[Any], object]:
+    return lambda batch: peer.partial_fit(batch[1], batch[2], batch[0])
+
+
+def dense_decisions(x: np.ndarray, picks: np.ndarray, rewards: np.ndarray) -> tuple[Candidates, Examples]:
+    """n decisions between all arms by contexts float[n, DIMENSION]."""
+    n = len(x)
+    ids = np.array([numeric_id(f"x{number}") for number in range(DIMENSION)], np.uint32)
     arms = np.array([key64(str(arm)) for arm in range(ARMS)], np.uint64)
-    for size in (BATCH, 1):
-        peer = MAB(list(range(ARMS)), LearningPolicy.LinUCB(alpha=1.0))
-        peer.fit(picks, rewards, x)
-        policy = build("linucb", {"dense": [f"x{n}" for n in range(DIMENSION)]})
-        exploration = build_exploration("ucb", {"alpha": 1.0})
-        batches = []
-        for at in _parts(size):
-            n = at.stop - at.start
-            rows = SparseRows(np.arange(n + 1) * DIMENSION, np.tile(ids, n), x[at].astype(np.float32).ravel())
-            keys = np.tile(arms, n)
-            candidates = Candidates(np.arange(n + 1) * ARMS, keys, keys, keys, rows, SparseRows.empty(n * ARMS))
-            batches.append((candidates, _examples(arms[picks[at]], rows, rewards[at])))
-
-        def ours(policy: Any = policy, exploration: Any = exploration, batches: Any = batches) -> None:
-            for candidates, examples in batches:
-                chances = exploration.probabilities(policy.score(candidates), candidates.offsets)
-                choose(chances, candidates.offsets, rng)
-                policy.learn(examples)
-
-        def theirs(peer: Any = peer, size: int = size) -> None:
-            for at in _parts(size):
-                peer.predict(x[at])
-                peer.partial_fit(picks[at], rewards[at], x[at])
-
-        mine, other = seconds([ours, theirs])
-        label = f"score and learn: linucb in batches of {size}"
-        yield Figure("speed", f"{label}, decisions a second", DECISIONS / mine, f"MABWiser: {DECISIONS / other:.0f}")
-        yield Figure("speed", f"{label}, as a multiple of MABWiser", other / mine, ">= 20", other >= 20 * mine)
+    rows = SparseRows(np.arange(n + 1) * DIMENSION, np.tile(ids, n), x.astype(np.float32).ravel())
+    keys = np.tile(arms, n)
+    candidates = Candidates(np.arange(n + 1) * ARMS, keys, keys, keys, rows, SparseRows.empty(n * ARMS))
+    return candidates, _examples(arms[picks], rows, rewards)
 
 
 def decisions(
@@ -140,6 +183,17 @@ def seconds(functions: list[Callable[[], object]]) -> list[float]:
             function()
             times.append(time.process_time() - started)
     return [float(np.median(times)) for times in spent]
+
+
+def _in_turns(steps: Steps, batches: list[Any]) -> Callable[[], None]:
+    """Takes every step with a batch, then with the next."""
+
+    def all_batches() -> None:
+        for batch in batches:
+            for step in steps:
+                step(batch)
+
+    return all_batches
 
 
 def _rows(side: str, categories: np.ndarray) -> SparseRows:

@@ -123,6 +123,18 @@ def test_softmax_odds_follow_the_temperature_without_overflow() -> None:
     assert one(Softmax(temperature=1e-6), [0.0, 1e6]) == [0.0, 1.0]
 
 
+@every_exploration
+@some
+@given(rng=generators(), n=st.sampled_from([1, 2, 30]), decisions=st.integers(1, 5))
+def test_decisions_of_one_length_are_as_likely_as_beside_others(
+    name: str, rng: np.random.Generator, n: int, decisions: int
+) -> None:
+    scores, exploration = random_scores(rng, n * decisions + 7), build_exploration(name)
+    beside = exploration.probabilities(scores, np.append(np.arange(decisions + 1) * n, n * decisions + 7))
+    part = Scores(scores.mean[:-7], scores.deviation[:-7])
+    np.testing.assert_allclose(exploration.probabilities(part, np.arange(decisions + 1) * n), beside[:-7], atol=1e-9)
+
+
 THOMPSON_CASES = {
     "alike": ([0.1, 0.2, 0.15, 0.0], [0.3, 0.3, 0.3, 0.3]),
     "one well known beside an unknown": ([0.0, 0.1], [0.001, 1.0]),
@@ -206,6 +218,18 @@ def test_what_cannot_be_is_never_chosen(rng: np.random.Generator, counts: list[i
             assert choice.propensity[decision] == probabilities[choice.chosen[decision]] > 0
 
 
+@some
+@given(rng=generators(), counts=candidate_counts())
+def test_the_first_decision_is_drawn_alike_alone_and_before_others(rng: np.random.Generator, counts: list[int]) -> None:
+    counts = [*counts, 3]
+    offsets = np.cumsum([0, *counts])
+    probabilities = Softmax().probabilities(random_scores(rng, offsets[-1]), offsets)
+    seed = int(rng.integers(2**32))
+    together = choose(probabilities, offsets, np.random.default_rng(seed))
+    alone = choose(probabilities[: counts[0]], offsets[:2], np.random.default_rng(seed))
+    assert (alone.chosen[0], alone.propensity[0]) == (together.chosen[0], together.propensity[0])
+
+
 class Extreme:
     """A generator whose every draw is the largest number below 1, or 0."""
 
@@ -221,6 +245,8 @@ def test_the_ends_of_the_unit_interval_stay_within_their_decision(draw: float, e
     probabilities = np.array([0.0, 0.1, 0.9, 0.0, 0.0, 0.7, 0.3, 0.0])
     choice = choose(probabilities, np.array([0, 4, 8]), Extreme(draw))  # type: ignore[arg-type]
     assert choice.chosen.tolist() == expected
+    alone = choose(probabilities[:4], np.array([0, 4]), Extreme(draw))  # type: ignore[arg-type]
+    assert alone.chosen.tolist() == expected[:1]
 
 
 def test_a_ranked_list_repeats_nobody_and_ends_where_the_candidates_end() -> None:

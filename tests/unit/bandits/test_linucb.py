@@ -14,7 +14,7 @@ from banditmesh.bandits.linucb import Linucb, LinucbParams
 from banditmesh.bandits.projection import NamedFields, SignedProjection
 from benchmarks import rejection_replay
 
-from .batches import candidates, examples, sparse_rows
+from .batches import KEYS, candidates, examples, sparse_rows
 from .laws import same_bytes
 
 
@@ -42,6 +42,50 @@ def test_mean_and_deviation_solve_the_normal_equations(arm: str, counts: list[in
         moment = learned[mine].T @ (seen.rewards[mine] - 0.25)
         assert scores.mean[i] == pytest.approx(0.25 + x[i] @ np.linalg.solve(precision, moment), abs=1e-5)
         assert scores.deviation[i] == pytest.approx(np.sqrt(x[i] @ np.linalg.solve(precision, x[i])), abs=1e-5)
+
+
+def same_arms(rng: np.random.Generator, n: int, arms: np.ndarray) -> Candidates:
+    """n decisions between these arms, by their context alone."""
+    keys = np.tile(arms, n)
+    return Candidates(np.arange(n + 1) * len(arms), keys, keys, keys, sparse_rows(rng, n), SparseRows.empty(len(keys)))
+
+
+@pytest.mark.parametrize("n", [1, 7])
+@pytest.mark.parametrize("arms", [KEYS, KEYS[[4, 0, 0]], np.append(KEYS, np.uint64(555))], ids=["all", "some", "new"])
+def test_decisions_between_the_same_arms_solve_the_normal_equations_too(n: int, arms: np.ndarray) -> None:
+    rng = np.random.default_rng(8)
+    policy, seen, asked = Linucb(LinucbParams(dimension=6)), examples(rng, 80), same_arms(rng, n, arms)
+    policy.learn(seen)
+    scores = policy.score(asked)
+    learned, x = vectors(seen.features, 6), np.repeat(vectors(asked.context, 6), len(arms), axis=0)
+    for i, key in enumerate(asked.contents):
+        mine = learned[seen.contents == key]
+        precision, moment = np.eye(6) + mine.T @ mine, mine.T @ (seen.rewards[seen.contents == key] - 0.5)
+        assert scores.mean[i] == pytest.approx(0.5 + x[i] @ np.linalg.solve(precision, moment), abs=1e-5)
+        assert scores.deviation[i] == pytest.approx(np.sqrt(x[i] @ np.linalg.solve(precision, x[i])), abs=1e-5)
+
+
+def test_decisions_between_as_many_other_arms_score_as_each_alone() -> None:
+    rng = np.random.default_rng(10)
+    policy = Linucb(LinucbParams(dimension=4))
+    policy.learn(examples(rng, 80))
+    keys, context = KEYS[[0, 1, 2, 0, 3, 2]], sparse_rows(rng, 2)
+    both = policy.score(Candidates(np.array([0, 3, 6]), keys, keys, keys, context, SparseRows.empty(6)))
+    last = Candidates(np.array([0, 3]), keys[3:], keys[3:], keys[3:], context.part(1, 2), SparseRows.empty(3))
+    np.testing.assert_allclose(policy.score(last), [both.mean[3:], both.deviation[3:]], rtol=1e-5)
+
+
+def test_decisions_between_more_arms_than_are_read_at_once_score_as_each_arm_alone() -> None:
+    rng = np.random.default_rng(9)
+    policy, arms = Linucb(LinucbParams(dimension=4)), np.arange(150, dtype=np.uint64)
+    rows, n = sparse_rows(rng, 600), 600
+    keys = rng.permutation(np.tile(arms, 4))
+    policy.learn(Examples(keys, keys, keys, rows, rng.random(n), np.ones(n), np.zeros(n), np.ones(n, bool)))
+    together = policy.score(same_arms(np.random.default_rng(1), 3, arms))
+    for arm in (0, 63, 64, 149):
+        alone = policy.score(same_arms(np.random.default_rng(1), 3, arms[arm : arm + 1]))
+        np.testing.assert_allclose(together.mean[arm::150], alone.mean, rtol=1e-5)
+        np.testing.assert_allclose(together.deviation[arm::150], alone.deviation, rtol=1e-5)
 
 
 def test_an_unseen_arm_has_the_prior_reward_and_the_deviation_of_the_prior() -> None:
@@ -181,6 +225,18 @@ def test_dense_fields_are_the_vector_in_their_order_and_nothing_else_counts() ->
         [[(ids["x2"], 3.0), (12345, 9.0), (ids["x0"], 1.0)], [], [(ids["x1"], 2.0), (ids["x1"], 5.0)]]
     )
     assert NamedFields(FIELDS).rows(rows).tolist() == [[1, 0, 3], [0, 0, 0], [0, 7, 0]]
+
+
+def test_complete_dense_fields_are_read_alike_in_any_order() -> None:
+    names = (*FIELDS, "x3")
+    ids, values = np.array([numeric_id(name) for name in names], np.uint32), np.float32([[1, 2, 3, 4], [5, 6, 7, 8]])
+    offsets = np.array([0, 4, 8])
+    in_order = SparseRows(offsets, np.tile(ids, 2), values.ravel())
+    reverse = SparseRows(offsets, np.tile(ids[::-1], 2), values[:, ::-1].ravel())
+    uneven = SparseRows(np.array([0, 3, 8]), np.tile(ids, 2), values.ravel())
+    assert NamedFields(names).rows(in_order).tolist() == values.tolist()
+    assert NamedFields(names).rows(reverse).tolist() == values.tolist()
+    assert NamedFields(names).rows(uneven).tolist() == [[1, 2, 3, 0], [5, 6, 7, 12]]
 
 
 @pytest.mark.parametrize("given", [["x0..x2"], "x0..x2", ["x0", "x1..x2"], ["x0", "x1", "x2"]])

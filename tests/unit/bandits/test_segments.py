@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,3 +69,26 @@ def test_row_sums_agree_with_a_loop(counts: list[int]) -> None:
     wide = np.column_stack([values, -values])
     parts = [wide[start:stop].sum(axis=0) for start, stop in pairwise(offsets)]
     np.testing.assert_allclose(segments.row_sums(wide, offsets), np.reshape(parts, (-1, 2)), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("counts", "width"), [([], 0), ([0], 0), ([3], 3), ([0, 0], 0), ([2, 2, 2], 2), ([2, 3], 0), ([4, 0], 0)]
+)
+def test_the_width_is_that_of_all_segments_or_none(counts: list[int], width: int) -> None:
+    assert segments.width(np.cumsum([0, *counts])) == width
+
+
+@pytest.mark.parametrize("k", [1, 30, 300], ids=["narrow", "wide", "very wide"])
+def test_rows_are_added_one_after_the_other_however_they_are_cut(k: int) -> None:
+    rng = np.random.default_rng(k)
+    n = 100
+    at = rng.integers(0, 5, n)
+    rows = rng.normal(size=(n, k)) * 10.0 ** rng.integers(-8, 9, (n, 1))  # so that another order has other bits
+    expected = np.zeros((6, k))
+    for group, row in zip(at, rows, strict=True):
+        expected[group] += row
+    for cuts in ([], [50], [1, 3, 9, 20], list(range(1, n))):
+        table = np.zeros((6, k))
+        for part in np.split(np.arange(n), cuts):
+            segments.add_rows(table, at[part], rows[part])
+        assert table.tobytes() == expected.tobytes()
