@@ -42,7 +42,7 @@ class FmParams(HashedParams):
     """Parameters of `fm`."""
 
     factors: int = Field(default=16, ge=1, le=256, description="Length k of a feature's factor vector.")
-    learning_rate: float = Field(default=0.05, gt=0, description="AdaGrad's first step, of weights and factors.")
+    learning_rate: float = Field(default=0.1, gt=0, description="AdaGrad's first step, of weights and factors.")
     decay: float = Field(
         default=0.07,
         ge=0,

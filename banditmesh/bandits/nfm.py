@@ -43,16 +43,16 @@ class NfmParams(HashedParams):
     """Parameters of `nfm`."""
 
     factors: int = Field(default=16, ge=1, le=256, description="Length k of a feature's embedding.")
-    hidden: tuple[int, ...] = Field(default=(32,), min_length=1, max_length=4, description="Widths of the layers.")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of units that a step leaves out.")
-    learning_rate: float = Field(default=0.05, gt=0, description="AdaGrad's first step, of weights and embeddings.")
+    hidden: tuple[int, ...] = Field(default=(64,), min_length=1, max_length=4, description="Widths of the layers.")
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of units that a step leaves out.")
+    learning_rate: float = Field(default=0.1, gt=0, description="AdaGrad's first step, of weights and embeddings.")
     dense_rate: float = Field(default=0.003, gt=0, description="Adam's step, of the layers.")
     decay: float = Field(
         default=0.07,
         ge=0,
         description="Pull towards 0 of the embedding of each feature in an example, as a part of the residuals' size.",
     )
-    factor_deviation: float = Field(default=0.1, gt=0, description="Standard deviation of a first embedding.")
+    factor_deviation: float = Field(default=0.03, gt=0, description="Standard deviation of a first embedding.")
     memory: float = Field(default=50_000.0, gt=0, description="Examples after which the last layer's evidence halves.")
     seed: int = Field(default=0, ge=0, description="Of the first embeddings and layers, and of dropout.")
 
