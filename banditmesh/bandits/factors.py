@@ -19,7 +19,6 @@ from banditmesh.bandits.minibatch import Step
 
 FORGOTTEN_PER_PASS = 0.5
 """Of AdaGrad's sums of squares, at the start of a pass: else its steps die out before the factors have settled."""
-_MEMORY = 100_000
 
 
 def pull(step: Step, ridge: float, decay: float, coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -30,10 +29,3 @@ def pull(step: Step, ridge: float, decay: float, coefficients: NDArray[np.float3
     power = step.group.sums(np.square(step.x, dtype=np.float64))
     np.multiply((prior + decay * power).astype(np.float32)[:, None], coefficients[:, 1:], out=held[:, 1:])
     return held
-
-
-def blended(mean_square: NDArray[np.float64], residual: NDArray[np.float64], seen: int) -> NDArray[np.float64]:
-    """float64[1]: the mean square of the residuals with these n ones taken in, after `seen` earlier ones."""
-    n = len(residual)
-    latest = np.square(residual).mean(keepdims=True)
-    return np.asarray(mean_square + (latest - mean_square) * (n / min(seen + n, _MEMORY)))

@@ -27,7 +27,7 @@ from pydantic import Field
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.batch import Candidates, Scores, SparseRows
-from banditmesh.bandits.factors import FORGOTTEN_PER_PASS, blended, pull
+from banditmesh.bandits.factors import FORGOTTEN_PER_PASS, pull
 from banditmesh.bandits.hashed import HashedParams, HashedPolicy
 from banditmesh.bandits.hashing import normals
 from banditmesh.bandits.link import respond
@@ -83,7 +83,6 @@ class Fm(HashedPolicy):
         self.params = params or FmParams()
         super().__init__(self.params)
         self._intercept = np.array([0.0, self.params.ridge, 0.0])  # mean, precision, scale
-        self._residual = np.zeros(1)  # mean square
 
     def _columns(self) -> dict[str, Column]:
         width = self.params.factors + 1
@@ -100,10 +99,7 @@ class Fm(HashedPolicy):
         with np.errstate(over="ignore", invalid="ignore"):
             own, shared = self._side(self._own(candidates)), self._side(self._shared(candidates))
             z, variance = self._combine(own, shared, counts)
-            response = respond(self.params.link, z)
-            scale = response.curvature if self.params.link == "logit" else np.float32(self.params.noise)
-            deviation = np.sqrt(np.maximum(variance, 0)) * scale
-        return Scores(response.mean.astype(np.float32), deviation.astype(np.float32))
+            return self._scores(z, variance)
 
     def _combine(self, own: Side, shared: Side, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Mean and variance of z: float32[n_candidates] each."""
@@ -132,17 +128,16 @@ class Fm(HashedPolicy):
 
     # -- learning
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: Step) -> NDArray[np.float64]:
         table, params, group = self._table, self.params, step.group
         first = params.factor_deviation * normals(table.ids(step.new), params.factors, params.seed)
         table["coefficients"][step.new, 1:] = first
         z, slopes = predict(table["coefficients"][step.entries], step.offsets, step.x)
         response = respond(params.link, z + np.float32(self._offset + self._intercept[0]))
         residual = response.mean - step.rewards
-        self._residual = blended(self._residual, residual, self._seen)
         coefficients = table["coefficients"][group.rows]
         gradient = group.sums(residual.astype(np.float32)[step.owner, None] * slopes)
-        gradient += pull(step, params.ridge, params.decay * self._residual[0] ** 0.5, coefficients)
+        gradient += pull(step, params.ridge, params.decay * self._size, coefficients)
         scale = table["scale"][group.rows] + gradient * gradient
         table["scale"][group.rows] = scale
         table["precision"][group.rows] += group.sums(
@@ -150,6 +145,7 @@ class Fm(HashedPolicy):
         )
         table["coefficients"][group.rows] = coefficients - params.learning_rate * gradient / np.sqrt(scale + _TINY)
         self._step_intercept(float(residual.sum()), float(response.curvature.sum()))
+        return np.asarray(residual)
 
     def _step_intercept(self, gradient: float, evidence: float) -> None:
         mean, precision, scale = self._intercept
@@ -175,11 +171,10 @@ class Fm(HashedPolicy):
         self._intercept[1:] = ridge + (self._intercept[1] - ridge) * left, self._intercept[2] * left
 
     def _dense(self) -> Tensors:
-        return {"intercept": self._intercept, "residual": self._residual}
+        return {"intercept": self._intercept}
 
     def _restore_dense(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         self._intercept = tensor(tensors, "intercept", np.float64, (3,)).copy()
-        self._residual = tensor(tensors, "residual", np.float64, (1,)).copy()
 
 
 _TINY = np.float32(1e-12)

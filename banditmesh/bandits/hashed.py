@@ -26,7 +26,7 @@ from banditmesh.bandits.arms import RETIRE_EVERY, arm_keys, decay
 from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows, require_finite
 from banditmesh.bandits.errors import InvalidBatch, NotMergeable
 from banditmesh.bandits.hashing import mix64
-from banditmesh.bandits.link import Link, inverse
+from banditmesh.bandits.link import Link, inverse, respond
 from banditmesh.bandits.minibatch import Batch, Step, distinct
 from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
 from banditmesh.bandits.table import Column, FeatureTable, Grouping, Rows
@@ -38,6 +38,10 @@ _LARGEST = 1e12
 _MOST_UNITS = 10.0
 """And up to so many of its units: one wild value neither decides a score nor throws a model off."""
 _KEPT_PER_PASS = 0.5
+_FIRST_RESIDUAL = 0.5
+"""The root mean square of the residuals is taken to be this, as by so many examples, before there are any."""
+_FIRST_RESIDUALS = 16
+_RESIDUALS = 100_000
 
 
 class HashedParams(PolicyParams):
@@ -52,8 +56,11 @@ class HashedParams(PolicyParams):
     )
     prior_reward: float = Field(default=0.5, description="Expected reward before anything is known.")
     ridge: float = Field(default=3.0, gt=0, description="Precision of the prior on each weight, in examples.")
-    noise: float = Field(
-        default=0.5, gt=0, description="Standard deviation of one reward under link identity, for the deviation."
+    noise: float | None = Field(
+        default=None,
+        gt=0,
+        description="Standard deviation of one reward under link identity, for the deviation; null: that of the "
+        "residuals so far.",
     )
     batch: int = Field(default=256, ge=1, le=65536, description="Examples of one step, a power of two.")
     bits: int = Field(default=22, ge=1, le=28, description="Feature ids are folded to so many bits.")
@@ -102,6 +109,7 @@ class HashedPolicy(ABC):
         self._table = FeatureTable(params.bits, {"seen": Column(0, 0.0), "unit": Column(0, 1.0), **self._columns()})
         self._offset = inverse(params.link, params.prior_reward)
         self._plain = True  # every unit is 1, as long as there are categories alone
+        self._residual = np.full(1, _FIRST_RESIDUAL**2)  # mean square of the residuals
         self._waiting = Batch.empty()
         self._seen = 0  # examples that were learned, without those that wait
         self._now_s = -np.inf
@@ -109,13 +117,18 @@ class HashedPolicy(ABC):
 
     # -- for subclasses
 
+    @property
+    def _size(self) -> float:
+        """The root mean square of the residuals."""
+        return float(np.sqrt(self._residual[0]))
+
     @abstractmethod
     def _columns(self) -> dict[str, Column]:
         """What the table keeps of a feature."""
 
     @abstractmethod
-    def _step(self, step: Step) -> None:
-        """Learns one mini-batch."""
+    def _step(self, step: Step) -> NDArray[np.floating[Any]]:
+        """Learns one mini-batch. Returns the residuals, float[n]: predictions before the step less rewards."""
 
     @abstractmethod
     def _fade(self, left: float) -> None:
@@ -155,6 +168,13 @@ class HashedPolicy(ABC):
             return self._score(candidates)
         parts = [self._score(_part(candidates, start, stop)) for start, stop in pairwise(borders)]
         return Scores(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def _scores(self, z: NDArray[np.floating[Any]], variance: NDArray[np.floating[Any]]) -> Scores:
+        """From the belief about the predictor, [n] each, to that about the reward."""
+        response = respond(self._params.link, z)
+        scale = response.curvature if self._params.link == "logit" else np.float32(self._params.noise or self._size)
+        deviation = np.sqrt(np.maximum(variance, 0)) * scale
+        return Scores(response.mean.astype(np.float32), deviation.astype(np.float32))
 
     # -- features
 
@@ -214,7 +234,9 @@ class HashedPolicy(ABC):
         entries, new = self._table.claim(features.ids)
         group, owner = Grouping.of(entries), segments.owners(features.offsets)
         x, share = self._measure(group, features.values)
-        self._step(Step(features.offsets, owner, entries, new, group, x, share, batch.rewards))
+        residuals = self._step(Step(features.offsets, owner, entries, new, group, x, share, batch.rewards))
+        n = min(self._seen + _FIRST_RESIDUALS + len(residuals), _RESIDUALS)
+        self._residual += (np.square(residuals).mean() - self._residual) * (len(residuals) / n)
         self._table.touch(entries, batch.times_s[owner])
         before, self._seen = self._seen, self._seen + len(batch.rewards)
         self._now_s = max(self._now_s, float(batch.times_s.max()))
@@ -264,6 +286,7 @@ class HashedPolicy(ABC):
             **self._table.tensors(),
             **{name: array.copy() for name, array in self._dense().items()},
             "examples": np.array([self._seen], np.int64),
+            "residual": self._residual.copy(),
             "clock": np.array([_finite(self._now_s), _finite(self._faded_s)]),
             **self._waiting.tensors(),
         }
@@ -275,6 +298,7 @@ class HashedPolicy(ABC):
         policy._table.restore(tensors)
         policy._restore_dense(tensors)
         policy._seen = int(tensor(tensors, "examples", np.int64, (1,))[0])
+        policy._residual = tensor(tensors, "residual", np.float64, (1,)).copy()
         clock = tensor(tensors, "clock", np.float64, (2,)).tolist()
         policy._now_s, policy._faded_s = (-np.inf if each == _NEVER else each for each in clock)
         policy._waiting = Batch.from_tensors(tensors)

@@ -59,9 +59,7 @@ class Linear(HashedPolicy):
         with np.errstate(over="ignore", invalid="ignore"):
             z = own + np.repeat(shared + np.float32(self._offset + self._intercept[0]), counts)
             variance = own_variance + np.repeat(shared_variance + np.float32(1.0 / self._intercept[1]), counts)
-            response = respond(self.params.link, z)
-            scale = response.curvature if self.params.link == "logit" else np.float32(self.params.noise)
-            return Scores(response.mean.astype(np.float32), (np.sqrt(variance) * scale).astype(np.float32))
+            return self._scores(z, variance)
 
     def _sums(self, features: SparseRows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and variance of each row's part of z: float32[n_rows] each."""
@@ -71,7 +69,7 @@ class Linear(HashedPolicy):
             variance = segments.sums(x * x / self._table["precision"].take(rows), features.offsets)
         return mean, variance
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: Step) -> NDArray[np.float64]:
         group, owner, offsets = step.group, step.owner, step.offsets
         member = group.member
         x = step.x.astype(np.float64)
@@ -81,9 +79,11 @@ class Linear(HashedPolicy):
         precision = self._table["precision"][group.rows].astype(np.float64)
         intercept, certainty = self._intercept
         w, b = mean.copy(), intercept
-        for _ in range(self.params.iterations):
+        before = np.zeros(0)
+        for iteration in range(self.params.iterations):
             response = respond(self.params.link, self._offset + b + segments.sums(w[member] * x, offsets))
             residual = step.rewards - response.mean
+            before = -residual if iteration == 0 else before
             slope = np.bincount(member, residual[owner] * x, len(w)) - precision * (w - mean)
             w = w + slope / (precision + np.bincount(member, response.bound[owner] * reach, len(w)))
             b += (residual.sum() - certainty * (b - intercept)) / (certainty + (response.bound * size).sum())
@@ -93,6 +93,7 @@ class Linear(HashedPolicy):
             member, response.curvature[owner] * x * x, len(w)
         )
         self._intercept = np.array([b, certainty + response.curvature.sum()])
+        return before
 
     def estimates(self) -> list[NDArray[Any]]:
         """See `HashedPolicy.estimates`: the means of all weights."""

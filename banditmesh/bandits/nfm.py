@@ -25,7 +25,7 @@ from pydantic import Field
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.batch import Candidates, Scores, SparseRows
-from banditmesh.bandits.factors import FORGOTTEN_PER_PASS, blended, pull
+from banditmesh.bandits.factors import FORGOTTEN_PER_PASS, pull
 from banditmesh.bandits.gaussian import whitening
 from banditmesh.bandits.hashed import HashedParams, HashedPolicy
 from banditmesh.bandits.hashing import normals
@@ -85,7 +85,6 @@ class Nfm(HashedPolicy):
         self._whitening = np.eye(width) * self.params.ridge**-0.5
         self._adam = Adam(self.params.dense_rate)
         self._steps = 0
-        self._residual = np.zeros(1)  # mean square
 
     def _columns(self) -> dict[str, Column]:
         width = self.params.factors + 1
@@ -108,9 +107,7 @@ class Nfm(HashedPolicy):
             z = self._offset + linear + phi[:, :-1] @ self._weights["out"] + self._weights["bias"][0]
             white = phi @ self._whitening.T
             variance = spread + np.einsum("nf,nf->n", white, white)
-            response = respond(self.params.link, z)
-            scale = response.curvature if self.params.link == "logit" else self.params.noise
-            return Scores(response.mean.astype(np.float32), (np.sqrt(variance) * scale).astype(np.float32))
+            return self._scores(z, variance)
 
     def _side(self, features: SparseRows) -> tuple[NDArray[Any], ...]:
         """Sums over each row: w x [n], v x [n, k], (v x)^2 [n, k], x^2 / q [n]; float32."""
@@ -131,7 +128,7 @@ class Nfm(HashedPolicy):
 
     # -- learning
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: Step) -> NDArray[np.float64]:
         table, params, group, n = self._table, self.params, step.group, len(step.rewards)
         first = params.factor_deviation * normals(table.ids(step.new), params.factors, params.seed)
         table["coefficients"][step.new, 1:] = first
@@ -145,13 +142,12 @@ class Nfm(HashedPolicy):
         trace = forward(self._weights, pooled, masks)
         response = respond(params.link, self._offset + sums[:, 0] + trace.output)
         residual = response.mean - step.rewards
-        self._residual = blended(self._residual, residual, self._seen)
         gradients, pooled_gradient = backward(self._weights, trace, residual)
         slopes = np.empty_like(scaled)
         slopes[:, 0] = residual[step.owner]
         slopes[:, 1:] = pooled_gradient[step.owner] * (sums[step.owner, 1:] - scaled[:, 1:])
         gradient = group.sums(slopes * x)
-        gradient += pull(step, params.ridge, params.decay * self._residual[0] ** 0.5, coefficients)
+        gradient += pull(step, params.ridge, params.decay * self._size, coefficients)
         scale = table["scale"][group.rows] + gradient * gradient
         table["scale"][group.rows] = scale
         table["coefficients"][group.rows] = coefficients - params.learning_rate * gradient / np.sqrt(scale + _TINY)
@@ -161,6 +157,7 @@ class Nfm(HashedPolicy):
         share = max(1.0 - _MOMENTUM, n / (self._seen + n))
         self._running += share * (np.stack([trace.normalised.mean, trace.normalised.variance]) - self._running)
         self._add_evidence(self._infer(pooled), response.curvature)
+        return np.asarray(residual)
 
     def _step_dense(self, gradients: Mapping[str, Matrix], n: int) -> None:
         self._steps += 1
@@ -200,7 +197,7 @@ class Nfm(HashedPolicy):
     def _dense(self) -> Tensors:
         layers = {f"net_{name}": weight for name, weight in self._weights.items()}
         moments = {f"adam_{name}": moment for name, moment in self._moments.items()}
-        steps = {"steps": np.array([self._steps], np.int64), "residual": self._residual}
+        steps = {"steps": np.array([self._steps], np.int64)}
         return {**layers, **moments, **steps, "running": self._running, "evidence": self._evidence}
 
     def _restore_dense(self, tensors: Mapping[str, NDArray[Any]]) -> None:
@@ -211,7 +208,6 @@ class Nfm(HashedPolicy):
         self._moments = {name: restored(f"adam_{name}", moment) for name, moment in self._moments.items()}
         self._running, self._evidence = restored("running", self._running), restored("evidence", self._evidence)
         self._steps = int(tensor(tensors, "steps", np.int64, (1,))[0])
-        self._residual = restored("residual", self._residual)
         self._whiten()
 
 

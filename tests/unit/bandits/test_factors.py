@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from banditmesh.bandits.factors import blended, pull
+from banditmesh.bandits.factors import pull
 from banditmesh.bandits.minibatch import Step
 from banditmesh.bandits.table import Grouping
 
@@ -34,11 +34,3 @@ def test_the_pull_is_the_gradient_of_the_penalties() -> None:
         below[at] -= 1e-5
         wanted = (penalty(above, 3.0, 0.2) - penalty(below, 3.0, 0.2)) / 2e-5
         assert found[at] == pytest.approx(wanted, rel=1e-4, abs=1e-6)
-
-
-def test_the_size_of_the_residuals_is_their_mean_and_of_a_long_history_the_latest() -> None:
-    mean = np.zeros(1)
-    for seen, residual in enumerate([1.0, 2.0, 3.0]):
-        mean = blended(mean, np.array([residual]), seen)
-    assert mean[0] == pytest.approx((1 + 4 + 9) / 3)
-    assert blended(mean, np.full(1000, 10.0), 10**9)[0] == pytest.approx(mean[0] + (100 - mean[0]) / 100)

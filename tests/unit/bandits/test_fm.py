@@ -77,7 +77,7 @@ def test_scores_are_those_of_the_parameters_by_the_delta_method() -> None:
         context, own = SparseRows.from_lists([features[:shared]]), SparseRows.from_lists([features[shared:]])
         scores = policy.score(Candidates.checked([0, 1], keys, keys, keys, context, own))
         assert scores.mean[0] == pytest.approx(0.5 + intercept[0] + z[0], abs=1e-5)
-        assert scores.deviation[0] == pytest.approx(0.5 * variance**0.5, rel=1e-4)
+        assert scores.deviation[0] == pytest.approx((saved["residual"][0] * variance) ** 0.5, rel=1e-4)
 
 
 def test_the_precision_of_a_step_is_the_diagonal_of_the_gauss_newton_hessian() -> None:

@@ -112,6 +112,17 @@ def test_without_an_arm_feature_only_the_given_features_count() -> None:
     assert_same_scores(blind.score(ask([(7, 1.0)], key=3)), blind.score(ask([(7, 1.0)], key=17)))
 
 
+def test_the_noise_is_that_of_the_residuals_unless_it_is_given() -> None:
+    rng = np.random.default_rng(4)
+    rows, rewards = SparseRows.from_lists([[(1, 1.0)]] * 4096), rng.normal(0.5, 0.1, 4096)
+    first, learned, given = Linear(), Linear(), Linear(LinearParams(noise=0.1))
+    assert first.score(ask([(1, 1.0)])).deviation[0] == pytest.approx(0.5 * np.sqrt(3 / 3.0))  # feature, arm, intercept
+    for policy in (learned, given):
+        policy.learn(of_one_arm(rows, rewards))
+    doubt, wanted = (policy.score(ask([(1, 1.0)])).deviation[0] for policy in (learned, given))
+    assert doubt == pytest.approx(wanted, rel=0.1)
+
+
 def test_features_not_seen_for_long_are_retired() -> None:
     n = RETIRE_EVERY
     rows = SparseRows.from_lists([[(1 if row < n // 2 else 2, 1.0)] for row in range(n)])
