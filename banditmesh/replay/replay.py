@@ -112,7 +112,7 @@ def _run(method: Method, spec: Spec, seed: int, limit: int | None) -> Run:
 
 
 def _fitting(first: Decision) -> Method:
-    if first.has_all_rewards and len(first.candidates) > 1:
+    if first.has_all_rewards and len(first.ids) > 1:
         return "simulate"
     return "rejection" if first.propensity is None or _is_uniform(first) else "dr"
 
@@ -128,7 +128,7 @@ def _demand(method: Method, decision: Decision, uniform: bool) -> None:
     elif method == "rejection":
         if decision.propensity is not None and not _is_uniform(decision):
             message = (
-                f"rejection needs candidates that were shown uniformly at random; here {len(decision.candidates)} of "
+                f"rejection needs candidates that were shown uniformly at random; here {len(decision.ids)} of "
                 f"them and propensity {decision.propensity:g}"
             )
             hint = "take ips or dr"
@@ -140,7 +140,7 @@ def _demand(method: Method, decision: Decision, uniform: bool) -> None:
 
 
 def _is_uniform(decision: Decision) -> bool:
-    propensity, n = decision.propensity, len(decision.candidates)
+    propensity, n = decision.propensity, len(decision.ids)
     return propensity is not None and abs(propensity * n - 1) <= _UNIFORM_WITHIN
 
 
