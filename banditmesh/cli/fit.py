@@ -46,13 +46,9 @@ def fit(
     started = time.monotonic()
     with _progress() as bar:
         task = bar.add_task("", total=None, epoch=1, loss="")
-        rows = 0
 
-        def show(epoch: int, done: int, found: Quality | None) -> None:
-            nonlocal rows
-            rows = max(rows, done)
-            total = rows if epoch > 1 else None
-            bar.update(task, completed=done, total=total, epoch=epoch)
+        def show(epoch: int, done: int, of: int | None, found: Quality | None) -> None:
+            bar.update(task, completed=done, total=of, epoch=epoch)
             if found is not None:
                 bar.update(task, loss=f"held-out loss {found.loss:.5f}")
 

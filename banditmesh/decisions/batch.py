@@ -92,13 +92,23 @@ class LoggedBatch:
             rewards > 0,
         )
 
-    def shown_examples(self) -> Examples:
-        """What the log itself teaches: what was shown, or every candidate of a row of full information."""
-        counts = np.diff(self.candidates.offsets)
-        owners = np.repeat(np.arange(len(self)), counts)
+    def shown_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Decisions and flat candidates, int64[k] each: what was shown, or every candidate of a row of full
+        information.
+        """
+        if (self.shown >= 0).all():
+            return np.arange(len(self)), self.shown
+        owners = np.repeat(np.arange(len(self)), np.diff(self.candidates.offsets))
         flat = np.arange(len(owners))
-        kept = np.where(self.shown[owners] < 0, True, self.shown[owners] == flat)
-        rows, flat = owners[kept], flat[kept]
+        kept = (self.shown[owners] < 0) | (self.shown[owners] == flat)
+        return owners[kept], flat[kept]
+
+    def shown_examples(self) -> Examples:
+        """What the log itself teaches, for each of `shown_rows`."""
+        return self.examples_of(*self.shown_rows())
+
+    def examples_of(self, rows: NDArray[np.int64], flat: NDArray[np.int64]) -> Examples:
+        """What the log teaches of these candidates, each with the number of its decision: int64[k] each."""
         rewards = np.where(self.shown[rows] < 0, self.outcomes[flat], self.rewards[rows])
         return self.examples(rows, flat, rewards)
 
