@@ -6,7 +6,7 @@ from collections.abc import Callable
 from sys import intern
 from typing import Final
 
-KEPT: Final = 1 << 17
+KEPT: Final = 1 << 18
 
 
 class Known(dict[str, dict[str, int]]):

@@ -78,10 +78,11 @@ def parse(row: object, line: int, where: str) -> Decision:
         BrokenRow: names `where`, the field and the value.
     """
     if not isinstance(row, dict):
-        raise BrokenRow(where, "a row is a JSON object", value=row)
+        raise BrokenRow(where, "a row is a JSON object, one a line", value=row)
     listed = row.get("candidates")
     if not isinstance(listed, list) or not listed:
-        raise BrokenRow(where, "must be a list with at least one candidate", field="candidates", value=listed)
+        message = "must be a list with at least one candidate"
+        raise BrokenRow(where, message, field="candidates", value=listed, hint=_keys(row) if listed is None else None)
     if {*map(type, listed)} != _OBJECTS:
         at = next(at for at, each in enumerate(listed) if type(each) is not dict)
         raise BrokenRow(where, "must be an object", field=f"candidates[{at}]", value=listed[at])
@@ -102,7 +103,8 @@ def parse(row: object, line: int, where: str) -> Decision:
     if reward is not None and shown is None:
         raise BrokenRow(where, "is missing: which of the candidates earned the reward?", field="shown")
     if reward is None and None in outcomes:
-        raise BrokenRow(where, "is missing: of what was shown, or of every candidate", field="reward")
+        message = "is missing: of what was shown, or of every candidate"
+        raise BrokenRow(where, message, field="reward", hint=_keys(row))
     return Decision._make(  # in one step; the constructor takes them one by one
         (
             line,
@@ -120,6 +122,11 @@ def parse(row: object, line: int, where: str) -> Decision:
             reward,
         )
     )
+
+
+def _keys(row: Mapping[str, Any]) -> str:
+    """What the row has instead of what it lacks: most often the same under another name."""
+    return f"the row has {', '.join(row) or 'nothing'}"
 
 
 # Each of these takes one field of all candidates: by the kinds that occur it sees that there is nothing to do, and only

@@ -48,7 +48,10 @@ class Options:
 
 
 def replay(
-    log: Path, specs: Sequence[Spec], options: Options, progress: Callable[[int], None] = lambda rows: None
+    log: Path,
+    specs: Sequence[Spec],
+    options: Options,
+    progress: Callable[[int, float], None] = lambda rows, share: None,
 ) -> tuple[Method, list[list[Run]]]:
     """The method that was taken, and for each policy its runs, one a seed.
 
@@ -56,13 +59,19 @@ def replay(
         log: read once, in batches, whatever the number of policies and seeds.
         specs: the policies.
         options: see there.
-        progress: told how many rows have been read.
+        progress: told how many rows are done, and which share of the file they are (0 where its size is unknown).
 
     Raises:
         BrokenRow, NotFound, InvalidArgument: as `decisions.reader.read` does; also for an empty log.
         FailedPrecondition: a row lacks what the method needs; it names file and line.
     """
-    log_batches = batches(log)
+    share = 0.0
+
+    def tell(read: float) -> None:
+        nonlocal share
+        share = read
+
+    log_batches = batches(log, tell)
     first = next(log_batches, None)
     if first is None:
         raise InvalidArgument(f"{log} has no rows", field="log", value=str(log))
@@ -84,7 +93,7 @@ def replay(
                     if not run.done:
                         run.take(encoded[view].part(start, stop), predicted)
         rows += len(decisions)
-        progress(rows)
+        progress(rows, share)
         if all(run.done for each in runs for run in each):
             break
     return method, runs
