@@ -92,6 +92,24 @@ class LoggedBatch:
             rewards > 0,
         )
 
+    def example(self, row: int, flat: int, reward: float, propensity: float) -> Examples:
+        """As `examples` for a single one, of which a replay makes one a decision: slices instead of index arrays."""
+        whole, context, own = self.candidates, self.candidates.context, self.candidates.features
+        shared = slice(int(context.offsets[row]), int(context.offsets[row + 1]))
+        alone = slice(int(own.offsets[flat]), int(own.offsets[flat + 1]))
+        ids = np.concatenate([context.ids[shared], own.ids[alone]])
+        values = np.concatenate([context.values[shared], own.values[alone]])
+        return Examples(
+            whole.contents[flat : flat + 1],
+            whole.logics[flat : flat + 1],
+            whole.services[flat : flat + 1],
+            SparseRows(np.array([0, len(ids)]), ids, values),
+            np.array([reward], np.float32),
+            np.array([propensity], np.float32),
+            self.times_s[row : row + 1],
+            np.array([reward > 0]),
+        )
+
     def shown_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Decisions and flat candidates, int64[k] each: what was shown, or every candidate of a row of full
         information.

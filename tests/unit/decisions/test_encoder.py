@@ -147,3 +147,20 @@ def test_hashes_that_are_kept_stay_within_their_bound() -> None:
     for n in range(100):
         assert known[f"field {n % 3}"]["b" * n] == n
         assert sum(1 + len(seconds) for seconds in known.values()) <= 10
+
+
+def test_one_example_is_what_many_are_of_one() -> None:
+    rows = [
+        decision([{"id": "a", "features": {"x": 1.0}}, {"id": "b"}], context={"y": 2.0, "z": "w"}, t=3.0),
+        decision([{"id": "c", "features": {"tags": ["p", "q"]}}, {"id": "d", "features": {"x": 4.0}}], t=5.0),
+    ]
+    batch = encode(rows, PLAIN)
+    for row, flat in ((0, 0), (0, 1), (1, 2), (1, 3)):
+        one = batch.example(row, flat, 0.25, 0.5)
+        same = batch.examples(np.array([row]), np.array([flat]), np.array([0.25], np.float32), np.array([0.5]))
+        for name in ("contents", "logics", "services", "rewards", "propensities", "times_s", "clicked"):
+            left, right = getattr(one, name), getattr(same, name)
+            assert (left.tolist(), left.dtype) == (right.tolist(), right.dtype)
+        for name in ("offsets", "ids", "values"):
+            left, right = getattr(one.features, name), getattr(same.features, name)
+            assert (left.tolist(), left.dtype) == (right.tolist(), right.dtype)
