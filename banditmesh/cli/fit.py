@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from banditmesh.runtime.errors import InvalidArgument
@@ -39,20 +41,20 @@ def fit(
     from banditmesh.decisions.spec import parse
     from banditmesh.fit.fit import Options
     from banditmesh.fit.fit import fit as run
+    from banditmesh.fit.logs import checked
     from banditmesh.fit.save import save as publish
 
     _check_name(placement)
+    _check_folder(save)
     spec = parse(policy)
+    for odd in checked(log, [each for each in (valid, test) if each is not None]):
+        print(f"banditmesh: {odd}", file=sys.stderr)
     started = time.monotonic()
     with _progress() as bar:
         task = bar.add_task("", total=None, epoch=1, loss="")
-        rows = 0
 
-        def show(epoch: int, done: int, found: Quality | None) -> None:
-            nonlocal rows
-            rows = max(rows, done)
-            total = rows if epoch > 1 else None
-            bar.update(task, completed=done, total=total, epoch=epoch)
+        def show(epoch: int, done: int, of: int | None, found: Quality | None) -> None:
+            bar.update(task, completed=done, total=of, epoch=epoch)
             if found is not None:
                 bar.update(task, loss=f"held-out loss {found.loss:.5f}")
 
@@ -83,10 +85,20 @@ def _check_name(placement: str) -> None:
         raise InvalidArgument(error.errors()[0]["msg"], field="placement", value=placement) from error
 
 
+def _check_folder(save: Path | None) -> None:
+    """Before the work, not after it. The folder itself need not be there yet."""
+    if save is None:
+        return
+    there = next(each for each in (save.absolute(), *save.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InvalidArgument(f"{there} is no folder that can be written to", field="save", value=str(save))
+
+
 def _progress() -> Progress:
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
+        TaskProgressColumn(show_speed=False),
         TextColumn("{task.completed} examples {task.fields[loss]}"),
         TimeElapsedColumn(),
     )

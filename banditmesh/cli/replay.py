@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
@@ -57,12 +57,16 @@ def replay(
     specs = [parse(text) for text in policy]
     _check_plot(plot)
     options = Options(method.value if method else None, limit_matches, seeds, uniform, reward_model)
-    columns = (SpinnerColumn(), TextColumn("{task.completed} rows"), TimeElapsedColumn())
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("replay", total=None)
+        task = progress.add_task("replay", total=None, rows=0)
+
+        def show(rows: int, share: float) -> None:
+            progress.update(task, completed=share, total=1.0 if share else None, rows=rows)
+
         try:
-            taken, results = run(log, specs, options, lambda rows: progress.update(task, completed=rows))
+            taken, results = run(log, specs, options, show)
         except BanditError as error:  # such as a reward that the link cannot give
             raise InvalidArgument(f"{log}: a policy cannot learn from it: {error}") from error
     found = [report(runs) for runs in results]

@@ -92,13 +92,41 @@ class LoggedBatch:
             rewards > 0,
         )
 
-    def shown_examples(self) -> Examples:
-        """What the log itself teaches: what was shown, or every candidate of a row of full information."""
-        counts = np.diff(self.candidates.offsets)
-        owners = np.repeat(np.arange(len(self)), counts)
+    def example(self, row: int, flat: int, reward: float, propensity: float) -> Examples:
+        """As `examples` for a single one, of which a replay makes one a decision: slices instead of index arrays."""
+        whole, context, own = self.candidates, self.candidates.context, self.candidates.features
+        shared = slice(int(context.offsets[row]), int(context.offsets[row + 1]))
+        alone = slice(int(own.offsets[flat]), int(own.offsets[flat + 1]))
+        ids = np.concatenate([context.ids[shared], own.ids[alone]])
+        values = np.concatenate([context.values[shared], own.values[alone]])
+        return Examples(
+            whole.contents[flat : flat + 1],
+            whole.logics[flat : flat + 1],
+            whole.services[flat : flat + 1],
+            SparseRows(np.array([0, len(ids)]), ids, values),
+            np.array([reward], np.float32),
+            np.array([propensity], np.float32),
+            self.times_s[row : row + 1],
+            np.array([reward > 0]),
+        )
+
+    def shown_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Decisions and flat candidates, int64[k] each: what was shown, or every candidate of a row of full
+        information.
+        """
+        if (self.shown >= 0).all():
+            return np.arange(len(self)), self.shown
+        owners = np.repeat(np.arange(len(self)), np.diff(self.candidates.offsets))
         flat = np.arange(len(owners))
-        kept = np.where(self.shown[owners] < 0, True, self.shown[owners] == flat)
-        rows, flat = owners[kept], flat[kept]
+        kept = (self.shown[owners] < 0) | (self.shown[owners] == flat)
+        return owners[kept], flat[kept]
+
+    def shown_examples(self) -> Examples:
+        """What the log itself teaches, for each of `shown_rows`."""
+        return self.examples_of(*self.shown_rows())
+
+    def examples_of(self, rows: NDArray[np.int64], flat: NDArray[np.int64]) -> Examples:
+        """What the log teaches of these candidates, each with the number of its decision: int64[k] each."""
         rewards = np.where(self.shown[rows] < 0, self.outcomes[flat], self.rewards[rows])
         return self.examples(rows, flat, rewards)
 

@@ -7,6 +7,8 @@ by the decision's candidates, and one that some candidates have too is given to 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,81 +16,117 @@ from numpy.typing import NDArray
 from banditmesh.bandits import hashing
 from banditmesh.bandits.batch import Candidates, SparseRows
 from banditmesh.decisions.batch import LoggedBatch
-from banditmesh.decisions.row import Candidate, Decision, Features
-from banditmesh.decisions.view import View
+from banditmesh.decisions.features import Features, add, rows
+from banditmesh.decisions.known import Known
+from banditmesh.decisions.row import Decision
+from banditmesh.decisions.view import View, side_of, without
 
-
-class _RowBuilder:
-    """Sparse rows under construction; an entry with a partner is the cross of both ids."""
-
-    def __init__(self) -> None:
-        self.ends = [0]
-        self.ids: list[int] = []
-        self.values: list[float] = []
-        self.partners: dict[int, int] = {}  # position of the entry -> the other id
-
-    def add(self, features: Features) -> None:
-        for entries in features.values():
-            for identity, value in entries:
-                self.ids.append(identity)
-                self.values.append(value)
-
-    def cross(self, view: View, context: Features, candidate: Candidate) -> None:
-        for left, right in view.cross:
-            others = view.entries(right, context, candidate)
-            for identity, value in view.entries(left, context, candidate):
-                for other, factor in others:
-                    self.partners[len(self.ids)] = other
-                    self.ids.append(identity)
-                    self.values.append(value * factor)
-
-    def end_row(self) -> None:
-        self.ends.append(len(self.ids))
-
-    def rows(self) -> SparseRows:
-        ids = np.array(self.ids, np.uint32)
-        if self.partners:
-            at = np.fromiter(self.partners, np.int64, len(self.partners))
-            ids[at] = hashing.cross(ids[at], np.fromiter(self.partners.values(), np.uint32, len(self.partners)))
-        return SparseRows(np.array(self.ends, np.int64), ids, np.array(self.values, np.float32))
+_contents: Final = Known(hashing.content_key)
+_logics: Final = Known(hashing.logic_key)
+_services: Final = Known(lambda service, _: hashing.service_key(service))
+T = TypeVar("T")
 
 
 def encode(decisions: Sequence[Decision], view: View) -> LoggedBatch:
-    """The batch of these rows, as `view` says."""
-    contexts, features = _RowBuilder(), _RowBuilder()
-    offsets = np.cumsum([0, *(len(decision.candidates) for decision in decisions)], dtype=np.int64)
-    for decision in decisions:
-        context = decision.context
-        if view.user and decision.user is not None and "user" not in context:
-            context = {**context, "user": ((hashing.categorical_id("user", decision.user), 1.0),)}
-        contested = context.keys() & {name for candidate in decision.candidates for name in candidate.features}
-        contexts.add({name: context[name] for name in context if name not in contested} if contested else context)
-        contexts.end_row()
-        for candidate in decision.candidates:
-            features.add(candidate.features)
-            if contested:
-                features.add({name: context[name] for name in contested if name not in candidate.features})
-            features.cross(view, context, candidate)
-            features.end_row()
-    flat = [candidate for decision in decisions for candidate in decision.candidates]
-    shown = np.array([-1 if each.shown is None else each.shown for each in decisions], np.int64)
+    """The batch of these rows, of which there is at least one, as `view` says."""
+    lines, _, times_s, users, contexts, ids, services, logics, features, outcomes, shown, propensities, rewards = zip(
+        *decisions, strict=True
+    )
+    counts = np.array([len(each) for each in ids], np.int64)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    flat = _flat(services)
+    shared, own = _looked_up(contexts, features)
+    context, content = rows(shared), rows(own)
+    if view.user:
+        context = context.beside(_users(users, contexts))
+    if view.cross:
+        content = content.beside(_crosses(decisions, view))
+    places = np.array([-1 if each is None else each for each in shown], np.int64)
     return LoggedBatch(
-        np.array([decision.line for decision in decisions], np.int64),
-        np.array([decision.time_s for decision in decisions], np.float64),
+        np.array(lines, np.int64),
+        np.array(times_s, np.float64),
         Candidates(
             offsets,
-            np.array([hashing.content_key(each.service, each.id) for each in flat], np.uint64),
-            np.array([hashing.logic_key(each.service, each.logic) for each in flat], np.uint64),
-            np.array([hashing.service_key(each.service) for each in flat], np.uint64),
-            contexts.rows(),
-            features.rows(),
+            _keys(_contents, flat, _flat(ids)),
+            _keys(_logics, flat, _flat(logics)),
+            _keys(_services, flat, flat),
+            context,
+            content,
         ),
-        np.where(shown < 0, -1, shown + offsets[:-1]),
-        _known([decision.reward for decision in decisions]).astype(np.float32),
-        _known([decision.propensity for decision in decisions]),
-        _known([each.reward for each in flat]).astype(np.float32),
+        np.where(places < 0, -1, places + offsets[:-1]),
+        _numbers(rewards).astype(np.float32),
+        _numbers(propensities),
+        _numbers(_flat(outcomes)).astype(np.float32),
     )
 
 
-def _known(numbers: Sequence[float | None]) -> NDArray[np.float64]:
-    return np.array([np.nan if number is None else number for number in numbers], np.float64)
+def _looked_up(
+    contexts: Sequence[Features], features: Sequence[Sequence[Features]]
+) -> tuple[list[Features], list[Features]]:
+    """What the candidates of each decision share, and what each candidate has for itself."""
+    shared: list[Features] = []
+    own: list[Features] = []
+    for context, candidates in zip(contexts, features, strict=True):
+        if not context or all(map(context.keys().isdisjoint, candidates)):
+            shared.append(context)
+            own.extend(candidates)
+            continue
+        contested = {name: context[name] for name in context if any(name in each for each in candidates)}
+        shared.append(without(context, contested))
+        own.extend({**each, **without(contested, each)} for each in candidates)
+    return shared, own
+
+
+def _users(users: Sequence[str | None], contexts: Sequence[Features]) -> SparseRows:
+    """The users as a category; a context that has a feature of this name keeps its own."""
+    known = [None if "user" in context else user for user, context in zip(users, contexts, strict=True)]
+    there = np.array([user is not None for user in known])
+    entries = rows([{"user": user} for user in known if user is not None]) if there.any() else SparseRows.empty(0)
+    return SparseRows(np.concatenate([[0], np.cumsum(there)]), entries.ids, entries.values)
+
+
+def _crosses(decisions: Sequence[Decision], view: View) -> SparseRows:
+    """One row a candidate. The ids are mixed at the end and all at once."""
+    ends = [0]
+    left: list[int] = []
+    right: list[int] = []
+    values: list[float] = []
+    for decision in decisions:
+        context = decision.context
+        if view.user and decision.user is not None and "user" not in context:
+            context = {**context, "user": decision.user}
+        whole = _entries(context)
+        for candidate in decision.candidates:
+            for pair in view.cross:
+                sides = [side_of(side, context, candidate) for side in pair]
+                (lefts, amounts), (rights, factors) = (whole if side is context else _entries(side) for side in sides)
+                for each, amount in zip(lefts, amounts, strict=True):
+                    left.extend([each] * len(rights))
+                    right.extend(rights)
+                    values.extend(factors if amount == 1.0 else [amount * factor for factor in factors])
+            ends.append(len(left))
+    ids = hashing.cross(np.array(left, np.uint32), np.array(right, np.uint32))
+    return SparseRows(np.array(ends, np.int64), ids, np.array(values, np.float32))
+
+
+def _entries(features: Features) -> tuple[list[int], list[float]]:
+    ids: list[int] = []
+    values: list[float] = []
+    add(features, ids, values)
+    return ids, values
+
+
+def _flat(lists: Sequence[Sequence[T]]) -> list[T]:
+    return list(chain.from_iterable(lists))
+
+
+def _keys(known: Known, services: Sequence[str], names: Sequence[str]) -> NDArray[np.uint64]:
+    """uint64[n], the keys of these names of these services."""
+    if len({*services}) == 1:
+        return np.array(list(map(known[services[0]].__getitem__, names)), np.uint64)
+    return np.array([known[service][name] for service, name in zip(services, names, strict=True)], np.uint64)
+
+
+def _numbers(given: Sequence[float | None]) -> NDArray[np.float64]:
+    """float64[n], NaN for None."""
+    return np.array([np.nan if each is None else each for each in given], np.float64)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, Any, Final, NoReturn
 
 from banditmesh.decisions.errors import BrokenRow
 from banditmesh.decisions.row import Decision, parse
@@ -15,6 +17,11 @@ from banditmesh.runtime.errors import InvalidArgument, NotFound
 ROWS_AT_ONCE = 256
 CANDIDATES_AT_ONCE = 16_384
 """A batch ends with whichever is reached first, so that rows of 10 000 candidates do not fill the memory."""
+_BUFFER_BYTES: Final = 1 << 17
+_ARROW_ROWS: Final = 1024
+_ROWS_TO_PYTHON: Final = 64
+_COLUMNS: Final = ("t", "user", "context", "candidates", "shown", "propensity", "reward")
+_FORMAT: Final = "a log is JSON lines, one object a line and no array around them, or Parquet: docs/decision-log.md"
 
 
 def read(path: Path) -> Iterator[Decision]:
@@ -25,61 +32,150 @@ def read(path: Path) -> Iterator[Decision]:
         InvalidArgument: it cannot be read as what its first bytes say.
         BrokenRow: a row does not follow the format; the message starts with ``<path>:<line>``.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        raise NotFound(f"{path} cannot be read: {error.strerror}", field="log", value=str(path)) from error
-    return _parquet(path) if head == b"PAR1" else _json_lines(path, zipped=head[:2] == b"\x1f\x8b")
+    return LogFile(path).rows()
 
 
-def batches(path: Path) -> Iterator[list[Decision]]:
-    """The decisions of a log in lists that bound the memory whatever the file's size. Raises as `read` does."""
+def batches(path: Path, told: Callable[[float], None] = lambda share: None) -> Iterator[list[Decision]]:
+    """The decisions of a log in lists that bound the memory whatever the file's size.
+
+    Args:
+        path: the file.
+        told: before each list, which share of the file has been read.
+
+    Raises:
+        NotFound, InvalidArgument, BrokenRow: as `read` does.
+    """
+    log = LogFile(path)
+    return _batches(log, told)
+
+
+def _batches(log: LogFile, told: Callable[[float], None]) -> Iterator[list[Decision]]:
     batch: list[Decision] = []
     candidates = 0
-    for decision in read(path):
+    for decision in log.rows():
         batch.append(decision)
-        candidates += len(decision.candidates)
+        candidates += len(decision.ids)
         if len(batch) == ROWS_AT_ONCE or candidates >= CANDIDATES_AT_ONCE:
+            told(log.share())
             yield batch
             batch, candidates = [], 0
     if batch:
+        told(1.0)
         yield batch
 
 
-def _json_lines(path: Path, *, zipped: bool) -> Iterator[Decision]:
-    line = 0
-    try:
-        with gzip.open(path) if zipped else path.open("rb") as file:
+class LogFile:
+    """A log that is there. Raises as `read` does, as early as it can be known."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._bytes = path.stat().st_size
+        except OSError as error:
+            raise NotFound(f"{path} cannot be read: {error.strerror}", field="log", value=str(path)) from error
+        if path.is_dir():
+            raise InvalidArgument(f"{path} is a folder; a log is one file", field="log", value=str(path))
+        self._path = path
+        self._share: Callable[[], float] = float
+
+    def share(self) -> float:
+        """How much of the file has been read, from 0 to 1; 0 as long as its size is unknown, as that of a pipe."""
+        return self._share()
+
+    def rows(self) -> Iterator[Decision]:
+        """The decisions, in their order."""
+        try:
+            file = io.BufferedReader(self._path.open("rb", buffering=0), _BUFFER_BYTES)
+        except OSError as error:
+            raise NotFound(
+                f"{self._path} cannot be read: {error.strerror}", field="log", value=str(self._path)
+            ) from error
+        with file:
+            head = file.peek(4)[:4]  # not read and opened again: a pipe can be read once
+            if self._bytes and file.seekable():
+                self._share = lambda: file.tell() / self._bytes
+            if head == b"PAR1":
+                yield from self._parquet(file)
+            elif head[:2] == b"\x1f\x8b":
+                with gzip.open(file) as unzipped:
+                    yield from self._lines(io.BufferedReader(unzipped, _BUFFER_BYTES))
+            else:
+                yield from self._lines(file)
+
+    def _lines(self, file: IO[bytes]) -> Iterator[Decision]:
+        name = str(self._path)
+        line = 0
+        try:
             for line, raw in enumerate(file, start=1):
                 if not raw.isspace():
-                    where = f"{path}:{line}"
+                    where = f"{name}:{line}"
                     yield parse(_json(raw, where), line, where)
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise InvalidArgument(f"{path} is broken after line {line}: {error}", field="log", value=str(path)) from error
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InvalidArgument(f"{name} is broken after line {line}: {error}", field="log", value=name) from error
+
+    def _parquet(self, file: IO[bytes]) -> Iterator[Decision]:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        from banditmesh.decisions.columns import values
+
+        name = str(self._path)
+        line = 0
+        try:
+            with parquet.ParquetFile(file) as table:
+                self._share = lambda: line / table.metadata.num_rows
+                _demand_column(table.schema_arrow.names, name)
+                for batch in table.iter_batches(batch_size=_ARROW_ROWS, columns=_COLUMNS):
+                    whole = batch.to_struct_array()
+                    for start in range(0, len(whole), _ROWS_TO_PYTHON):
+                        for row in values(whole.slice(start, _ROWS_TO_PYTHON)):
+                            line += 1
+                            yield parse(row, line, f"{name}:{line}")
+        except (pa.ArrowException, OSError) as error:
+            raise InvalidArgument(f"{name} is no readable Parquet: {error}", field="log", value=name) from error
 
 
-def _json(raw: bytes, where: str) -> object:
+def _demand_column(names: list[str], path: str) -> None:
+    if "candidates" not in names:
+        raise InvalidArgument(
+            f"{path} has no column candidates, but {', '.join(names[:16]) or 'none'}",
+            field="log",
+            value=path,
+            hint=_FORMAT,
+        )
+
+
+class _NoNumber(ValueError):
+    """NaN or an infinity, which Python's reader would take."""
+
+
+def _refuse(name: str) -> NoReturn:
+    raise _NoNumber(f"{name} is no number of JSON")
+
+
+_decoder: Final = json.JSONDecoder(parse_constant=_refuse)
+
+
+def _json(raw: bytes, where: str) -> Any:
     try:
-        return json.loads(raw, parse_constant=lambda name: _refuse(where, name))
-    except ValueError as error:
-        raise BrokenRow(where, f"no JSON: {error}") from error
+        text = raw.decode().strip("\ufeff \t\r\n")  # the first: a byte order mark, as Windows writes one
+        row, end = _decoder.raw_decode(text)
+    except _NoNumber as error:
+        raise BrokenRow(where, str(error)) from error
+    except json.JSONDecodeError as error:
+        raise BrokenRow(where, f"no JSON: {error.msg} at character {error.pos + 1}; {_FORMAT}") from error
+    except (ValueError, RecursionError) as error:
+        raise BrokenRow(where, f"no JSON: {error}; {_FORMAT}") from error
+    if end != len(text):
+        raise BrokenRow(where, f"no JSON: one object ends at character {end}, and more follows; {_FORMAT}")
+    if b"\\ud" in raw or b"\\uD" in raw:
+        _demand_text(row, where)
+    return row
 
 
-def _refuse(where: str, name: str) -> NoReturn:
-    raise BrokenRow(where, f"{name} is no number of JSON")
-
-
-def _parquet(path: Path) -> Iterator[Decision]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
+def _demand_text(row: object, where: str) -> None:
+    """Half of a surrogate pair can be written in JSON, but is no character, and has no key."""
     try:
-        with parquet.ParquetFile(path) as file:
-            line = 0
-            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
-                for row in batch.to_pylist(maps_as_pydicts="strict"):
-                    line += 1
-                    yield parse(row, line, f"{path}:{line}")
-    except (pa.ArrowException, OSError) as error:
-        raise InvalidArgument(f"{path} is no readable Parquet: {error}", field="log", value=str(path)) from error
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        wrong = error.object[error.start]
+        raise BrokenRow(where, f"{wrong!r} is half of a surrogate pair, no character") from error

@@ -1,27 +1,22 @@
-"""One row of a decision log: validated, its features hashed, every fault named by its field."""
+"""One row of a decision log: validated, every fault named by its field."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import Any, Final, NamedTuple
 
-import numpy as np
-
-from banditmesh.bandits import hashing
 from banditmesh.decisions.errors import BrokenRow
+from banditmesh.decisions.features import LARGEST, Features, checked
 
-Features = dict[str, tuple[tuple[int, float], ...]]
-"""By name: (feature id, value) once for a string, a number or a boolean, once a member for a list of strings."""
+_OBJECTS: Final = frozenset((dict,))
+_STRINGS: Final = frozenset((str,))
+_NUMERIC: Final = (float, int, bool)
+_NONE: Final[Features] = {}
+_NUMBERS: Final = frozenset((int, float))
 
-_LARGEST: Final = float(np.finfo(np.float32).max)
-_categorical = lru_cache(maxsize=1 << 18)(lambda name, value: ((hashing.categorical_id(name, value), 1.0),))
-_numeric_id = lru_cache(maxsize=1 << 16)(hashing.numeric_id)
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """What could have been shown. `reward`: what it would have earned, in a log of full information; else None."""
 
     id: str
@@ -31,9 +26,11 @@ class Candidate:
     reward: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One row.
+class Decision(NamedTuple):
+    """One row, its n candidates field by field.
+
+    A tuple of flat sequences, not a frozen dataclass with an object for each candidate: making and collecting those
+    took longer than reading the file and checking it.
 
     Attributes:
         line: its number in the file, from 1.
@@ -41,6 +38,9 @@ class Decision:
         time_s: seconds since 1970; 0 when the log has no times.
         user: None when the log has no users.
         context: features that all candidates share.
+        ids, services, logics: n names each; a service or a logic that was not given is empty.
+        features: n candidates' own.
+        outcomes: n rewards that the candidates would have earned, each may be None.
         shown: index of the candidate that was shown; None in a row of full information.
         propensity: the probability with which it was shown; None when it was not logged.
         reward: what it earned; None in a row of full information.
@@ -51,15 +51,24 @@ class Decision:
     time_s: float
     user: str | None
     context: Features
-    candidates: tuple[Candidate, ...]
+    ids: Sequence[str]
+    services: Sequence[str]
+    logics: Sequence[str]
+    features: Sequence[Features]
+    outcomes: Sequence[float | None]
     shown: int | None
     propensity: float | None
     reward: float | None
 
     @property
+    def candidates(self) -> list[Candidate]:
+        """One by one."""
+        return list(map(Candidate, self.ids, self.services, self.logics, self.features, self.outcomes))
+
+    @property
     def has_all_rewards(self) -> bool:
         """Whether every candidate carries its own reward."""
-        return all(candidate.reward is not None for candidate in self.candidates)
+        return None not in self.outcomes
 
 
 def parse(row: object, line: int, where: str) -> Decision:
@@ -69,92 +78,112 @@ def parse(row: object, line: int, where: str) -> Decision:
         BrokenRow: names `where`, the field and the value.
     """
     if not isinstance(row, dict):
-        raise BrokenRow(where, "a row is a JSON object", value=row)
+        raise BrokenRow(where, "a row is a JSON object, one a line", value=row)
     listed = row.get("candidates")
     if not isinstance(listed, list) or not listed:
-        raise BrokenRow(where, "must be a list with at least one candidate", field="candidates", value=listed)
-    candidates = tuple(_candidate(each, f"candidates[{at}]", where) for at, each in enumerate(listed))
+        message = "must be a list with at least one candidate"
+        raise BrokenRow(where, message, field="candidates", value=listed, hint=_keys(row) if listed is None else None)
+    if {*map(type, listed)} != _OBJECTS:
+        at = next(at for at, each in enumerate(listed) if type(each) is not dict)
+        raise BrokenRow(where, "must be an object", field=f"candidates[{at}]", value=listed[at])
+    n = len(listed)
+    given: set[str] = set().union(*listed)
+    outcomes = _outcomes(listed, where) if "reward" in given else [None] * n
     shown = row.get("shown")
-    if shown is None and len(candidates) == 1:
+    if shown is None and n == 1:
         shown = 0
-    if shown is not None and (type(shown) is not int or not 0 <= shown < len(candidates)):
-        raise BrokenRow(where, f"must be an index from 0 to {len(candidates) - 1}", field="shown", value=shown)
+    if shown is not None and (type(shown) is not int or not 0 <= shown < n):
+        raise BrokenRow(where, f"must be an index from 0 to {n - 1}", field="shown", value=shown)
     propensity = _number(row, "propensity", where)
     if propensity is not None and not 0 < propensity <= 1:
         raise BrokenRow(where, "must be above 0 and at most 1", field="propensity", value=propensity)
     reward = _number(row, "reward", where)
     if reward is None and shown is not None:
-        reward = candidates[shown].reward
+        reward = outcomes[shown]
     if reward is not None and shown is None:
         raise BrokenRow(where, "is missing: which of the candidates earned the reward?", field="shown")
-    if reward is None and any(candidate.reward is None for candidate in candidates):
-        raise BrokenRow(where, "is missing: of what was shown, or of every candidate", field="reward")
-    return Decision(
-        line,
-        where,
-        _number(row, "t", where) or 0.0,
-        _text(row, "user", "user", where),
-        _features(row.get("context"), "context", where),
-        candidates,
-        shown,
-        propensity,
-        reward,
+    if reward is None and None in outcomes:
+        message = "is missing: of what was shown, or of every candidate"
+        raise BrokenRow(where, message, field="reward", hint=_keys(row))
+    return Decision._make(  # in one step; the constructor takes them one by one
+        (
+            line,
+            where,
+            _number(row, "t", where) or 0.0,
+            _text(row, "user", where),
+            checked(row.get("context"), where, "context"),
+            _ids(listed, where),
+            _names(listed, "service", where) if "service" in given else [""] * n,
+            _names(listed, "logic", where) if "logic" in given else [""] * n,
+            _features(listed, where) if "features" in given else [_NONE] * n,
+            outcomes,
+            shown,
+            propensity,
+            reward,
+        )
     )
 
 
-def _candidate(given: object, field: str, where: str) -> Candidate:
-    if not isinstance(given, dict):
-        raise BrokenRow(where, "must be an object", field=field, value=given)
-    identity = _text(given, "id", f"{field}.id", where)
-    if identity is None:
-        raise BrokenRow(where, "is missing", field=f"{field}.id")
-    return Candidate(
-        identity,
-        _text(given, "service", f"{field}.service", where) or "",
-        _text(given, "logic", f"{field}.logic", where) or "",
-        _features(given.get("features"), f"{field}.features", where),
-        _number(given, "reward", where, f"{field}.reward"),
-    )
+def _keys(row: Mapping[str, Any]) -> str:
+    """What the row has instead of what it lacks: most often the same under another name."""
+    return f"the row has {', '.join(row) or 'nothing'}"
 
 
-def _text(row: Mapping[str, Any], key: str, field: str, where: str) -> str | None:
-    """A name: a string, or an integer, which counts as its digits."""
-    value = row.get(key)
+# Each of these takes one field of all candidates: by the kinds that occur it sees that there is nothing to do, and only
+# else looks at one candidate after the other.
+
+
+def _ids(listed: list[dict[str, Any]], where: str) -> list[str]:
+    found: list[Any] = [each.get("id") for each in listed]
+    if {*map(type, found)} == _STRINGS:
+        return found
+    if None in found:
+        raise BrokenRow(where, "is missing", field=f"candidates[{found.index(None)}].id")
+    return [_text(each, "id", where, at) or "" for at, each in enumerate(listed)]
+
+
+def _names(listed: list[dict[str, Any]], key: str, where: str) -> list[str]:
+    found: list[Any] = [each.get(key) for each in listed]
+    if {*map(type, found)} == _STRINGS:
+        return found
+    return [_text(each, key, where, at) or "" for at, each in enumerate(listed)]
+
+
+def _features(listed: list[dict[str, Any]], where: str) -> list[Features]:
+    return [checked(each.get("features"), where, "candidates[{}].features", at) for at, each in enumerate(listed)]
+
+
+def _outcomes(listed: list[dict[str, Any]], where: str) -> list[float | None]:
+    found: list[Any] = [each.get("reward") for each in listed]
+    # A sum is NaN when one of its terms is, which the least and the largest need not be.
+    if (
+        _NUMBERS.issuperset(map(type, found))
+        and -LARGEST <= min(found) <= max(found) <= LARGEST
+        and not isnan(sum(found))
+    ):
+        return found
+    return [_number(each, "reward", where, at) for at, each in enumerate(listed)]
+
+
+def _text(given: Mapping[str, Any], key: str, where: str, at: int | None = None) -> str | None:
+    """A name, of the row or of its candidate `at`: a string, or an integer, which counts as its digits."""
+    value = given.get(key)
     if value is None or isinstance(value, str):
         return value
     if type(value) is int:
         return str(value)
-    raise BrokenRow(where, "must be a string", field=field, value=value)
+    raise BrokenRow(where, "must be a string", field=_field(key, at), value=value)
 
 
-def _number(row: Mapping[str, Any], key: str, where: str, field: str | None = None) -> float | None:
-    value = row.get(key)
+def _number(given: Mapping[str, Any], key: str, where: str, at: int | None = None) -> float | None:
+    value = given.get(key)
     if value is None:
         return None
     # NaN is within no range; an integer of any size compares exactly.
-    if not isinstance(value, int | float) or not -_LARGEST <= value <= _LARGEST:
-        raise BrokenRow(where, "must be a finite number", field=field or key, value=value)
+    if type(value) not in _NUMERIC or not -LARGEST <= value <= LARGEST:
+        raise BrokenRow(where, "must be a finite number", field=_field(key, at), value=value)
     return float(value)
 
 
-def _features(given: object, field: str, where: str) -> Features:
-    """null is the same as absence, both for a feature and for all of them."""
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
-        raise BrokenRow(where, "must be an object of features by name", field=field, value=given)
-    found: Features = {}
-    for name, value in given.items():
-        kind = type(value)
-        if kind is str:
-            found[name] = _categorical(name, value)
-        elif (kind is float or kind is int) and -_LARGEST <= value <= _LARGEST:
-            found[name] = ((_numeric_id(name), float(value)),)
-        elif kind is bool:
-            found[name] = _categorical(name, "true" if value else "false")
-        elif kind is list and all(type(each) is str for each in value):
-            found[name] = tuple(_categorical(name, each)[0] for each in dict.fromkeys(value))
-        elif value is not None:
-            message = "must be a string, a finite number, true, false or a list of strings"
-            raise BrokenRow(where, message, field=f"{field}.{name}", value=value)
-    return found
+def _field(key: str, at: int | None) -> str:
+    return key if at is None else f"candidates[{at}].{key}"

@@ -71,10 +71,10 @@ class Spec:
             InvalidArgument: a field of `dense` is in none of these rows.
         """
         hashed = issubclass(POLICIES[self.policy].Params, HashedParams)
-        alike = len(first[0].candidates) > 1 and not any(each.features for each in first[0].candidates)
+        alike = len(first[0].ids) > 1 and not any(first[0].features)
         cross = (("id", "context"),) if self.policy == "linear" and alike else ()
         there = {name for row in first for name in row.context}
-        there |= {name for row in first for each in row.candidates for name in each.features}
+        there |= {name for row in first for each in row.features for name in each}
         for name in getattr(policy_params(self.policy, self.params), "dense", ()):
             if name not in there:
                 raise _wrong(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from banditmesh.bandits import hashing
-from banditmesh.decisions.row import Candidate, Features
+from banditmesh.decisions.features import Features
+from banditmesh.decisions.row import Candidate
 
 IDENTITIES: Final = ("id", "service", "logic")
 GROUPS: Final = ("context", "candidate")
-Entries = list[tuple[int, float]]
 
 
 class View(BaseModel):
@@ -35,20 +33,23 @@ class View(BaseModel):
                 raise ValueError(f"{left}*{right} is no cross of two different sides")
         return cross
 
-    def entries(self, side: str, context: Features, candidate: Candidate) -> Entries:
-        """(id, value) of everything that a side of a cross stands for; nothing when the row has no such feature."""
-        if side == "context":
-            return _all(context[name] for name in context if name not in candidate.features)
-        if side == "candidate":
-            return _all(candidate.features.values())
-        if side in candidate.features:
-            return list(candidate.features[side])
-        if side in context:
-            return list(context[side])
-        if side in IDENTITIES:
-            return [(hashing.categorical_id(side, getattr(candidate, side)), 1.0)]
-        return []
+
+def side_of(side: str, context: Features, candidate: Candidate) -> Features:
+    """What a side of a cross stands for, as features; none when the row has no such feature."""
+    own = candidate.features
+    if side == "context":
+        return context if own.keys().isdisjoint(context) else without(context, own)
+    if side == "candidate":
+        return own
+    if side in own:
+        return {side: own[side]}
+    if side in context:
+        return {side: context[side]}
+    if side in IDENTITIES:
+        return {side: getattr(candidate, side)}
+    return {}
 
 
-def _all(parts: Iterable[tuple[tuple[int, float], ...]]) -> Entries:
-    return [entry for part in parts for entry in part]
+def without(features: Features, others: Features) -> Features:
+    """The features whose names the others do not have."""
+    return {name: features[name] for name in features if name not in others}

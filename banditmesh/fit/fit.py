@@ -58,11 +58,12 @@ class Fitted:
     test: Quality | None
 
 
-Progress = Callable[[int, int, Quality | None], None]
-"""Told the epoch (from 1), the examples that it has gone over, and at its end the quality on the held-out rows."""
+Progress = Callable[[int, int, int | None, Quality | None], None]
+"""Told the epoch (from 1), the examples that it has gone over and those it will go over (an estimate in the first, None
+while there is none), and at its end the quality on the held-out rows."""
 
 
-def fit(log: Path, spec: Spec, options: Options, progress: Progress = lambda epoch, done, valid: None) -> Fitted:
+def fit(log: Path, spec: Spec, options: Options, progress: Progress = lambda epoch, done, of, valid: None) -> Fitted:
     """The policy, fitted to the log.
 
     Without `valid` and `epochs`, a policy that is not sums is fitted twice: without one row in ten, to find how many
@@ -83,14 +84,14 @@ def fit(log: Path, spec: Spec, options: Options, progress: Progress = lambda epo
         fitting.run(everything, most, Passes(options.valid, view))
     elif options.epochs is None and iterative and divided:
         search = _Fitting(spec, options, progress)
-        search.run(Passes(log, view, Part.REST), most, Passes(log, view, Part.HELD_OUT))
+        search.run(everything.only(Part.REST), most, everything.only(Part.HELD_OUT))
         fitting = _Fitting(spec, options, progress)
         fitting.run(everything, search.best_epoch, None)
         fitting.history = search.history
     else:
         fitting = _Fitting(spec, options, progress)
         fitting.run(everything, most if options.epochs else 1, None)
-    test = None if options.test is None else measure(fitting.policy, Passes(options.test, view).in_order())
+    test = None if options.test is None else measure(fitting.policy, Passes(options.test, view).in_order(keep=False))
     return Fitted(spec, fitting.policy, fitting.examples, fitting.best_epoch, tuple(fitting.history), test)
 
 
@@ -110,13 +111,13 @@ class _Fitting:
         """Passes over the log; from the second one on, it is the mean of the estimates that is measured and kept."""
         rng = np.random.default_rng(self._options.seed)
         for epoch in range(1, epochs + 1):
-            self._pass(epoch, log.in_order() if epoch == 1 else log.shuffled(rng))
+            self._pass(epoch, log.in_order(keep=epochs > 1) if epoch == 1 else log.shuffled(rng), log.examples)
             if held_out is None:
                 self.best_epoch = epoch
                 continue
             with self._averaged():
-                self.history.append(measure(self.policy, held_out.in_order()))
-                self._progress(epoch, self.examples, self.history[-1])
+                self.history.append(measure(self.policy, held_out.in_order(keep=epochs > 1)))
+                self._progress(epoch, self.examples, self.examples, self.history[-1])
                 if self.history[-1].loss <= min(each.loss for each in self.history):
                     self.best_epoch = epoch
                     self._best = self.policy.tensors()
@@ -127,14 +128,14 @@ class _Fitting:
                 self._best = self.policy.tensors()
         self.policy = load(self._spec.policy, self._spec.params, self._best)
 
-    def _pass(self, epoch: int, log: Iterable[Examples]) -> None:
+    def _pass(self, epoch: int, log: Iterable[Examples], size: Callable[[int], int | None]) -> None:
         if epoch > 1:
             self.policy.start_epoch()
         done, ticks = 0, 0
         for examples in log:
             self.policy.learn(examples)
             done += len(examples)
-            self._progress(epoch, done, None)
+            self._progress(epoch, done, size(done), None)
             if epoch > 1 and isinstance(self.policy, HashedPolicy) and done * TICKS_PER_PASS > ticks * self.examples:
                 self._averaging.tick(self.policy)
                 ticks += 1

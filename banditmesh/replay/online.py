@@ -33,9 +33,8 @@ class Simulation(Run):
     def _learn(self, batch: LoggedBatch, row: int, flat: int, propensity: float) -> None:
         reward = batch.rewards[row] if flat == batch.shown[row] else batch.outcomes[flat]
         self.tally.add(float(reward))
-        self._policy.learn(
-            batch.examples(np.array([row]), np.array([flat]), np.array([reward]), np.array([propensity]))
-        )
+        if self._policy.learns:
+            self._policy.learn(batch.example(row, flat, float(reward), propensity))
 
 
 class Rejection(Simulation):

@@ -48,7 +48,10 @@ class Options:
 
 
 def replay(
-    log: Path, specs: Sequence[Spec], options: Options, progress: Callable[[int], None] = lambda rows: None
+    log: Path,
+    specs: Sequence[Spec],
+    options: Options,
+    progress: Callable[[int, float], None] = lambda rows, share: None,
 ) -> tuple[Method, list[list[Run]]]:
     """The method that was taken, and for each policy its runs, one a seed.
 
@@ -56,13 +59,19 @@ def replay(
         log: read once, in batches, whatever the number of policies and seeds.
         specs: the policies.
         options: see there.
-        progress: told how many rows have been read.
+        progress: told how many rows are done, and which share of the file they are (0 where its size is unknown).
 
     Raises:
         BrokenRow, NotFound, InvalidArgument: as `decisions.reader.read` does; also for an empty log.
         FailedPrecondition: a row lacks what the method needs; it names file and line.
     """
-    log_batches = batches(log)
+    share = 0.0
+
+    def tell(read: float) -> None:
+        nonlocal share
+        share = read
+
+    log_batches = batches(log, tell)
     first = next(log_batches, None)
     if first is None:
         raise InvalidArgument(f"{log} has no rows", field="log", value=str(log))
@@ -84,7 +93,7 @@ def replay(
                     if not run.done:
                         run.take(encoded[view].part(start, stop), predicted)
         rows += len(decisions)
-        progress(rows)
+        progress(rows, share)
         if all(run.done for each in runs for run in each):
             break
     return method, runs
@@ -112,7 +121,7 @@ def _run(method: Method, spec: Spec, seed: int, limit: int | None) -> Run:
 
 
 def _fitting(first: Decision) -> Method:
-    if first.has_all_rewards and len(first.candidates) > 1:
+    if first.has_all_rewards and len(first.ids) > 1:
         return "simulate"
     return "rejection" if first.propensity is None or _is_uniform(first) else "dr"
 
@@ -128,7 +137,7 @@ def _demand(method: Method, decision: Decision, uniform: bool) -> None:
     elif method == "rejection":
         if decision.propensity is not None and not _is_uniform(decision):
             message = (
-                f"rejection needs candidates that were shown uniformly at random; here {len(decision.candidates)} of "
+                f"rejection needs candidates that were shown uniformly at random; here {len(decision.ids)} of "
                 f"them and propensity {decision.propensity:g}"
             )
             hint = "take ips or dr"
@@ -140,7 +149,7 @@ def _demand(method: Method, decision: Decision, uniform: bool) -> None:
 
 
 def _is_uniform(decision: Decision) -> bool:
-    propensity, n = decision.propensity, len(decision.candidates)
+    propensity, n = decision.propensity, len(decision.ids)
     return propensity is not None and abs(propensity * n - 1) <= _UNIFORM_WITHIN
 
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from banditmesh.bandits.batch import Examples
+from banditmesh.bandits.linear import Linear
 from banditmesh.cli import app
-from banditmesh.runtime.errors import InvalidArgument
+from banditmesh.fit.logs import checked
+from banditmesh.runtime.errors import InvalidArgument, NotFound
 
 
 @pytest.fixture
@@ -54,3 +58,60 @@ def test_a_reward_that_the_link_cannot_give_is_no_traceback(log: Path, tmp_path:
     path.write_text('{"candidates": [{"id": "a"}], "reward": 5}\n')
     with pytest.raises(InvalidArgument, match="rewards"):
         run(path, "--policy", "linear:link=logit", "--epochs", 1)
+
+
+def test_logs_to_measure_on_are_looked_at_before_the_work(log: Path, tmp_path: Path) -> None:
+    """A fit would refuse the log's last row; that nobody comes to."""
+    with log.open("a") as file:
+        file.write("no row\n")
+    (tmp_path / "broken").write_text('{"candidates": [{"id": "a"}], "label": 1}\n')
+    (tmp_path / "empty").write_text("")
+    for option in ("--valid", "--test"):
+        for name, says in (("broken", "field reward; the row has candidates, label"), ("empty", "no rows")):
+            with pytest.raises(InvalidArgument, match=f"{name}.*{says}"):
+                run(log, "--policy", "linear", option, tmp_path / name)
+        with pytest.raises(NotFound, match="nothing"):
+            run(log, "--policy", "linear", option, tmp_path / "nothing")
+
+
+def test_a_log_of_other_fields_is_refused_and_one_of_some_others_is_remarked_upon(tmp_path: Path) -> None:
+    logs = [tmp_path / name for name in ("one", "two", "three")]
+    for path, names in zip(logs, (["age", "lang"], ["years"], ["age", "language"]), strict=True):
+        row = {"context": dict.fromkeys(names, "x"), "candidates": [{"id": "a"}], "reward": 1}
+        path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(InvalidArgument, match=r"has the fields years, and none of those of .*one: age, lang"):
+        checked(logs[0], [logs[1]])
+    assert checked(logs[0], [logs[0]]) == []
+    (odd,) = checked(logs[0], [logs[2], logs[2]])
+    assert "have language, which those of" in odd
+    assert "lack lang of" in odd
+
+
+def test_a_pipe_is_refused_for_it_cannot_be_read_twice(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidArgument, match="is a pipe"):
+        run(tmp_path / "pipe", "--policy", "linear")
+
+
+def test_a_folder_that_cannot_take_the_model_is_refused_before_the_work(log: Path) -> None:
+    for wrong in (log, log / "below"):
+        with pytest.raises(InvalidArgument, match="no folder that can be written to"):
+            run(log, "--policy", "linear", "--save", wrong)
+
+
+def test_an_interrupted_fit_ends_with_130_and_saves_nothing(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = Linear.learn
+
+    def interrupted(self: Linear, examples: Examples) -> None:
+        learned(self, examples)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Linear, "learn", interrupted)
+    result = CliRunner().invoke(
+        app, ["fit", str(log), "--policy", "linear", "--save", str(tmp_path / "store")], catch_exceptions=False
+    )
+    assert result.exit_code == 130
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "store").exists()

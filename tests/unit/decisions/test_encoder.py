@@ -7,6 +7,7 @@ import pytest
 
 from banditmesh.bandits import hashing
 from banditmesh.decisions.encoder import encode
+from banditmesh.decisions.known import Known
 from banditmesh.decisions.row import Decision, parse
 from banditmesh.decisions.view import View
 
@@ -111,3 +112,55 @@ def test_a_part_of_a_batch_is_the_batch_of_that_part() -> None:
         assert left.offsets.tolist() == right.offsets.tolist()
         assert left.ids.tolist() == right.ids.tolist()
         assert left.values.tolist() == right.values.tolist()
+
+
+def test_columns_and_rows_that_differ_are_encoded_alike() -> None:
+    alike = [{"id": str(n), "features": {"genre": f"g{n % 3}", "x": n / 7}} for n in range(6)]
+    odd = {"id": "odd", "features": {"genre": True, "tags": ["p", "q"]}}
+    columns, mixed = (
+        encode([decision(each, user="u1")], View(user=True)).candidates for each in (alike, [*alike, odd])
+    )
+    kept = mixed.features.take(np.arange(6))
+    assert columns.features.offsets.tolist() == kept.offsets.tolist()
+    assert columns.features.ids.tolist() == kept.ids.tolist()
+    assert columns.features.values.tolist() == kept.values.tolist()
+
+
+def test_a_row_without_a_user_beside_rows_that_have_one_has_no_category_of_it() -> None:
+    rows = [decision([{"id": "a"}], user=user) for user in ("u1", None, "u2")]
+    context = encode(rows, View(user=True)).candidates.context
+    assert context.offsets.tolist() == [0, 1, 1, 2]
+    assert [(each, 1.0) for each in context.ids.tolist()] == [is_a("user", "u1"), is_a("user", "u2")]
+
+
+def test_hashes_that_are_kept_stay_within_their_bound() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def hashed(first: str, second: str) -> int:
+        asked.append((first, second))
+        return len(second)
+
+    known = Known(hashed, kept=10)
+    for _ in range(2):
+        assert [known["a"]["b" * n] for n in range(5)] == [0, 1, 2, 3, 4]
+    assert len(asked) == 5
+    for n in range(100):
+        assert known[f"field {n % 3}"]["b" * n] == n
+        assert sum(1 + len(seconds) for seconds in known.values()) <= 10
+
+
+def test_one_example_is_what_many_are_of_one() -> None:
+    rows = [
+        decision([{"id": "a", "features": {"x": 1.0}}, {"id": "b"}], context={"y": 2.0, "z": "w"}, t=3.0),
+        decision([{"id": "c", "features": {"tags": ["p", "q"]}}, {"id": "d", "features": {"x": 4.0}}], t=5.0),
+    ]
+    batch = encode(rows, PLAIN)
+    for row, flat in ((0, 0), (0, 1), (1, 2), (1, 3)):
+        one = batch.example(row, flat, 0.25, 0.5)
+        same = batch.examples(np.array([row]), np.array([flat]), np.array([0.25], np.float32), np.array([0.5]))
+        for name in ("contents", "logics", "services", "rewards", "propensities", "times_s", "clicked"):
+            left, right = getattr(one, name), getattr(same, name)
+            assert (left.tolist(), left.dtype) == (right.tolist(), right.dtype)
+        for name in ("offsets", "ids", "values"):
+            left, right = getattr(one.features, name), getattr(same.features, name)
+            assert (left.tolist(), left.dtype) == (right.tolist(), right.dtype)

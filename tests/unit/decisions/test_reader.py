@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from banditmesh.bandits.hashing import content_key
 from banditmesh.decisions.errors import BrokenRow
-from banditmesh.decisions.reader import CANDIDATES_AT_ONCE, batches, read
+from banditmesh.decisions.reader import CANDIDATES_AT_ONCE, ROWS_AT_ONCE, batches, read
+from banditmesh.decisions.row import parse
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 
 ROW: dict[str, Any] = {
@@ -41,7 +43,7 @@ def test_a_row_is_read_with_all_that_it_says(tmp_path: Path) -> None:
     assert (row.line, row.time_s, row.user, row.shown, row.propensity, row.reward) == (1, 1.7e9, "u1", 1, 0.1, 1.0)
     assert [candidate.id for candidate in row.candidates] == ["a1", "a2"]
     assert row.context.keys() == {"age", "hour"}
-    assert row.candidates[0].features["x0"][0][1] == 0.12
+    assert row.candidates[0].features == {"genre": "news", "x0": 0.12}
 
 
 def test_gzip_and_parquet_say_the_same_as_json_lines(tmp_path: Path) -> None:
@@ -147,3 +149,85 @@ def test_a_file_that_is_not_there_and_files_cut_short_are_typed_errors(tmp_path:
 def test_batches_end_early_when_rows_have_many_candidates(tmp_path: Path) -> None:
     wide = {"candidates": [{"id": str(n)} for n in range(CANDIDATES_AT_ONCE // 2)], "shown": 0, "reward": 1}
     assert [len(batch) for batch in batches(lines(tmp_path / "log", wide, wide, wide))] == [2, 1]
+
+
+def test_columns_of_any_kind_are_read_as_the_same_rows_in_json(tmp_path: Path) -> None:
+    rows = [
+        {"candidates": [{"id": 1, "features": {"tags": ["p", None], "new": True}}], "reward": 1.0, "t": None},
+        {"candidates": [{"id": 2, "features": None, "reward": 0.5}], "t": 7},
+        {"candidates": [{"id": 3, "features": {"tags": None, "new": False}}], "reward": 0.0, "t": 2**40},
+    ]
+    table = pa.Table.from_pylist([*rows[:1], *rows * 100])
+    table = table.append_column("user", pa.array(["u1", None, "u1", "u2"] + ["u1"] * 297).dictionary_encode())
+    parquet.write_table(table.slice(1), tmp_path / "log.parquet")
+    with pytest.raises(BrokenRow, match=r"log.parquet:1: .*field candidates\[0\].features.tags"):
+        list(read(tmp_path / "log.parquet"))
+    parquet.write_table(table.slice(2, 2), tmp_path / "log.parquet")
+    second, third = read(tmp_path / "log.parquet")
+    assert (second.ids, second.outcomes, second.time_s, second.user, second.features) == (["2"], [0.5], 7.0, "u1", [{}])
+    assert (third.ids, third.time_s, third.user, third.features) == (["3"], 2.0**40, "u2", [{"new": False}])
+
+
+def test_a_number_of_parquet_that_is_not_finite_names_its_row(tmp_path: Path) -> None:
+    for broken in ({"reward": float("nan")}, {"reward": 1.0, "context": {"x": float("inf")}}):
+        rows = [
+            {"candidates": [{"id": "a"}], "reward": 0.0, "context": {"x": 1.0}},
+            {"candidates": [{"id": "a"}]} | broken,
+        ]
+        parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "log.parquet")
+        with pytest.raises(BrokenRow, match=r"log.parquet:2: "):
+            list(read(tmp_path / "log.parquet"))
+
+
+@pytest.mark.parametrize("rewards", [[0.0, float("nan")], [float("nan"), 0.0], [0.0, 1e39], ["1", 0.0], [True, None]])
+def test_a_wrong_reward_among_the_candidates_is_named(rewards: list[Any]) -> None:
+    row = {"candidates": [{"id": str(at), "reward": reward} for at, reward in enumerate(rewards)]}
+    with pytest.raises(BrokenRow, match="reward"):
+        parse(row, 1, "log:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("user,item,label\n", "one object a line"),
+        ("[\n", "one object a line"),
+        ('{"candidates": [{"id": "a"}], "reward": 1} {}\n', "more follows"),
+        ('{"candidates": [{"id": "a"}], "reward": NaN}\n', "NaN is no number"),
+        ('{"candidates": [{"id": "\\ud800"}], "reward": 1}\n', "surrogate"),
+        ('{"candidates": ' + "[" * 100_000 + "\n", "no JSON"),
+        ('{"candidates": [{"id": "a"}], "label": 1}\n', "reward"),
+    ],
+)
+def test_what_strangers_hand_in_is_told_what_a_log_is(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(BrokenRow, match=r"log\.jsonl:1: ") as refused:
+        list(read(lines(tmp_path / "log.jsonl", text)))
+    assert says in str(refused.value)
+
+
+def test_other_columns_and_folders_are_named(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"user_id": ["u1"], "label": [1]}), tmp_path / "log.parquet")
+    with pytest.raises(InvalidArgument, match="no column candidates, but user_id, label"):
+        list(read(tmp_path / "log.parquet"))
+    with pytest.raises(InvalidArgument, match="is a folder"):
+        read(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_fault_and_big_integers_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b'\xef\xbb\xbf{"candidates": [{"id": %d}], "reward": %d, "t": 0}\n' % (10**30, 10**30))
+    (row,) = read(path)
+    assert (row.ids, row.reward) == ([str(10**30)], 1e30)
+
+
+@pytest.mark.parametrize("kind", ["plain", "gz", "parquet"])
+def test_the_share_that_was_read_grows_up_to_all(tmp_path: Path, kind: str) -> None:
+    path = lines(tmp_path / "log", *[{**ROW, "user": str(content_key("", str(n)))} for n in range(20 * ROWS_AT_ONCE)])
+    if kind == "gz":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    if kind == "parquet":
+        parquet.write_table(pa.Table.from_pylist([ROW] * 20 * ROWS_AT_ONCE), path)
+    shares: list[float] = []
+    assert sum(len(batch) for batch in batches(path, shares.append)) == 20 * ROWS_AT_ONCE
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 0.8
+    assert shares[-1] == 1.0

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from banditmesh.bandits.batch import Examples
 from banditmesh.bandits.registry import load
 from banditmesh.decisions.encoder import encode
 from banditmesh.decisions.reader import batches
@@ -16,6 +14,7 @@ from banditmesh.decisions.spec import parse
 from banditmesh.decisions.view import View
 from banditmesh.fit.fit import Options, fit, measure
 from banditmesh.fit.passes import Part, Passes
+from banditmesh.fit.quality import Quality
 from banditmesh.fit.save import save
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 from banditmesh.runtime.mesh import parse_mesh
@@ -23,8 +22,6 @@ from banditmesh.runtime.snapshots import Snapshot, Snapshots
 from banditmesh.runtime.store import open_store
 from services.learner.catalog import Catalog, ShardId
 from services.learner.shard import Shard
-
-PLAIN = View()
 
 
 def taste_log(path: Path, n: int, seed: int, *, scale: float = 1.0, shift: float = 0.0, noise: float = 0.0) -> Path:
@@ -39,10 +36,6 @@ def taste_log(path: Path, n: int, seed: int, *, scale: float = 1.0, shift: float
                 + "\n"
             )
     return path
-
-
-def ids(examples: Iterable[Examples]) -> list[int]:
-    return [int(key) for batch in examples for key in batch.contents]
 
 
 def test_fm_finds_an_interaction_that_linear_cannot(tmp_path: Path) -> None:
@@ -115,17 +108,6 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert any(left[name].tobytes() != other[name].tobytes() for name in left)
 
 
-def test_a_log_larger_than_the_memory_is_read_again_and_gives_the_same_pass(tmp_path: Path) -> None:
-    log = taste_log(tmp_path / "log", 700, 0)
-    small, large = Passes(log, PLAIN, memory_bytes=1000), Passes(log, PLAIN)
-    first = ids(small.in_order())
-    assert first == ids(large.in_order()) == ids(small.in_order()) == ids(large.in_order())
-    for passes in (small, large):
-        mixed = ids(passes.shuffled(np.random.default_rng(0)))
-        assert mixed != first
-        assert sorted(mixed) == sorted(first)
-
-
 def test_what_is_held_out_is_a_tenth_and_the_rest_is_the_rest(tmp_path: Path) -> None:
     held, rest = ([line for line in range(1, 5001) if part.has(line)] for part in (Part.HELD_OUT, Part.REST))
     assert sorted([*held, *rest]) == list(range(1, 5001))
@@ -183,3 +165,17 @@ def test_an_empty_log_and_one_that_is_not_there_are_typed_errors(tmp_path: Path)
         fit(tmp_path / "empty", parse("fm"), Options())
     with pytest.raises(NotFound):
         fit(tmp_path / "nothing", parse("fm"), Options())
+
+
+def test_a_fit_reads_its_log_once_after_the_first_rows_and_tells_how_far_it_is(tmp_path: Path) -> None:
+    log = taste_log(tmp_path / "log", 2000, 0)
+    told: list[tuple[int, int, int | None]] = []
+
+    def tell(epoch: int, done: int, of: int | None, found: Quality | None) -> None:
+        told.append((epoch, done, of))
+        if epoch == 2:
+            log.unlink(missing_ok=True)
+
+    assert fit(log, parse("fm:factors=2"), Options(), tell).examples == 2000
+    assert all(of is not None and done <= of + 1 for _, done, of in told)
+    assert told[-1][1:] == (2000, 2000)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -215,3 +217,21 @@ def test_a_broken_row_ends_the_replay_with_its_line(tmp_path: Path) -> None:
 def test_an_empty_log_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="no rows"):
         one(written(tmp_path / "log", []), "random")
+
+
+def test_progress_is_the_rows_that_are_done_and_the_share_of_the_file(tmp_path: Path) -> None:
+    told: list[tuple[int, float]] = []
+    log = written(tmp_path / "log", uniform_rows(1000))
+    replay(log, [parse("random")], Options("rejection"), lambda rows, share: told.append((rows, share)))
+    assert [rows for rows, _ in told] == [256, 512, 768, 1000]
+    assert [share for _, share in told] == pytest.approx([0.256, 0.512, 0.768, 1.0], abs=0.01)
+
+
+def test_a_pipe_is_replayed(tmp_path: Path) -> None:
+    log = written(tmp_path / "log", uniform_rows(300))
+    os.mkfifo(tmp_path / "pipe")
+    writer = Thread(target=lambda: (tmp_path / "pipe").write_bytes(log.read_bytes()))
+    writer.start()
+    piped = one(tmp_path / "pipe", "random", "rejection")
+    writer.join()
+    assert piped.tally.mean == one(log, "random", "rejection").tally.mean
