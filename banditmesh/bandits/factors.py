@@ -19,6 +19,16 @@ from banditmesh.bandits.minibatch import Step
 
 FORGOTTEN_PER_PASS = 0.5
 """Of AdaGrad's sums of squares, at the start of a pass: else its steps die out before the factors have settled."""
+_USUAL_WIDTH = 10
+
+
+def crowding(step: Step) -> float:
+    """By how much the rows of a mini-batch are wider than ten features, on average and at least 1.
+
+    All features of a row move at once, so with many of them a step must be shorter, and of their pairs, whose number
+    grows with the square, each must be held back more.
+    """
+    return max(1.0, float(np.abs(step.x).sum()) / (_USUAL_WIDTH * len(step.rewards)))
 
 
 def pull(step: Step, ridge: float, decay: float, coefficients: NDArray[np.float32]) -> NDArray[np.float32]:

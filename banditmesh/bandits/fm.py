@@ -27,7 +27,7 @@ from pydantic import Field
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.batch import Candidates, Scores, SparseRows
-from banditmesh.bandits.factors import FORGOTTEN_PER_PASS, pull
+from banditmesh.bandits.factors import FORGOTTEN_PER_PASS, crowding, pull
 from banditmesh.bandits.hashed import HashedParams, HashedPolicy
 from banditmesh.bandits.hashing import normals
 from banditmesh.bandits.link import respond
@@ -130,6 +130,7 @@ class Fm(HashedPolicy):
 
     def _step(self, step: Step) -> NDArray[np.float64]:
         table, params, group = self._table, self.params, step.group
+        crowd = crowding(step)
         first = params.factor_deviation * normals(table.ids(step.new), params.factors, params.seed)
         table["coefficients"][step.new, 1:] = first
         z, slopes = predict(table["coefficients"][step.entries], step.offsets, step.x)
@@ -137,13 +138,14 @@ class Fm(HashedPolicy):
         residual = response.mean - step.rewards
         coefficients = table["coefficients"][group.rows]
         gradient = group.sums(residual.astype(np.float32)[step.owner, None] * slopes)
-        gradient += pull(step, params.ridge, params.decay * self._size, coefficients)
+        gradient += pull(step, params.ridge, params.decay * self._size * crowd, coefficients)
         scale = table["scale"][group.rows] + gradient * gradient
         table["scale"][group.rows] = scale
         table["precision"][group.rows] += group.sums(
             response.curvature.astype(np.float32)[step.owner, None] * slopes * slopes
         )
-        table["coefficients"][group.rows] = coefficients - params.learning_rate * gradient / np.sqrt(scale + _TINY)
+        rate = params.learning_rate / crowd
+        table["coefficients"][group.rows] = coefficients - rate * gradient / np.sqrt(scale + _TINY)
         self._step_intercept(float(residual.sum()), float(response.curvature.sum()))
         return np.asarray(residual)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from banditmesh.bandits.factors import pull
+from banditmesh.bandits.factors import crowding, pull
 from banditmesh.bandits.minibatch import Step
 from banditmesh.bandits.table import Grouping
 
@@ -34,3 +34,13 @@ def test_the_pull_is_the_gradient_of_the_penalties() -> None:
         below[at] -= 1e-5
         wanted = (penalty(above, 3.0, 0.2) - penalty(below, 3.0, 0.2)) / 2e-5
         assert found[at] == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+
+
+def test_rows_wider_than_usual_crowd_each_other() -> None:
+    def step(width: int) -> Step:
+        rows, owner = np.tile(np.arange(1, width + 1, dtype=np.int32), 2), np.repeat([0, 1], width)
+        group = Grouping.of(rows)
+        offsets, new, x = np.array([0, width, 2 * width]), np.zeros(0, np.int32), np.ones(2 * width, np.float32)
+        return Step(offsets, owner, rows, new, group, x, np.ones(width), np.zeros(2))
+
+    assert [crowding(step(width)) for width in (1, 10, 40)] == [1.0, 1.0, 4.0]
