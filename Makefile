@@ -57,9 +57,9 @@ proto: $(STAMP) ## Generate the Python contracts again
 lock: $(STAMP) ## Resolve pyproject.toml into requirements.lock again
 	@$(BIN)/uv pip compile -q pyproject.toml --extra local --extra dev --generate-hashes --no-annotate --no-header \
 		--universal --python-version 3.11 -o requirements.lock
-	@# obp asks for torch (2 GB), which its estimators do not use.
+	@# obp asks for torch (2 GB), which its estimators do not use, and Mab2Rec's metrics for cvxpy, which it does without.
 	@$(BIN)/uv pip compile -q pyproject.toml --extra bench --generate-hashes --no-annotate --no-header \
-		--override <(echo "torch; python_version < '3'") --universal --python-version 3.11 -o requirements-bench.lock
+		--override <(printf "%s; python_version < '3'\n" torch cvxpy) --universal --python-version 3.11 -o requirements-bench.lock
 
 clean: ## Remove what was made here (not the cache of downloaded jars)
 	@rm -rf .venv .benchmarks banditmesh/contracts .banditmesh .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -51,10 +51,10 @@ def fit(
         print(f"banditmesh: {odd}", file=sys.stderr)
     started = time.monotonic()
     with _progress() as bar:
-        task = bar.add_task("", total=None, epoch=1, loss="")
+        task = bar.add_task("", total=None, phase="reading", loss="")
 
         def show(epoch: int, done: int, of: int | None, found: Quality | None) -> None:
-            bar.update(task, completed=done, total=of, epoch=epoch)
+            bar.update(task, completed=done, total=of, phase=f"epoch {epoch}" if epoch else "reading")
             if found is not None:
                 bar.update(task, loss=f"held-out loss {found.loss:.5f}")
 
@@ -96,7 +96,7 @@ def _check_folder(save: Path | None) -> None:
 
 def _progress() -> Progress:
     columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
+        TextColumn("{task.fields[phase]}"),
         BarColumn(),
         TaskProgressColumn(show_speed=False),
         TextColumn("{task.completed} examples {task.fields[loss]}"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,8 +59,8 @@ class Fitted:
 
 
 Progress = Callable[[int, int, int | None, Quality | None], None]
-"""Told the epoch (from 1), the examples that it has gone over and those it will go over (an estimate in the first, None
-while there is none), and at its end the quality on the held-out rows."""
+"""Told the epoch (from 1; 0 while the log is read before the first), the examples that it has gone over and those it
+will go over (an estimate in the first, None while there is none), and at its end the quality on the held-out rows."""
 
 
 def fit(log: Path, spec: Spec, options: Options, progress: Progress = lambda epoch, done, of, valid: None) -> Fitted:
@@ -74,11 +74,14 @@ def fit(log: Path, spec: Spec, options: Options, progress: Progress = lambda epo
     """
     first = _first_rows(log)
     view = spec.view(first)
-    spec = scaled(spec, encode(first, view).shown_examples().rewards.astype(np.float64))
     iterative = POLICIES[spec.policy].learns and not POLICIES[spec.policy].merges
     most = (options.epochs or MOST_EPOCHS) if iterative else 1  # sums are what they are after one pass
     divided = all(any(part.has(row.line) for row in first) for part in (Part.REST, Part.HELD_OUT))
     everything = Passes(log, view)
+    if iterative and options.epochs != 1:  # the examples are kept for later passes in any case
+        spec = scaled(spec, _reading(everything, progress))
+    else:
+        spec = scaled(spec, [encode(first, view).shown_examples()])
     if options.valid is not None:
         fitting = _Fitting(spec, options, progress)
         fitting.run(everything, most, Passes(options.valid, view))
@@ -160,18 +163,31 @@ def measure(policy: Policy, examples: Iterable[Examples]) -> Quality:
     return quality(np.concatenate(rewards), np.concatenate(predictions))
 
 
-def scaled(spec: Spec, rewards: np.ndarray[Any, np.dtype[np.float64]]) -> Spec:
-    """The SPEC with what it leaves open about the scale of rewards read off the first ones (float64[n], n >= 1).
+def _reading(log: Passes, progress: Progress) -> Iterator[Examples]:
+    done = 0
+    for examples in log.in_order():
+        done += len(examples)
+        progress(0, done, log.examples(done), None)
+        yield examples
+
+
+def scaled(spec: Spec, log: Iterable[Examples]) -> Spec:
+    """The SPEC with what it leaves open about the scale of rewards read off these examples, of which there is one.
 
     link: logit when every one is 0 or 1. prior_reward: their mean, to three digits. Only where the policy has these
     parameters; `dense` of linucb stays Algorithm 1 to the letter.
     """
     fields = POLICIES[spec.policy].Params.model_fields
     found: dict[str, Any] = {}
+    count, total, binary = 0, 0.0, True
+    for examples in log:
+        rewards = examples.rewards.astype(np.float64)
+        count, total = count + len(rewards), total + float(rewards.sum())
+        binary = binary and bool(np.isin(rewards, (0.0, 1.0)).all())
     if issubclass(POLICIES[spec.policy].Params, HashedParams):
-        found["link"] = "logit" if np.isin(rewards, (0.0, 1.0)).all() else "identity"
+        found["link"] = "logit" if binary else "identity"
     if "prior_reward" in fields and not spec.params.get("dense"):
-        mean = float(f"{rewards.mean():.3g}")
+        mean = float(f"{total / count:.3g}")
         logit = {**found, **spec.params}.get("link") == "logit"
         found["prior_reward"] = min(max(mean, 0.001), 0.999) if logit else mean
     return replace(spec, params={**found, **spec.params})

@@ -59,6 +59,17 @@ def test_the_scale_of_the_rewards_is_read_off_the_log(tmp_path: Path) -> None:
     assert fit(stars, parse("linear"), Options(epochs=1)).spec.params["prior_reward"] == pytest.approx(4, abs=0.2)
 
 
+def test_the_scale_is_that_of_the_whole_log_also_when_it_is_sorted_by_reward(tmp_path: Path) -> None:
+    rows = sorted(
+        taste_log(tmp_path / "log", 600, 0).read_text().splitlines(), key=lambda row: json.loads(row)["reward"]
+    )
+    (tmp_path / "sorted").write_text("\n".join(rows))
+    params = fit(tmp_path / "sorted", parse("linear"), Options(epochs=2)).spec.params
+    assert params["prior_reward"] == pytest.approx(0.5, abs=0.1)
+    (tmp_path / "graded").write_text("\n".join([*rows, rows[0].replace('"reward": 0.0', '"reward": 3.0')]))
+    assert fit(tmp_path / "graded", parse("linear"), Options(epochs=2)).spec.params["link"] == "identity"
+
+
 def test_what_the_spec_says_of_the_scale_stands(tmp_path: Path) -> None:
     log = taste_log(tmp_path / "log", 300, 0)
     params = fit(log, parse("linear:link=identity,prior_reward=0.1"), Options(epochs=1)).spec.params
