@@ -15,6 +15,8 @@ from banditmesh.bandits.errors import InvalidTensors
 from banditmesh.bandits.policy import Tensors, tensor
 from banditmesh.bandits.table import Grouping, Rows
 
+_FEW_COLUMNS, _MANY_ROWS = 16, 256
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
@@ -90,6 +92,8 @@ class Batch:
 
 def distinct(rows: SparseRows) -> SparseRows:
     """The same rows with each id once in a row, its values added up. Hardly ever anything to do, so told fast."""
+    if _side_by_side_differ(rows):
+        return rows
     keys = (segments.owners(rows.offsets).astype(np.uint64) << np.uint64(32)) | rows.ids
     ordered = np.sort(keys)
     if not (ordered[1:] == ordered[:-1]).any():
@@ -98,3 +102,15 @@ def distinct(rows: SparseRows) -> SparseRows:
     offsets = np.searchsorted(once, np.arange(len(rows) + 1, dtype=np.uint64) << np.uint64(32))
     values = np.bincount(member, rows.values).astype(np.float32)
     return SparseRows(offsets, (once & np.uint64(0xFFFFFFFF)).astype(np.uint32), values)
+
+
+def _side_by_side_differ(rows: SparseRows) -> bool:
+    """Whether no id stands twice in a row, told for many short rows of one length: False may mean that it is unknown.
+
+    Each pair of columns is compared. For a thousand rows of ten that takes half the time of sorting them.
+    """
+    width = segments.width(rows.offsets)
+    if not 0 < width <= _FEW_COLUMNS or len(rows) < _MANY_ROWS:
+        return False
+    columns = np.ascontiguousarray(rows.ids.reshape(-1, width).T)
+    return not any(np.count_nonzero(columns[apart:] == columns[:-apart]) for apart in range(1, width))
