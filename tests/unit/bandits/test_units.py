@@ -68,3 +68,14 @@ def test_a_value_of_0_is_as_good_as_none(name: str) -> None:
     asked = ask([(CATEGORY, 1.0)], [(CATEGORY, 1.0), (NUMBER, 0.0)])
     np.testing.assert_allclose(with_zeros.score(asked).mean, without.score(asked).mean, rtol=1e-5)
     assert with_zeros.tensors()["unit"].tolist()[1:3] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("name", "stated"), [("linear", 28), ("fm", 20 + 12 * 17), ("nfm", 24 + 8 * 17)])
+def test_a_live_feature_takes_the_bytes_that_its_policy_states(name: str, stated: int) -> None:
+    policy = build(name, {"arm": "none", "batch": 1})
+    policy.learn(of_one_arm(SparseRows.from_lists([[(row, 1.0)] for row in range(1008)]), np.full(1008, 0.5)))
+    saved = policy.tensors()
+    alive = len(saved["ids"])
+    assert alive > 900
+    columns = [array for array in saved.values() if len(array) in (alive, alive + 1)]  # some with the prior before
+    assert sum(column[-alive:].nbytes for column in columns) == stated * alive
