@@ -41,9 +41,9 @@ from banditmesh.runtime.serve import Server, ServerOptions
 from banditmesh.runtime.snapshots import Manifest, Snapshots
 from banditmesh.runtime.store import open_store
 from services.crs_engine import bootstrap
-from services.crs_engine.memory import settle
+from services.crs_engine.memory import freeze_heap
 from services.crs_engine.metrics import STAGES
-from services.crs_engine.pipeline.batch import Visit
+from services.crs_engine.pipeline.batch import SelectionRequest
 from services.crs_engine.settings import EngineSettings
 
 USERS = 10_000
@@ -306,14 +306,14 @@ async def measure_stages(folder: Path, redis: str, seconds: float, profile: bool
     server = Server(ServerOptions())
     figures: dict[str, tuple[float, str]] = {}
     parts = await bootstrap.build(engine_settings(folder, redis), server, np.random.default_rng(1))
-    settle()
+    freeze_heap()
     async with server:
         for size in (1, *BATCHES):
-            visits = [
-                [Visit("head", f"user-{(start + each) % USERS}", {}) for each in range(size)]
+            requests = [
+                [SelectionRequest("head", f"user-{(start + each) % USERS}", {}) for each in range(size)]
                 for start in range(0, USERS, size)
             ]
-            for batch in visits:
+            for batch in requests:
                 await parts.engine.select(batch)
             before = {stage: _stage_s(parts, stage) for stage in STAGES}
             profiler = cProfile.Profile()
@@ -321,7 +321,7 @@ async def measure_stages(folder: Path, redis: str, seconds: float, profile: bool
                 profiler.enable()
             done, began_s, until_s = 0, time.process_time(), time.perf_counter() + seconds
             while time.perf_counter() < until_s:
-                await parts.engine.select(visits[done % len(visits)])
+                await parts.engine.select(requests[done % len(requests)])
                 done += 1
             used_s = time.process_time() - began_s
             profiler.disable()

@@ -11,23 +11,23 @@ from typing import Final
 from banditmesh.runtime.clock import Clock
 from services.crs_engine.engine import Outcome
 from services.crs_engine.metrics import EngineMetrics
-from services.crs_engine.pipeline.batch import Visit
+from services.crs_engine.pipeline.batch import SelectionRequest
 
 IN_FLIGHT: Final = 2
 """While one batch waits for Redis another is computed; a third would only make batches smaller."""
 BESIDE: Final = 64
-"""Visits that must wait for a batch to start beside another. A batch has a cost of its own, as much as some 20
+"""Requests that must wait for a batch to start beside another. A batch has a cost of its own, as much as some 20
 selections, which fewer do not repay; they wait for the one that runs, a few milliseconds."""
 QUIET_TURNS: Final = 8
 """Turns of the event loop without a new request after which a batch starts; some 10 µs each. grpc.aio 1.85 accepts one
 call in a few turns: without this a burst of 64 calls came out as 50 batches, each of which held up the next call."""
 
-Select = Callable[[Sequence[Visit]], Awaitable[list[Outcome]]]
+Select = Callable[[Sequence[SelectionRequest]], Awaitable[list[Outcome]]]
 
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    visits: Sequence[Visit]
+    requests: Sequence[SelectionRequest]
     answer: asyncio.Future[list[Outcome]]
     since_s: float
 
@@ -47,16 +47,16 @@ class Batcher:
     _heard: int = 0
     _quiet: int = 0
 
-    async def submit(self, visits: Sequence[Visit]) -> list[Outcome]:
-        """One outcome for each visit. A call that is cancelled (its client has gone, its deadline has passed) leaves
+    async def submit(self, requests: Sequence[SelectionRequest]) -> list[Outcome]:
+        """One outcome for each request. A call that is cancelled (its client has gone, its deadline has passed) leaves
         the queue.
 
-        More than ``max_batch`` visits go as several batches, so that nobody waits long behind them.
+        More than ``max_batch`` requests go as several batches, so that nobody waits long behind them.
         """
         loop = asyncio.get_running_loop()
         parts = [
-            _Waiting(visits[start : start + self.max_batch], loop.create_future(), self.clock.monotonic_s())
-            for start in range(0, len(visits), self.max_batch)
+            _Waiting(requests[start : start + self.max_batch], loop.create_future(), self.clock.monotonic_s())
+            for start in range(0, len(requests), self.max_batch)
         ]
         self._waiting.extend(parts)
         self._listen()
@@ -96,29 +96,29 @@ class Batcher:
         """Whether to start a batch now rather than when one that runs has ended."""
         if not self._running:
             return True
-        return len(self._running) < IN_FLIGHT and sum(len(each.visits) for each in self._waiting) >= BESIDE
+        return len(self._running) < IN_FLIGHT and sum(len(each.requests) for each in self._waiting) >= BESIDE
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._listen()
 
     def _take(self) -> list[_Waiting]:
-        """The longest-waiting calls whose visits fit into one batch, without those that nobody waits for any more."""
+        """The longest-waiting calls whose requests fit into one batch, without those that nobody waits for any more."""
         batch: list[_Waiting] = []
         size = 0
-        while self._waiting and (not batch or size + len(self._waiting[0].visits) <= self.max_batch):
+        while self._waiting and (not batch or size + len(self._waiting[0].requests) <= self.max_batch):
             waiting = self._waiting.popleft()
             if waiting.answer.done():
-                self.metrics.dropped.inc(len(waiting.visits))
+                self.metrics.dropped.inc(len(waiting.requests))
                 continue
             batch.append(waiting)
-            size += len(waiting.visits)
+            size += len(waiting.requests)
         return batch
 
     async def _run(self, batch: Sequence[_Waiting]) -> None:
         self.metrics.waiting_seconds.observe(self.clock.monotonic_s() - batch[0].since_s)
         try:
-            outcomes = await self.select([visit for waiting in batch for visit in waiting.visits])
+            outcomes = await self.select([request for waiting in batch for request in waiting.requests])
         except Exception as error:  # whatever it was, it belongs to those who wait, and the next batch must go on
             for waiting in batch:
                 if not waiting.answer.done():
@@ -126,7 +126,7 @@ class Batcher:
             return
         start = 0
         for waiting in batch:
-            end = start + len(waiting.visits)
+            end = start + len(waiting.requests)
             if not waiting.answer.done():
                 waiting.answer.set_result(outcomes[start:end])
             start = end

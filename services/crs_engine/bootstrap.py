@@ -20,18 +20,18 @@ from banditmesh.runtime.token import KeyRing
 from services.crs_engine.batching import Batcher
 from services.crs_engine.breaker import Breaker
 from services.crs_engine.catalog import Catalog
+from services.crs_engine.compiled_placement import compile_placements, featurizers
 from services.crs_engine.decide import Decider
 from services.crs_engine.engine import Engine
 from services.crs_engine.explain import Explainer
 from services.crs_engine.live import BLOCK_S, LiveFollower
-from services.crs_engine.memory import settle
+from services.crs_engine.maintenance import Maintenance
+from services.crs_engine.memory import freeze_heap
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.models import Models
 from services.crs_engine.pipeline.hydrate import Hydrator
-from services.crs_engine.plan import build_plans, featurizers
 from services.crs_engine.servicer import CrsEngineServicer
 from services.crs_engine.settings import EngineSettings
-from services.crs_engine.upkeep import Upkeep
 
 log = get_logger(__name__)
 
@@ -50,14 +50,14 @@ class Parts:
     live: LiveFollower
     catalog: Catalog
     batcher: Batcher
-    upkeep: Upkeep
+    maintenance: Maintenance
     metrics: EngineMetrics
 
 
 async def bootstrap(settings: EngineSettings, server: Server) -> None:
     """Register the engine with a server, in a process of its own. Raises ConfigurationError."""
     await build(settings, server, np.random.default_rng())
-    settle()
+    freeze_heap()
 
 
 async def build(settings: EngineSettings, server: Server, rng: np.random.Generator) -> Parts:
@@ -70,22 +70,22 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     stream = RedisStore(settings.redis, timeout_s=STREAM_TIMEOUT_S, max_connections=4)
     store = connect(settings.store)
 
-    plans = build_plans(mesh)
-    catalog = Catalog(mesh.engine.catalog_size, featurizers(plans))
-    sources = sorted({source.name for plan in plans.values() for source in plan.sources})
+    placements = compile_placements(mesh)
+    catalog = Catalog(mesh.engine.catalog_size, featurizers(placements))
+    sources = sorted({source.name for placement in placements.values() for source in placement.sources})
     live = LiveFollower(stream, [*sources, keys.PROFILES], catalog.mark_changed, clock, metrics)
     models = Models.of(mesh, Snapshots(store, settings.model_cache), clock, metrics)
     decider = Decider(catalog, models, metrics, rng)
     hydrator = Hydrator(catalog, redis, clock, metrics)
-    engine = Engine(plans, redis, Breaker(clock), live, catalog, hydrator, decider, ring, clock, metrics)
+    engine = Engine(placements, redis, Breaker(clock), live, catalog, hydrator, decider, ring, clock, metrics)
     batcher = Batcher(engine.select, mesh.engine.max_batch, clock, metrics)
     explainer = Explainer(engine, mesh.token.max_age)
-    upkeep = Upkeep(engine, clock, metrics)
+    maintenance = Maintenance(engine, clock, metrics)
 
     server.add_service(
         SERVICE,
         crs_engine_pb2_grpc.add_CrsEngineServiceServicer_to_server,
-        CrsEngineServicer(plans, batcher, explainer, models),
+        CrsEngineServicer(placements, batcher, explainer, models),
     )
     # Neither is critical: without Redis the fallback answers, without a store the models that are loaded.
     server.check("redis", redis.ping, critical=False)
@@ -93,17 +93,17 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.background("change stream", live.follow, critical=False)
     server.background("live versions", live.reread_for_ever, critical=False)
     server.background("models", lambda: models.poll_for_ever(mesh.engine.model_poll), critical=False)
-    server.background("upkeep", upkeep.run, critical=False)
+    server.background("maintenance", maintenance.run, critical=False)
     for name, close in (("redis", redis.close), ("change stream", stream.close), ("store", store.close)):
         server.on_stop(name, close)
-    await _first_load(models, upkeep, live)
-    return Parts(engine, models, live, catalog, batcher, upkeep, metrics)
+    await _first_load(models, maintenance, live)
+    return Parts(engine, models, live, catalog, batcher, maintenance, metrics)
 
 
-async def _first_load(models: Models, upkeep: Upkeep, live: LiveFollower) -> None:
+async def _first_load(models: Models, maintenance: Maintenance, live: LiveFollower) -> None:
     try:
         async with asyncio.timeout(FIRST_LOAD_S):
             await asyncio.gather(models.poll(), live.try_reread())
-            await upkeep.once()
+            await maintenance.once()
     except TimeoutError:
         log.warning("started without everything loaded; it is loaded beside the traffic", waited_s=FIRST_LOAD_S)

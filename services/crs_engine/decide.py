@@ -16,6 +16,7 @@ from banditmesh.bandits.batch import Candidates, Scores
 from banditmesh.bandits.exploration.choice import Choice
 from banditmesh.contracts.events.v1 import events_pb2
 from services.crs_engine.catalog import Catalog
+from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.models import LoadedModel, Models
 from services.crs_engine.pipeline import fallback, filters, rules
@@ -24,8 +25,7 @@ from services.crs_engine.pipeline.explore import explore
 from services.crs_engine.pipeline.features import featurize
 from services.crs_engine.pipeline.filters.base import Filter, View
 from services.crs_engine.pipeline.score import score
-from services.crs_engine.plan import Plan
-from services.crs_engine.top import NO_TOP, Top
+from services.crs_engine.popular_contents import NOTHING_POPULAR, PopularContents
 
 _NO_SHARES = np.zeros(0)
 
@@ -59,7 +59,7 @@ class Chosen:
         scores: Of the candidates; None for the fallback.
         shares: float64[len(filtered.pool)], the probability of each for the first position; of the fallback alone,
             else empty.
-        top: Where the fallback chose from.
+        popular: Where the fallback chose from.
     """
 
     filtered: Filtered
@@ -70,7 +70,7 @@ class Chosen:
     models: Mapping[str, LoadedModel]
     scores: Scores | None
     shares: NDArray[np.float64]
-    top: Top
+    popular: PopularContents
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,28 +97,28 @@ class Decider:
         """Choose for a group.
 
         Args:
-            group: The visits.
+            group: The requests.
             users: What is known of the users.
             pool: Their hydrated candidates.
             now_s: The present, seconds since the Unix epoch.
         """
         scored = self._score(group, users, pool, now_s)
         needy = (scored.choice.chosen[:, 0] < 0) & (users.muted_until_s == 0)
-        top = self._models.top(group.plan.name)
-        fallen = self._fall_back(group, users, needy, top, now_s) if needy.any() and len(top) else None
+        popular = self._models.popular(group.placement.name)
+        fallen = self._fall_back(group, users, needy, popular, now_s) if needy.any() and len(popular) else None
         return Decided(group, users, scored, fallen)
 
-    def top_pool(self, plan: Plan) -> Pool:
+    def popular_pool(self, placement: CompiledPlacement) -> Pool:
         """The fallback's contents as candidates of one user, to have them read ahead."""
-        return fallback.propose(np.ones(1, np.bool_), self._models.top(plan.name), self._catalog)
+        return fallback.propose(np.ones(1, np.bool_), self._models.popular(placement.name), self._catalog)
 
     def _score(self, group: Group, users: Users, pool: Pool, now_s: float) -> Chosen:
-        stage, plan = self._metrics.stage, group.plan
+        stage, placement = self._metrics.stage, group.placement
         with stage("filters"):
             filtered = self._filter(group, users, pool, filters.FILTERS, now_s)
         with stage("features"):
             candidates = featurize(group, users, filtered.pool, self._catalog, now_s)
-        models = {each.model: self._models.get(plan.name, each.model) for each in plan.variants}
+        models = {each.model: self._models.get(placement.name, each.model) for each in placement.variants}
         with stage("score"):
             scores = score(group, candidates, models)
         self._count_not_finite(group, scores)
@@ -127,13 +127,23 @@ class Decider:
         with stage("rules"):
             choice = rules.apply(group, filtered.pool, choice)
         return Chosen(
-            filtered, filtered.pool, candidates, choice, events_pb2.ORIGIN_POLICY, models, scores, _NO_SHARES, NO_TOP
+            filtered,
+            filtered.pool,
+            candidates,
+            choice,
+            events_pb2.ORIGIN_POLICY,
+            models,
+            scores,
+            _NO_SHARES,
+            NOTHING_POPULAR,
         )
 
-    def _fall_back(self, group: Group, users: Users, needy: NDArray[np.bool_], top: Top, now_s: float) -> Chosen:
-        pool = fallback.propose(needy, top, self._catalog)
+    def _fall_back(
+        self, group: Group, users: Users, needy: NDArray[np.bool_], popular: PopularContents, now_s: float
+    ) -> Chosen:
+        pool = fallback.propose(needy, popular, self._catalog)
         filtered = self._filter(group, users, pool, filters.FALLBACK_FILTERS, now_s)
-        shares = fallback.shares(pool, filtered.removed_by == filters.KEPT, top)
+        shares = fallback.shares(pool, filtered.removed_by == filters.KEPT, popular)
         choice = fallback.draw(shares, filtered.pool.offsets, group.count, self._rng)
         # Only what was chosen needs features, for its token.
         taken = np.zeros(len(filtered.pool), np.bool_)
@@ -144,21 +154,21 @@ class Decider:
             events_pb2.ORIGIN_FALLBACK_NO_CANDIDATES if users.reached else events_pb2.ORIGIN_FALLBACK_STORE_UNAVAILABLE
         )
         candidates = featurize(group, users, chosen, self._catalog, now_s)
-        return Chosen(filtered, chosen, candidates, Choice(index, choice.propensity), origin, {}, None, shares, top)
+        return Chosen(filtered, chosen, candidates, Choice(index, choice.propensity), origin, {}, None, shares, popular)
 
     def _filter(self, group: Group, users: Users, pool: Pool, wanted: tuple[Filter, ...], now_s: float) -> Filtered:
-        view = View(group.plan, users, pool, self._catalog, now_s)
+        view = View(group.placement, users, pool, self._catalog, now_s)
         removed_by = filters.apply(view, wanted)
         kept = removed_by == filters.KEPT
         if not kept.all():
             counts = np.bincount(removed_by[~kept], minlength=len(wanted)).tolist()
             for each, count in zip(wanted, counts, strict=True):
                 if count:
-                    self._metrics.removed.labels(group.plan.name, each.name).inc(count)
+                    self._metrics.removed.labels(group.placement.name, each.name).inc(count)
         return Filtered(view, removed_by, pool.keep(kept))
 
     def _count_not_finite(self, group: Group, scores: Scores) -> None:
         usable = scores.usable()
         if not usable.all():
-            names = "+".join(sorted({each.model for each in group.plan.variants}))
-            self._metrics.not_finite.labels(group.plan.name, names).inc(int((~usable).sum()))
+            names = "+".join(sorted({each.model for each in group.placement.variants}))
+            self._metrics.not_finite.labels(group.placement.name, names).inc(int((~usable).sum()))

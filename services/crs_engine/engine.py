@@ -1,4 +1,4 @@
-"""The pipeline from end to end: a batch of visits in, what to show to each out."""
+"""The pipeline from end to end: a batch of requests in, what to show to each out."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from banditmesh.runtime.redis import RedisStore
 from banditmesh.runtime.token import KeyRing
 from services.crs_engine.breaker import Breaker
 from services.crs_engine.catalog import Catalog
+from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.decide import Chosen, Decided, Decider
 from services.crs_engine.live import LiveFollower, LiveVersions
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.pipeline import sources
-from services.crs_engine.pipeline.batch import Group, Pool, Users, Visit
+from services.crs_engine.pipeline.batch import Group, Pool, SelectionRequest, Users
 from services.crs_engine.pipeline.hydrate import Hydrator
 from services.crs_engine.pipeline.respond import no_content, respond
-from services.crs_engine.plan import Plan
 
 log = get_logger(__name__)
 
@@ -32,7 +32,7 @@ _ORIGINS = {number: name.removeprefix("ORIGIN_").lower() for name, number in eve
 
 
 class Outcome(NamedTuple):
-    """What to show to a visitor, the first position first; ``empty`` says why it is nothing.
+    """What to show for a request, the first position first; ``empty`` says why it is nothing.
 
     Attributes:
         contents: Serialised ``SelectedContent`` messages.
@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 class Engine:
     """Answers batches. Holds no state of its own; all of it is in the parts."""
 
-    plans: dict[str, Plan]
+    placements: dict[str, CompiledPlacement]
     store: RedisStore
     breaker: Breaker
     live: LiveFollower
@@ -57,12 +57,12 @@ class Engine:
     clock: Clock
     metrics: EngineMetrics
 
-    async def select(self, visits: Sequence[Visit]) -> list[Outcome]:
-        """One outcome for each visit, in their order. Never fails because Redis is away: that is what the fallback is
+    async def select(self, requests: Sequence[SelectionRequest]) -> list[Outcome]:
+        """One outcome for each request, in their order. Never fails because Redis is away: that is what the fallback is
         for."""
-        self.metrics.batch_size.observe(len(visits))
-        outcomes: list[Outcome] = [Outcome(())] * len(visits)
-        for decided in await self.decide(group_visits(self.plans, visits)):
+        self.metrics.batch_size.observe(len(requests))
+        outcomes: list[Outcome] = [Outcome(())] * len(requests)
+        for decided in await self.decide(group_requests(self.placements, requests)):
             for position, outcome in zip(decided.group.positions, self._answer(decided), strict=True):
                 outcomes[position] = outcome
         return outcomes
@@ -83,14 +83,14 @@ class Engine:
         if not self.breaker.allows():
             self.metrics.redis_refused.inc()
             return [sources.unreached(group) for group in groups]
-        layouts = [group.plan.layout(live) for group in groups]
+        layouts = [group.placement.layout(live) for group in groups]
         with self.metrics.stage("sources"):
             try:
                 values = await self.store.read_users(
                     [
-                        layout.keys(visit.user_id)
+                        layout.keys(request.user_id)
                         for group, layout in zip(groups, layouts, strict=True)
-                        for visit in group.visits
+                        for request in group.requests
                     ]
                 )
             except Unavailable as error:
@@ -116,9 +116,9 @@ class Engine:
         # Rows may have moved meanwhile, by this fetch or another batch's.
         return [self.hydrator.hydrate(pool) for pool in pools]
 
-    async def keep_top_warm(self) -> None:
+    async def keep_popular_warm(self) -> None:
         """Read the fallback's contents into the catalog: when Redis is away it is too late for that."""
-        pools = [self.decider.top_pool(plan) for plan in self.plans.values()]
+        pools = [self.decider.popular_pool(placement) for placement in self.placements.values()]
         await self._hydrate(pools)
 
     def _answer(self, decided: Decided) -> list[Outcome]:
@@ -138,22 +138,22 @@ class Engine:
         return outcomes
 
     def _count(self, decided: Decided, outcomes: Sequence[Outcome]) -> None:
-        plan = decided.group.plan
+        placement = decided.group.placement
         for chosen in (decided.scored, decided.fallen):
             if chosen is not None:
                 self._count_origin(decided.group, chosen)
         for outcome in outcomes:
             if outcome.empty is not None:
-                self.metrics.no_content.labels(plan.name, pb.NoContentReason.Name(outcome.empty.reason)).inc()
+                self.metrics.no_content.labels(placement.name, pb.NoContentReason.Name(outcome.empty.reason)).inc()
 
     def _count_origin(self, group: Group, chosen: Chosen) -> None:
         shown = np.bincount(
-            group.variants[chosen.choice.chosen[:, 0] >= 0], minlength=len(group.plan.variants)
+            group.variants[chosen.choice.chosen[:, 0] >= 0], minlength=len(group.placement.variants)
         ).tolist()
         origin = _ORIGINS[chosen.origin]
-        for variant, count in zip(group.plan.variants, shown, strict=True):
+        for variant, count in zip(group.placement.variants, shown, strict=True):
             if count:
-                self.metrics.decided(group.plan.name, origin, variant.name, count)
+                self.metrics.decided(group.placement.name, origin, variant.name, count)
 
     def _redis_answered(self) -> None:
         if not self.breaker.closed:
@@ -169,18 +169,18 @@ class Engine:
         self.breaker.failed()
 
 
-def group_visits(plans: dict[str, Plan], visits: Sequence[Visit]) -> list[Group]:
-    """Sort visits into groups: by placement and count, and within a group by variant."""
+def group_requests(placements: dict[str, CompiledPlacement], requests: Sequence[SelectionRequest]) -> list[Group]:
+    """Sort requests into groups: by placement and count, and within a group by variant."""
     together: dict[tuple[str, int], list[int]] = {}
-    for position, visit in enumerate(visits):
-        together.setdefault((visit.placement, visit.count), []).append(position)
+    for position, request in enumerate(requests):
+        together.setdefault((request.placement, request.count), []).append(position)
     groups = []
-    for (placement, count), positions in together.items():
-        plan = plans[placement]
-        variants = plan.assignment.of([visits[position].user_id for position in positions])
-        if len(plan.variants) > 1:
+    for (name, count), positions in together.items():
+        placement = placements[name]
+        variants = placement.assignment.of([requests[position].user_id for position in positions])
+        if len(placement.variants) > 1:
             order = np.argsort(variants, kind="stable")
             variants = variants[order]
             positions = [positions[at] for at in order.tolist()]
-        groups.append(Group(plan, count, [visits[position] for position in positions], positions, variants))
+        groups.append(Group(placement, count, [requests[position] for position in positions], positions, variants))
     return groups

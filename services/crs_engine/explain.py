@@ -1,4 +1,4 @@
-"""How a decision comes about, candidate by candidate: the same stages, looked into, for one visit."""
+"""How a decision comes about, candidate by candidate: the same stages, looked into, for one request."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from banditmesh.runtime.errors import InvalidArgument, PermissionDenied
 from banditmesh.runtime.token import TokenError, TokenFault
 from services.crs_engine import validation
 from services.crs_engine.decide import Chosen, Decided
-from services.crs_engine.engine import Engine, group_visits
+from services.crs_engine.engine import Engine, group_requests
 from services.crs_engine.feature_names import FeatureNames
 from services.crs_engine.pipeline import explore, filters
-from services.crs_engine.pipeline.batch import FALLBACK_SOURCE, Pool, Visit
+from services.crs_engine.pipeline.batch import FALLBACK_SOURCE, Pool, SelectionRequest
 from services.crs_engine.pipeline.filters.base import Filter
 from services.crs_engine.pipeline.respond import no_content
 
@@ -41,18 +41,18 @@ class Explainer:
             PermissionDenied: The token is forged, or signed with a key that this mesh does not have.
             NotFound: The placement does not exist (any more).
         """
-        plans, decision = self._engine.plans, None
+        placements, decision = self._engine.placements, None
         match request.WhichOneof("subject"):
             case "dry_run":
-                visit = validation.checked(request.dry_run, plans, at="dry_run.")
+                selection = validation.checked(request.dry_run, placements, at="dry_run.")
             case "impression_token":
                 decision = self._verified(request.impression_token)
-                if decision.placement not in plans:
-                    raise validation.unknown_placement(decision.placement, plans, "impression_token.placement")
-                visit = Visit(decision.placement, decision.user_id, {})
+                if decision.placement not in placements:
+                    raise validation.unknown_placement(decision.placement, placements, "impression_token.placement")
+                selection = SelectionRequest(decision.placement, decision.user_id, {})
             case _:
                 raise InvalidArgument("nothing to explain", field="subject", hint="set dry_run or impression_token")
-        (decided,) = await self._engine.decide(group_visits(plans, [visit]))
+        (decided,) = await self._engine.decide(group_requests(placements, [selection]))
         return self._response(decided, decision)
 
     def _verified(self, token: bytes) -> events_pb2.Decision:
@@ -63,15 +63,15 @@ class Explainer:
             raise kind(str(error), field="impression_token", metadata={"fault": error.fault.name}) from error
 
     def _response(self, decided: Decided, decision: events_pb2.Decision | None) -> pb.ExplainDecisionResponse:
-        plan, (variant,) = decided.group.plan, decided.group.variants.tolist()
+        placement, (variant,) = decided.group.placement, decided.group.variants.tolist()
         chosen = decided.scored
         if decided.fallen is not None and len(chosen.pool) == 0:
             chosen = decided.fallen
-        model = plan.variants[variant].model
+        model = placement.variants[variant].model
         shows_nothing = chosen.choice.chosen[0, 0] < 0
         return pb.ExplainDecisionResponse(
             decided=decision,
-            variant=plan.variants[variant].name,
+            variant=placement.variants[variant].name,
             model=model if chosen.models else "",
             model_version=chosen.models[model].version if chosen.models else 0,
             candidates=[*self._kept(decided, chosen, variant), *self._all_removed(decided)],
@@ -82,14 +82,14 @@ class Explainer:
 
     def _kept(self, decided: Decided, chosen: Chosen, variant: int) -> list[pb.ExplainedCandidate]:
         """What could be chosen, the most probable one first."""
-        plan, pool = decided.group.plan, chosen.filtered.pool
+        placement, pool = decided.group.placement, chosen.filtered.pool
         if chosen.scores is None:
             return [
                 self._candidate(chosen, pool, at, propensity=float(chosen.shares[at]))
                 for at in np.argsort(-chosen.shares, kind="stable")
             ]
         shares = explore.probabilities(decided.group, chosen.scores, pool.offsets)
-        exploration = plan.variants[variant].exploration
+        exploration = placement.variants[variant].exploration
         alpha = exploration.alpha if isinstance(exploration, Ucb) else 0.0
         names = FeatureNames(decided, self._engine.catalog)
         features = chosen.candidates.context.take(np.zeros(len(pool), np.int64)).beside(chosen.candidates.features)
@@ -121,14 +121,14 @@ class Explainer:
             )
 
     def _candidate(self, chosen: Chosen, pool: Pool, at: int, **rest: Any) -> pb.ExplainedCandidate:
-        plan, catalog = chosen.filtered.view.plan, self._engine.catalog
+        placement, catalog = chosen.filtered.view.placement, self._engine.catalog
         row, source = int(pool.rows[at]), int(pool.sources[at])
         service, content_id = catalog.name_of(row) if row >= 0 else ("", "")
         title = catalog.content(row).title if content_id else ""
         if source == FALLBACK_SOURCE:
-            (service, content_id), logic = chosen.top.name(int(pool.contents[at])), ""
+            (service, content_id), logic = chosen.popular.name(int(pool.contents[at])), ""
         else:
-            service, logic = plan.sources[source].service, plan.sources[source].logic
+            service, logic = placement.sources[source].service, placement.sources[source].logic
         return pb.ExplainedCandidate(
             service=service,
             content_id=content_id or f"{int(pool.contents[at]):016x}",
@@ -138,8 +138,8 @@ class Explainer:
         )
 
     def _user(self, decided: Decided) -> pb.ExplainedUser:
-        states, plan = decided.users.states, decided.group.plan
-        profile = plan.users.parse(decided.users.profiles[0])
+        states, placement = decided.users.states, decided.group.placement
+        profile = placement.users.parse(decided.users.profiles[0])
         return pb.ExplainedUser(
             profile={
                 name: "|".join(value) if isinstance(value, list) else str(value) for name, value in profile.items()

@@ -20,15 +20,17 @@ class FeatureNames:
 
     def __init__(self, decided: Decided, catalog: Catalog) -> None:
         """``decided``: for a single user."""
-        self._plan, self._catalog = decided.group.plan, catalog
-        spec, states = self._plan.spec, decided.users.states
-        profile = self._plan.users.parse(decided.users.profiles[0])
+        self._placement, self._catalog = decided.group.placement, catalog
+        spec, states = self._placement.spec, decided.users.states
+        profile = self._placement.users.parse(decided.users.profiles[0])
         self._user: dict[str, dict[int, str]] = {name: _named(name, profile.get(name)) for name in spec.profile}
         for name in spec.state:
             self._user[name] = _named(name, bucket_name(int(buckets(getattr(states, name))[0])))
         for name in spec.context:
             computed = {hashing.categorical_id(name, str(value)): f"{name}={value}" for value in range(24)}
-            self._user[name] = computed if name in COMPUTED else _named(name, decided.group.visits[0].context.get(name))
+            self._user[name] = (
+                computed if name in COMPUTED else _named(name, decided.group.requests[0].context.get(name))
+            )
 
     def of(self, pool: Pool, at: int) -> Mapping[int, str]:
         """Name by feature id, for the candidate at that place."""
@@ -37,10 +39,10 @@ class FeatureNames:
         if row >= 0:
             content = content_fields(self._catalog.name_of(row)[0], self._catalog.content(row))
         if source != FALLBACK_SOURCE:
-            content["logic"] = self._plan.sources[source].logic
-        fields = {**self._user, **{name: _named(name, content.get(name)) for name in self._plan.spec.content}}
+            content["logic"] = self._placement.sources[source].logic
+        fields = {**self._user, **{name: _named(name, content.get(name)) for name in self._placement.spec.content}}
         names = {each: words for ids in fields.values() for each, words in ids.items()}
-        for left, right in self._plan.spec.crosses:
+        for left, right in self._placement.spec.crosses:
             for left_id, left_name in fields[left].items():
                 for right_id, right_name in fields[right].items():
                     crossed = hashing.cross(np.array([left_id], np.uint32), np.array([right_id], np.uint32))

@@ -25,7 +25,7 @@ from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Mesh
 from banditmesh.runtime.snapshots import BadSnapshot, Pointer, Snapshots
 from services.crs_engine.metrics import EngineMetrics
-from services.crs_engine.top import NO_TOP, Top
+from services.crs_engine.popular_contents import NOTHING_POPULAR, PopularContents
 
 log = get_logger(__name__)
 
@@ -68,9 +68,9 @@ class Models:
     snapshots: Snapshots
     clock: Clock
     metrics: EngineMetrics
-    top_size: int
+    popular_size: int
     slots: dict[tuple[str, str], ModelSlot] = field(default_factory=dict)
-    tops: dict[str, Top] = field(default_factory=dict)
+    popular_contents: dict[str, PopularContents] = field(default_factory=dict)
 
     @classmethod
     def of(cls, mesh: Mesh, snapshots: Snapshots, clock: Clock, metrics: EngineMetrics) -> Models:
@@ -96,9 +96,9 @@ class Models:
         """What to score with. Keep the answer for a whole batch: the next one may be another."""
         return self.slots[placement, model].loaded
 
-    def top(self, placement: str) -> Top:
+    def popular(self, placement: str) -> PopularContents:
         """The most popular contents of a placement; empty when there is no snapshot, or no fallback."""
-        return self.tops.get(placement, NO_TOP)
+        return self.popular_contents.get(placement, NOTHING_POPULAR)
 
     async def poll(self) -> None:
         """Look once for newer snapshots and load them. Never raises: what fails is logged, counted and tried again
@@ -124,7 +124,11 @@ class Models:
             snapshot = await self.snapshots.load(slot.placement, slot.model, pointer.version)
             policy = await asyncio.to_thread(registry.load, slot.policy, slot.params, snapshot.tensors)
             await asyncio.to_thread(_try_out, policy)
-            top = await asyncio.to_thread(Top.of, policy, self.top_size) if isinstance(policy, Popularity) else None
+            popular = (
+                await asyncio.to_thread(PopularContents.of, policy, self.popular_size)
+                if isinstance(policy, Popularity)
+                else None
+            )
         except BadSnapshot as error:
             if error.reason not in RETRIED:
                 slot.seen = pointer
@@ -137,8 +141,8 @@ class Models:
             policy, manifest.version, manifest.published_at_ms, self.clock.now_s(), manifest.examples
         )
         slot.seen, slot.refused = pointer, ""
-        if top is not None and slot.model == FALLBACK:
-            self.tops[slot.placement] = top
+        if popular is not None and slot.model == FALLBACK:
+            self.popular_contents[slot.placement] = popular
         self.metrics.model_version.labels(slot.placement, slot.model).set(manifest.version)
         self.metrics.model_published.labels(slot.placement, slot.model).set(manifest.published_at_ms / 1000)
         log.info(

@@ -1,4 +1,4 @@
-"""gRPC on the outside, visits and outcomes on the inside; no logic."""
+"""gRPC on the outside, requests and outcomes on the inside; no logic."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2_grpc
 from banditmesh.runtime.errors import MeshError
 from services.crs_engine import validation
 from services.crs_engine.batching import Batcher
+from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.engine import Outcome
 from services.crs_engine.explain import Explainer
 from services.crs_engine.models import Models
-from services.crs_engine.pipeline.batch import Visit
-from services.crs_engine.plan import Plan
+from services.crs_engine.pipeline.batch import SelectionRequest
 from services.crs_engine.status import model_status
 
 
 class CrsEngineServicer(crs_engine_pb2_grpc.CrsEngineServiceServicer):
     """See ``crs_engine.proto``."""
 
-    def __init__(self, plans: dict[str, Plan], batcher: Batcher, explainer: Explainer, models: Models) -> None:
-        self._plans = plans
+    def __init__(
+        self, placements: dict[str, CompiledPlacement], batcher: Batcher, explainer: Explainer, models: Models
+    ) -> None:
+        self._placements = placements
         self._batcher = batcher
         self._explainer = explainer
         self._models = models
@@ -30,7 +32,7 @@ class CrsEngineServicer(crs_engine_pb2_grpc.CrsEngineServiceServicer):
         self, request: pb.SelectContentRequest, context: grpc.aio.ServicerContext
     ) -> pb.SelectContentResponse:
         """One content for one user."""
-        (outcome,) = await self._batcher.submit([validation.checked(request, self._plans)])
+        (outcome,) = await self._batcher.submit([validation.checked(request, self._placements)])
         response = pb.SelectContentResponse()
         _fill(response.selection, outcome)
         return response
@@ -41,17 +43,17 @@ class CrsEngineServicer(crs_engine_pb2_grpc.CrsEngineServiceServicer):
         """One content for each of several users; what is wrong with one request is said in its place."""
         validation.check_batch(len(request.requests))
         response = pb.BatchSelectContentsResponse()
-        visits: list[Visit] = []
+        valid: list[SelectionRequest] = []
         wanting: list[pb.Selection] = []
         for position, each in enumerate(request.requests):
             # Filled in place: a message that is put into another one is copied, and there are three around a content.
             result = response.results.add()
             try:
-                visits.append(validation.checked(each, self._plans, at=f"requests[{position}]."))
+                valid.append(validation.checked(each, self._placements, at=f"requests[{position}]."))
                 wanting.append(result.selection)
             except MeshError as error:
                 result.error.CopyFrom(_request_error(error))
-        outcomes = await self._batcher.submit(visits) if visits else []
+        outcomes = await self._batcher.submit(valid) if valid else []
         for selection, outcome in zip(wanting, outcomes, strict=True):
             _fill(selection, outcome)
         return response
@@ -61,7 +63,7 @@ class CrsEngineServicer(crs_engine_pb2_grpc.CrsEngineServiceServicer):
     ) -> pb.RecommendContentsResponse:
         """A ranked list for one user."""
         count = validation.checked_count(request.count)
-        (outcome,) = await self._batcher.submit([validation.checked(request, self._plans, count=count)])
+        (outcome,) = await self._batcher.submit([validation.checked(request, self._placements, count=count)])
         contents = [pb.SelectedContent.FromString(content) for content in outcome.contents]
         return pb.RecommendContentsResponse(contents=contents, no_content=outcome.empty)
 
@@ -75,8 +77,8 @@ class CrsEngineServicer(crs_engine_pb2_grpc.CrsEngineServiceServicer):
         self, request: pb.GetModelStatusRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetModelStatusResponse:
         """The models that are loaded."""
-        if request.placement and request.placement not in self._plans:
-            raise validation.unknown_placement(request.placement, self._plans, "placement")
+        if request.placement and request.placement not in self._placements:
+            raise validation.unknown_placement(request.placement, self._placements, "placement")
         return model_status(self._models, request.placement)
 
 

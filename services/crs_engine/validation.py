@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
 from banditmesh.runtime.errors import InvalidArgument, NotFound
-from services.crs_engine.pipeline.batch import Visit
+from services.crs_engine.pipeline.batch import SelectionRequest
 
 MAX_USER_ID_BYTES: Final = 128
 MAX_CONTEXT: Final = 32
@@ -27,8 +27,8 @@ class Request(Protocol):
     def context(self) -> Mapping[str, str]: ...
 
 
-def checked(request: Request, placements: Collection[str], *, at: str = "", count: int = 1) -> Visit:
-    """The visit that a request stands for.
+def checked(request: Request, placements: Collection[str], *, at: str = "", count: int = 1) -> SelectionRequest:
+    """The valid request that a message stands for.
 
     Args:
         request: As it came.
@@ -62,7 +62,7 @@ def checked(request: Request, placements: Collection[str], *, at: str = "", coun
             field=f"{at}context",
             hint="send only what the placement's features name",
         )
-    return Visit(placement, user_id, context, count)
+    return SelectionRequest(placement, user_id, context, count)
 
 
 def checked_count(count: int) -> int:

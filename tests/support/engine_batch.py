@@ -13,16 +13,16 @@ from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
 from banditmesh.runtime import packing
 from banditmesh.runtime.mesh import Mesh, parse_mesh
 from services.crs_engine.catalog import Catalog, Fetched
+from services.crs_engine.compiled_placement import CompiledPlacement, compile_placements, featurizers
 from services.crs_engine.decide import Decider
-from services.crs_engine.engine import group_visits
+from services.crs_engine.engine import group_requests
 from services.crs_engine.live import LiveVersions
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.models import LoadedModel
 from services.crs_engine.pipeline import sources
-from services.crs_engine.pipeline.batch import Group, Pool, Users, Visit
+from services.crs_engine.pipeline.batch import Group, Pool, SelectionRequest, Users
 from services.crs_engine.pipeline.filters.base import View
-from services.crs_engine.plan import Plan, build_plans, featurizers
-from services.crs_engine.top import NO_TOP, Top
+from services.crs_engine.popular_contents import NOTHING_POPULAR, PopularContents
 from tests.support.engine_world import MESH
 
 NOW_S = 1_700_000_000.0
@@ -33,12 +33,12 @@ class FixedModels:
     """The models as they were put here: what :class:`services.crs_engine.models.Models` answers, without a store."""
 
     loaded: Mapping[str, LoadedModel]
-    fallback: Top = NO_TOP
+    fallback: PopularContents = NOTHING_POPULAR
 
     def get(self, placement: str, model: str) -> LoadedModel:
         return self.loaded[model]
 
-    def top(self, placement: str) -> Top:
+    def popular(self, placement: str) -> PopularContents:
         return self.fallback
 
 
@@ -47,21 +47,21 @@ class Bench:
     """One placement, and a catalog to be filled."""
 
     text: str = MESH
-    placement: str = "head"
+    name: str = "head"
     mesh: Mesh = field(init=False)
-    plans: dict[str, Plan] = field(init=False)
+    placements: dict[str, CompiledPlacement] = field(init=False)
     catalog: Catalog = field(init=False)
     values: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """By user, by source (or "profile", "state"): what Redis holds."""
 
     def __post_init__(self) -> None:
         self.mesh = parse_mesh(self.text)
-        self.plans = build_plans(self.mesh)
-        self.catalog = Catalog(10_000, featurizers(self.plans))
+        self.placements = compile_placements(self.mesh)
+        self.catalog = Catalog(10_000, featurizers(self.placements))
 
     @property
-    def plan(self) -> Plan:
-        return self.plans[self.placement]
+    def placement(self) -> CompiledPlacement:
+        return self.placements[self.name]
 
     def content(self, service: str, content_id: str, genre: str = "", **fields: object) -> int:
         """Put a content into the catalog; returns its key."""
@@ -101,27 +101,27 @@ class Bench:
         own["state"] = state.pack()
         return user
 
-    def visits(self, users: Sequence[str], count: int = 1) -> list[Visit]:
-        return [Visit(self.placement, user, {}, count) for user in users]
+    def requests(self, users: Sequence[str], count: int = 1) -> list[SelectionRequest]:
+        return [SelectionRequest(self.name, user, {}, count) for user in users]
 
     def read(self, group: Group) -> tuple[Users, Pool]:
         """What the first stages make of the users' values; every source and the profiles are live in version 1."""
         live = LiveVersions({name: packing.LiveVersion(1, 0, "") for name in [*self.sources, "profiles"]})
-        layout = group.plan.layout(live)
+        layout = group.placement.layout(live)
         wanted = (*self.sources, "profile", "state")
-        values = [[self.values[visit.user_id].get(name) for name in wanted] for visit in group.visits]
+        values = [[self.values[request.user_id].get(name) for name in wanted] for request in group.requests]
         users, pool = sources.unpack(group, layout, values, NOW_S)
         return users, Pool(pool.offsets, pool.contents, pool.services, pool.sources, self.catalog.find(pool.contents))
 
     @property
     def sources(self) -> list[str]:
-        return [source.name for source in self.plan.sources]
+        return [source.name for source in self.placement.sources]
 
     def view(self, *users: str) -> View:
         """The users' candidates, as filters see them."""
-        (group,) = group_visits(self.plans, self.visits(users))
+        (group,) = group_requests(self.placements, self.requests(users))
         known, pool = self.read(group)
-        return View(self.plan, known, pool, self.catalog, NOW_S)
+        return View(self.placement, known, pool, self.catalog, NOW_S)
 
     def decider(self, models: FixedModels, seed: int = 3) -> Decider:
         return Decider(self.catalog, models, EngineMetrics(CollectorRegistry()), np.random.default_rng(seed))  # type: ignore[arg-type]

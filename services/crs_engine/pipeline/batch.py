@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from banditmesh.bandits import segments
 from banditmesh.runtime.packing import UserStates
-from services.crs_engine.plan import Plan
+from services.crs_engine.compiled_placement import CompiledPlacement
 
 FALLBACK_SOURCE = -1
 """In ``Pool.sources``: proposed by the placement's fallback."""
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class SelectionRequest:
     """A request for a selection; what is wrong with it was found before."""
 
     placement: str
@@ -30,21 +30,21 @@ class Visit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """The visits of a batch that take the same way: one placement, one count. Users of one variant stand together.
+    """The requests of a batch that take the same way: one placement, one count. Users of one variant stand together.
 
     Attributes:
-        positions: Of the visits in the batch.
-        variants: int64[n_users], ascending, positions in ``plan.variants``.
+        positions: Of the requests in the batch.
+        variants: int64[n_users], ascending, positions in ``placement.variants``.
     """
 
-    plan: Plan
+    placement: CompiledPlacement
     count: int
-    visits: Sequence[Visit]
+    requests: Sequence[SelectionRequest]
     positions: Sequence[int]
     variants: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.visits)
+        return len(self.requests)
 
     def by_variant(self) -> list[tuple[int, slice]]:
         """Each variant that somebody is in, and where its users stand."""
@@ -63,7 +63,7 @@ class Users:
     Attributes:
         reached: Whether it said anything; False: it is away, and all of this is empty.
         profiles: JSON of each profile; empty where there is none.
-        profile_rows: int64[n_users], of the plan's ``UserFeatures``.
+        profile_rows: int64[n_users], of the placement's ``UserFeatures``.
         states: Of all users.
         muted_until_s: float64[n_users], until when the slot stays empty after a mute; 0 where it does not.
     """
@@ -83,7 +83,7 @@ class Pool:
         offsets: int64[n_users + 1].
         contents: uint64[n], content keys.
         services: uint64[n], service keys.
-        sources: int64[n], positions in ``plan.sources``, or :data:`FALLBACK_SOURCE`.
+        sources: int64[n], positions in ``placement.sources``, or :data:`FALLBACK_SOURCE`.
         rows: int64[n], of the catalog; -1 where the content is not known. Empty before hydration.
     """
 

@@ -16,7 +16,7 @@ def probabilities(group: Group, scores: Scores, offsets: NDArray[np.int64]) -> N
     shares = np.empty(len(scores.mean))
     for variant, users in group.by_variant():
         start, end = offsets[users.start], offsets[users.stop]
-        exploration = group.plan.variants[variant].exploration
+        exploration = group.placement.variants[variant].exploration
         own = offsets[users.start : users.stop + 1] - start
         shares[start:end] = exploration.probabilities(Scores(scores.mean[start:end], scores.deviation[start:end]), own)
     return shares
@@ -33,7 +33,7 @@ def explore(group: Group, scores: Scores, offsets: NDArray[np.int64], rng: np.ra
         start, end = offsets[users.start], offsets[users.stop]
         own = offsets[users.start : users.stop + 1] - start
         ranked = rank(
-            group.plan.variants[variant].exploration,
+            group.placement.variants[variant].exploration,
             Scores(scores.mean[start:end], scores.deviation[start:end]),
             own,
             group.count,

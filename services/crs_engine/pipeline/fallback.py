@@ -10,27 +10,27 @@ from banditmesh.bandits import segments
 from banditmesh.bandits.exploration.choice import Choice, choose
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.pipeline.batch import FALLBACK_SOURCE, Pool
-from services.crs_engine.top import Top
+from services.crs_engine.popular_contents import PopularContents
 
 
-def propose(users: NDArray[np.bool_], top: Top, catalog: Catalog) -> Pool:
-    """The top contents as candidates of those users. ``users``: bool[n_users], who needs them."""
-    counts = np.where(users, len(top), 0)
+def propose(users: NDArray[np.bool_], popular: PopularContents, catalog: Catalog) -> Pool:
+    """The popular contents as candidates of those users. ``users``: bool[n_users], who needs them."""
+    counts = np.where(users, len(popular), 0)
     offsets = np.zeros(len(users) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     n = int(users.sum())
     return Pool(
         offsets,
-        np.tile(top.keys, n),
-        np.tile(top.services, n),
-        np.full(n * len(top), FALLBACK_SOURCE),
-        np.tile(catalog.find(top.keys), n),
+        np.tile(popular.keys, n),
+        np.tile(popular.services, n),
+        np.full(n * len(popular), FALLBACK_SOURCE),
+        np.tile(catalog.find(popular.keys), n),
     )
 
 
-def shares(pool: Pool, kept: NDArray[np.bool_], top: Top) -> NDArray[np.float64]:
-    """``float64[n_kept]``: the probability of each kept content, in proportion to its weight in the top list."""
-    weights = np.tile(top.weights, len(kept) // max(len(top), 1))[kept]
+def shares(pool: Pool, kept: NDArray[np.bool_], popular: PopularContents) -> NDArray[np.float64]:
+    """``float64[n_kept]``: the probability of each kept content, in proportion to its weight in the popular list."""
+    weights = np.tile(popular.weights, len(kept) // max(len(popular), 1))[kept]
     offsets = segments.kept_offsets(pool.offsets, kept)
     drawn: NDArray[np.float64] = weights / np.repeat(segments.sums(weights, offsets), np.diff(offsets))
     return drawn

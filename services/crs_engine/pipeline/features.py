@@ -9,13 +9,15 @@ from services.crs_engine.pipeline.batch import Group, Pool, Users
 
 def featurize(group: Group, users: Users, pool: Pool, catalog: Catalog, now_s: float) -> Candidates:
     """The candidates with their features. A content without a catalog row has none of its own but its logic."""
-    plan = group.plan
-    user_block = plan.users.block(users.profile_rows, users.states, [visit.context for visit in group.visits], now_s)
-    content_block = catalog.features(plan.catalog_block, pool.rows)
+    placement = group.placement
+    user_block = placement.users.block(
+        users.profile_rows, users.states, [request.context for request in group.requests], now_s
+    )
+    content_block = catalog.features(placement.catalog_block, pool.rows)
     if len(pool) and pool.rows.min() < 0:
         content_block.values[pool.rows < 0] = 0.0
-    if plan.logic_column is not None:
-        content_block.ids[:, plan.logic_column] = plan.logic_ids[pool.sources]
-        content_block.values[:, plan.logic_column] = plan.logic_values[pool.sources]
-    context, own = plan.featurizer.rows(user_block, content_block, pool.offsets)
-    return Candidates(pool.offsets, pool.contents, plan.logic_keys[pool.sources], pool.services, context, own)
+    if placement.logic_column is not None:
+        content_block.ids[:, placement.logic_column] = placement.logic_ids[pool.sources]
+        content_block.values[:, placement.logic_column] = placement.logic_values[pool.sources]
+    context, own = placement.featurizer.rows(user_block, content_block, pool.offsets)
+    return Candidates(pool.offsets, pool.contents, placement.logic_keys[pool.sources], pool.services, context, own)

@@ -38,7 +38,7 @@ def respond(group: Group, chosen: Chosen, catalog: Catalog, ring: KeyRing, now_s
     features = _wire(chosen.candidates.context.take(users).beside(chosen.candidates.features.take(at)))
     # One system call for the batch: os.urandom costs 1 us each.
     random = os.urandom(IMPRESSION_ID_BYTES * len(at))
-    answers: list[list[bytes]] = [[] for _ in group.visits]
+    answers: list[list[bytes]] = [[] for _ in group.requests]
     for number, (user, position, row, source, propensity, variant, key) in enumerate(
         zip(
             users.tolist(),
@@ -53,12 +53,12 @@ def respond(group: Group, chosen: Chosen, catalog: Catalog, ring: KeyRing, now_s
     ):
         impression_id = random[number * IMPRESSION_ID_BYTES : (number + 1) * IMPRESSION_ID_BYTES]
         own = Decision(
-            impression_id=impression_id, user_id=group.visits[user].user_id, position=position, propensity=propensity
+            impression_id=impression_id, user_id=group.requests[user].user_id, position=position, propensity=propensity
         )
         if row >= 0 and catalog.name_of(row)[1]:
             decided, shown = catalog.decided(row), catalog.shown(row)
         else:
-            decided, shown = _bare(*chosen.top.name(key))
+            decided, shown = _bare(*chosen.popular.name(key))
         body = (
             own.SerializeToString(),
             decided,
@@ -77,22 +77,23 @@ class _SharedParts:
     """Serialised parts of decisions and answers: by variant, and by source (the last one is the fallback's)."""
 
     def __init__(self, group: Group, chosen: Chosen, now_s: float) -> None:
-        plan = group.plan
+        placement = group.placement
         self.decided = [
             Decision(
-                placement=plan.name,
+                placement=placement.name,
                 variant=variant.name,
                 model=variant.model if chosen.models else "",
                 model_version=chosen.models[variant.model].version if chosen.models else 0,
                 decided_at_ms=int(now_s * 1000),
                 origin=chosen.origin,
             ).SerializeToString()
-            for variant in plan.variants
+            for variant in placement.variants
         ]
         self.shown = [
-            SelectedContent(variant=variant.name, origin=chosen.origin).SerializeToString() for variant in plan.variants
+            SelectedContent(variant=variant.name, origin=chosen.origin).SerializeToString()
+            for variant in placement.variants
         ]
-        self.decided_logic, self.shown_logic = plan.decided_logic, plan.shown_logic
+        self.decided_logic, self.shown_logic = placement.decided_logic, placement.shown_logic
 
 
 def _bare(service: str, content_id: str) -> tuple[bytes, bytes]:
@@ -147,7 +148,7 @@ def no_content(decided: Decided, user: int) -> pb.NoContent:
     removed = sum(int(part.view.pool.counts[user]) for part in parts)
     fallback = (
         "the fallback has none either"
-        if decided.group.plan.placement.fallback != "none"
+        if decided.group.placement.config.fallback != "none"
         else "the placement has no fallback"
     )
     if removed:

@@ -15,13 +15,13 @@ def score(group: Group, candidates: Candidates, models: Mapping[str, LoadedModel
     """``float32[n_candidates]`` each. ``models``: by name, those of the group's variants."""
     variants = group.by_variant()
     if len(variants) == 1:
-        return models[group.plan.variants[variants[0][0]].model].policy.score(candidates)
+        return models[group.placement.variants[variants[0][0]].model].policy.score(candidates)
     mean = np.empty(len(candidates), np.float32)
     deviation = np.empty(len(candidates), np.float32)
     for variant, users in variants:
         start, end = candidates.offsets[users.start], candidates.offsets[users.stop]
         if start < end:
-            policy = models[group.plan.variants[variant].model].policy
+            policy = models[group.placement.variants[variant].model].policy
             mean[start:end], deviation[start:end] = policy.score(part(candidates, users))
     return Scores(mean, deviation)
 

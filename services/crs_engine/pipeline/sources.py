@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from banditmesh.bandits import segments
 from banditmesh.runtime.packing import VERSION, UserStates, unpack_candidate_batch, unpack_states
+from services.crs_engine.compiled_placement import Layout
 from services.crs_engine.pipeline.batch import Group, Pool, Users
-from services.crs_engine.plan import Layout
 
 _NO_ROWS = np.zeros(0, np.int64)
 _NO_KEYS = np.zeros(0, np.uint64)
@@ -22,7 +22,7 @@ def unreached(group: Group) -> tuple[Users, Pool]:
     users = Users(
         False,
         [b""] * len(group),
-        group.plan.users.rows([b""] * len(group)),
+        group.placement.users.rows([b""] * len(group)),
         unpack_states(nothing),
         np.zeros(len(group)),
     )
@@ -45,7 +45,7 @@ def unpack(group: Group, layout: Layout, values: Sequence[Sequence[bytes | None]
     states = unpack_states([row[-1] for row in values])
     profiles = _profiles([row[-2] for row in values], layout.profile_version)
     muted_until_s = muted_slots(group, states, now_s)
-    users = Users(True, profiles, group.plan.users.rows(profiles), states, muted_until_s)
+    users = Users(True, profiles, group.placement.users.rows(profiles), states, muted_until_s)
 
     counts, contents = unpack_candidate_batch(
         [value for row in values for value in row[:n_live]], np.tile(layout.versions, len(values))
@@ -56,7 +56,7 @@ def unpack(group: Group, layout: Layout, values: Sequence[Sequence[bytes | None]
     if muted_until_s.any():
         free = np.repeat(muted_until_s == 0, np.diff(offsets))
         offsets, contents, sources = segments.kept_offsets(offsets, free), contents[free], sources[free]
-    return users, Pool(offsets, contents, group.plan.service_keys[sources], sources, _NO_ROWS)
+    return users, Pool(offsets, contents, group.placement.service_keys[sources], sources, _NO_ROWS)
 
 
 def muted_slots(group: Group, states: UserStates, now_s: float) -> NDArray[np.float64]:
@@ -64,8 +64,8 @@ def muted_slots(group: Group, states: UserStates, now_s: float) -> NDArray[np.fl
     does not."""
     until_s = np.zeros(len(group))
     if len(states.mute_events):
-        ends_s = states.mute_events["time_s"] + group.plan.placement.mute.slot_for
-        here = (states.mute_events["placement"] == group.plan.key) & (ends_s > now_s)
+        ends_s = states.mute_events["time_s"] + group.placement.config.mute.slot_for
+        here = (states.mute_events["placement"] == group.placement.key) & (ends_s > now_s)
         np.maximum.at(until_s, states.mute_owners[here], ends_s[here])
     return until_s
 

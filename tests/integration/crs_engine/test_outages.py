@@ -102,7 +102,7 @@ async def test_a_user_without_candidates_gets_a_popular_content_with_its_true_pr
     await publish_popular(tmp_path)
     async with engine_world(fresh_redis, tmp_path) as world:
         await world.hands.content("weather", "sun", title="Sun", hidden=True)
-        await world.parts.engine.keep_top_warm()
+        await world.parts.engine.keep_popular_warm()
 
         explained = await world.explain("nobody")
         content = (await world.select("nobody")).content

@@ -182,7 +182,7 @@ async def test_a_number_that_is_not_finite_is_left_out_and_counted(fresh_redis: 
 
         assert shown.content.content_id == "rain"
         assert all(np.isfinite(decision_of(world, shown).features.values))
-        await world.parts.upkeep.once()
+        await world.parts.maintenance.once()
         assert (
             world.server.registry.get_sample_value(
                 "banditmesh_engine_features_dropped_total", {"placement": "head", "field": "year"}

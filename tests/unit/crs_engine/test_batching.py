@@ -12,7 +12,7 @@ from banditmesh.runtime.clock import ManualClock
 from services.crs_engine.batching import BESIDE, Batcher
 from services.crs_engine.engine import Outcome
 from services.crs_engine.metrics import EngineMetrics
-from services.crs_engine.pipeline.batch import Visit
+from services.crs_engine.pipeline.batch import SelectionRequest
 
 
 class Gate:
@@ -23,16 +23,16 @@ class Gate:
         self.open = asyncio.Event()
         self.fails: Exception | None = None
 
-    async def select(self, visits: Sequence[Visit]) -> list[Outcome]:
-        self.batches.append([visit.user_id for visit in visits])
+    async def select(self, requests: Sequence[SelectionRequest]) -> list[Outcome]:
+        self.batches.append([request.user_id for request in requests])
         await self.open.wait()
         if self.fails is not None:
             raise self.fails
-        return [Outcome((visit.user_id.encode(),)) for visit in visits]
+        return [Outcome((request.user_id.encode(),)) for request in requests]
 
 
-def visits(*users: str) -> list[Visit]:
-    return [Visit("head", user, {}) for user in users]
+def requests(*users: str) -> list[SelectionRequest]:
+    return [SelectionRequest("head", user, {}) for user in users]
 
 
 def batcher(gate: Gate, max_batch: int = 4) -> Batcher:
@@ -47,7 +47,7 @@ async def settle() -> None:
 async def test_requests_that_arrive_together_are_one_batch() -> None:
     gate = Gate()
     queue = batcher(gate)
-    calls = [asyncio.create_task(queue.submit(visits(user))) for user in "abc"]
+    calls = [asyncio.create_task(queue.submit(requests(user))) for user in "abc"]
     await settle()
     gate.open.set()
     assert [(await call)[0].contents for call in calls] == [(b"a",), (b"b",), (b"c",)]
@@ -59,7 +59,7 @@ async def test_what_arrives_while_a_batch_runs_waits_and_then_travels_together()
     queue = batcher(gate)
     calls = []
     for user in "abcd":
-        calls.append(asyncio.create_task(queue.submit(visits(user))))
+        calls.append(asyncio.create_task(queue.submit(requests(user))))
         await settle()
     assert gate.batches == [["a"]]
     gate.open.set()
@@ -70,10 +70,10 @@ async def test_what_arrives_while_a_batch_runs_waits_and_then_travels_together()
 async def test_a_second_batch_runs_beside_the_first_when_enough_wait_and_a_third_never() -> None:
     gate = Gate()
     queue = batcher(gate, max_batch=2 * BESIDE)
-    calls = [asyncio.create_task(queue.submit(visits("first")))]
+    calls = [asyncio.create_task(queue.submit(requests("first")))]
     await settle()
     for group in range(3):
-        calls.append(asyncio.create_task(queue.submit(visits(*[f"{group}-{n}" for n in range(BESIDE)]))))
+        calls.append(asyncio.create_task(queue.submit(requests(*[f"{group}-{n}" for n in range(BESIDE)]))))
         await settle()
     assert [len(batch) for batch in gate.batches] == [1, BESIDE]
     gate.open.set()
@@ -85,7 +85,7 @@ async def test_a_large_group_is_cut_and_answered_in_its_order() -> None:
     gate = Gate()
     gate.open.set()
     users = [f"u{n}" for n in range(10)]
-    outcomes = await batcher(gate).submit(visits(*users))
+    outcomes = await batcher(gate).submit(requests(*users))
     assert [outcome.contents[0].decode() for outcome in outcomes] == users
     assert [len(batch) for batch in gate.batches] == [4, 4, 2]
 
@@ -93,7 +93,7 @@ async def test_a_large_group_is_cut_and_answered_in_its_order() -> None:
 async def test_a_group_is_not_torn_apart_by_who_came_before() -> None:
     gate = Gate()
     queue = batcher(gate)
-    calls = [asyncio.create_task(queue.submit(visits(*users))) for users in (("a", "b"), ("c", "d", "e"))]
+    calls = [asyncio.create_task(queue.submit(requests(*users))) for users in (("a", "b"), ("c", "d", "e"))]
     gate.open.set()
     await asyncio.gather(*calls)
     assert gate.batches == [["a", "b"], ["c", "d", "e"]]
@@ -104,7 +104,7 @@ async def test_who_has_gone_before_his_turn_is_left_out() -> None:
     queue = batcher(gate)
     calls = []
     for user in "abc":
-        calls.append(asyncio.create_task(queue.submit(visits(user))))
+        calls.append(asyncio.create_task(queue.submit(requests(user))))
         await settle()
     calls[1].cancel()
     await settle()
@@ -117,7 +117,7 @@ async def test_who_has_gone_before_his_turn_is_left_out() -> None:
 async def test_who_goes_while_his_batch_runs_takes_nobody_along() -> None:
     gate = Gate()
     queue = batcher(gate)
-    calls = [asyncio.create_task(queue.submit(visits(user))) for user in "ab"]
+    calls = [asyncio.create_task(queue.submit(requests(user))) for user in "ab"]
     await settle()
     calls[0].cancel()
     await settle()
@@ -131,6 +131,6 @@ async def test_a_failure_reaches_those_who_wait_and_the_next_batch_runs() -> Non
     gate.fails = RuntimeError("a bug")
     gate.open.set()
     with pytest.raises(RuntimeError, match="a bug"):
-        await queue.submit(visits("a"))
+        await queue.submit(requests("a"))
     gate.fails = None
-    assert (await queue.submit(visits("b")))[0].contents == (b"b",)
+    assert (await queue.submit(requests("b")))[0].contents == (b"b",)

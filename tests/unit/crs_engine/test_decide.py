@@ -9,10 +9,10 @@ from banditmesh.bandits.registry import build
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.runtime.token import KeyRing
 from services.crs_engine.decide import Decided
-from services.crs_engine.engine import group_visits
+from services.crs_engine.engine import group_requests
 from services.crs_engine.models import LoadedModel
 from services.crs_engine.pipeline.respond import no_content, respond
-from services.crs_engine.top import Top
+from services.crs_engine.popular_contents import PopularContents
 from tests.support.engine_batch import NOW_S, Bench, FixedModels
 from tests.support.engine_world import MESH
 
@@ -59,7 +59,7 @@ def fill(bench: Bench, n_users: int = 50) -> list[str]:
 
 
 def decide(bench: Bench, models: FixedModels, users: list[str], count: int = 1) -> Decided:
-    (group,) = group_visits(bench.plans, bench.visits(users, count))
+    (group,) = group_requests(bench.placements, bench.requests(users, count))
     known, pool = bench.read(group)
     return bench.decider(models).decide(group, known, pool, NOW_S)
 
@@ -68,10 +68,10 @@ def chosen(bench: Bench, decided: Decided) -> dict[str, list[tuple[str, str, flo
     """By user: content, variant, propensity and features of what is shown."""
     answers = respond(decided.group, decided.scored, bench.catalog, RING, NOW_S)
     found = {}
-    for visit, shown in zip(decided.group.visits, answers, strict=True):
+    for request, shown in zip(decided.group.requests, answers, strict=True):
         tokens = [SelectedContent.FromString(each).impression_token for each in shown]
         decisions = [RING.verify(token, now_s=NOW_S, max_age_s=1) for token in tokens]
-        found[visit.user_id] = [
+        found[request.user_id] = [
             (each.content_id, each.variant, round(each.propensity, 6), tuple(each.features.ids)) for each in decisions
         ]
     return found
@@ -101,14 +101,14 @@ def test_a_ranked_list_begins_with_what_a_single_selection_shows() -> None:
 def test_the_fallback_draws_with_the_propensities_that_it_states() -> None:
     bench = Bench()
     keys = [bench.content("comics", f"c{n}") for n in range(3)]
-    top = Top(
+    popular = PopularContents(
         np.array(keys, np.uint64),
         np.full(3, hashing.service_key("comics"), np.uint64),
         tuple(("comics", f"c{n}") for n in range(3)),
         np.array([1.0, 1 / 2, 1 / 3]),
     )
     models = FixedModels(
-        {each.model: LoadedModel(build("linucb", {"arm": "logic"})) for each in bench.plan.variants}, top
+        {each.model: LoadedModel(build("linucb", {"arm": "logic"})) for each in bench.placement.variants}, popular
     )
     users = [bench.user(f"user{n}", {}) for n in range(4000)]
 
@@ -126,14 +126,14 @@ def test_the_fallback_draws_with_the_propensities_that_it_states() -> None:
 def test_a_muted_slot_shows_nothing_not_even_the_fallback() -> None:
     bench = Bench()
     content = bench.content("comics", "c1")
-    top = Top(
+    popular = PopularContents(
         np.array([content], np.uint64),
         np.array([hashing.service_key("comics")], np.uint64),
         (("comics", "c1"),),
         np.ones(1),
     )
     models = FixedModels(
-        {each.model: LoadedModel(build("linucb", {"arm": "logic"})) for each in bench.plan.variants}, top
+        {each.model: LoadedModel(build("linucb", {"arm": "logic"})) for each in bench.placement.variants}, popular
     )
     ann = bench.user("ann", {"comics/new": [content]}, reactions=[("mute", "weather", "x", 10.0)])
     decided = decide(bench, models, [ann])

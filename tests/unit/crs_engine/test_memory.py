@@ -8,8 +8,8 @@ BATCHES = """
 import resource, sys
 import numpy as np
 if "settled" in sys.argv:
-    from services.crs_engine.memory import settle
-    assert settle()
+    from services.crs_engine.memory import freeze_heap
+    assert freeze_heap()
 def batch():
     arrays = [np.ones(40_000) for _ in range(16)]
 for _ in range(3):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from banditmesh.bandits import hashing
 from services.crs_engine.catalog import ABSENT, Catalog
+from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.pipeline.batch import Pool, Users
-from services.crs_engine.plan import Plan
 
 Mask = NDArray[np.bool_]
 _SALTS = hashing.mix64(np.arange(1, 1025, dtype=np.uint64))
@@ -22,7 +22,7 @@ _SALTS = hashing.mix64(np.arange(1, 1025, dtype=np.uint64))
 class View:
     """A hydrated pool with all that is known around it."""
 
-    plan: Plan
+    placement: CompiledPlacement
     users: Users
     pool: Pool
     catalog: Catalog

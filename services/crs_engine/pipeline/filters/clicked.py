@@ -17,7 +17,7 @@ class Clicked:
     def removes(self, view: View) -> Mask | None:
         """See `Filter.removes`."""
         states = view.users.states
-        if not view.plan.placement.hide_clicked or not len(states.click_events):
+        if not view.placement.config.hide_clicked or not len(states.click_events):
             return None
         return view.matches(
             view.salted_contents, view.ordered_contents, states.click_owners, states.click_events["content"]

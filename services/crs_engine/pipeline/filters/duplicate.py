@@ -30,5 +30,5 @@ class Duplicate:
         """See `Filter.because`."""
         start = view.pool.offsets[view.pool.owners[at]]
         first = start + int(np.argmax(view.pool.contents[start:] == view.pool.contents[at]))
-        name = view.plan.sources[view.pool.sources[first]].name
+        name = view.placement.sources[view.pool.sources[first]].name
         return f"{name} proposes it too, and stands before this logic in the placement's sources"

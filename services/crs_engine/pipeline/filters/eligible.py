@@ -16,13 +16,12 @@ class Eligible:
 
     def removes(self, view: View) -> Mask | None:
         """See `Filter.removes`."""
-        if view.plan.placement.eligible == "all":
+        if view.placement.config.eligible == "all":
             return None
-        used = view.plan.users.eligible(view.users.profile_rows)
+        used = view.placement.users.eligible(view.users.profile_rows)
         return ~used[view.pool.owners, view.pool.sources]
 
     def because(self, view: View, at: int) -> str:
         """See `Filter.because`."""
-        return (
-            f"`{USED_SERVICES}` of the user's profile does not list {view.plan.sources[view.pool.sources[at]].service}"
-        )
+        service = view.placement.sources[view.pool.sources[at]].service
+        return f"`{USED_SERVICES}` of the user's profile does not list {service}"

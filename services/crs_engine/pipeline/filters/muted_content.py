@@ -16,7 +16,7 @@ class MutedContent:
     def removes(self, view: View) -> Mask | None:
         """See `Filter.removes`."""
         states = view.users.states
-        fresh = states.mute_events["time_s"] + view.plan.placement.mute.content_for > view.now_s
+        fresh = states.mute_events["time_s"] + view.placement.config.mute.content_for > view.now_s
         if not fresh.any():
             return None
         return view.matches(

@@ -18,7 +18,7 @@ class MutedService:
     def removes(self, view: View) -> Mask | None:
         """See `Filter.removes`."""
         states = view.users.states
-        fresh = states.mute_events["time_s"] + view.plan.placement.mute.service_for > view.now_s
+        fresh = states.mute_events["time_s"] + view.placement.config.mute.service_for > view.now_s
         if not fresh.any():
             return None
         salted = view.pool.services ^ np.repeat(view.salts, view.pool.counts)

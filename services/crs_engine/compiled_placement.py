@@ -35,7 +35,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class VariantPlan:
+class CompiledVariant:
     """A variant of the placement's experiment."""
 
     name: str
@@ -49,7 +49,7 @@ class Layout:
 
     live: LiveVersions
     sources: np.ndarray[tuple[int], np.dtype[np.int64]]
-    """``int64[n_live]``: positions in ``Plan.sources``, of those that have a live version."""
+    """``int64[n_live]``: positions in ``CompiledPlacement.sources``, of those that have a live version."""
     versions: np.ndarray[tuple[int], np.dtype[np.uint32]]
     """``uint32[n_live]``."""
     tails: list[str]
@@ -62,13 +62,14 @@ class Layout:
         return keys.of_user(keys.user_tag(user_id), self.tails, self.profile_slot)
 
 
-class Plan:
+class CompiledPlacement:
     """See the module.
 
     Attributes:
         sources: In the placement's order: of a content that two propose, the first one gets it.
         logic_keys, service_keys: uint64[n_sources + 1]; the last one, which position -1 reaches, stands for the
             fallback.
+        config: What ``mesh.yaml`` says of it.
         variants: In the order of ``assignment.names``.
         featurizer: Of the placement; its content side is in the catalog at position ``catalog_block``.
     """
@@ -76,7 +77,7 @@ class Plan:
     def __init__(self, name: str, placement: Placement, catalog_block: int) -> None:
         self.name = name
         self.key = np.uint64(hashing.key64(name))
-        self.placement = placement
+        self.config = placement
         self.catalog_block = catalog_block
         self.sources = [Source(*source.split("/", 1)) for source in placement.sources]
         self.logic_keys = np.array([*(hashing.logic_key(s.service, s.logic) for s in self.sources), 0], np.uint64)
@@ -84,7 +85,7 @@ class Plan:
         variants = placement.experiment.variants
         self.assignment = Assignment(placement.experiment.salt, {each: variants[each].weight for each in variants})
         self.variants = [
-            VariantPlan(each, variant.model, build_exploration(variant.explore_name, variant.explore_params))
+            CompiledVariant(each, variant.model, build_exploration(variant.explore_name, variant.explore_params))
             for each, variant in variants.items()
         ]
         self.spec = placement.features
@@ -121,11 +122,14 @@ class Plan:
         )
 
 
-def build_plans(mesh: Mesh) -> dict[str, Plan]:
-    """The plans of all placements, by name."""
-    return {name: Plan(name, placement, block) for block, (name, placement) in enumerate(mesh.placements.items())}
+def compile_placements(mesh: Mesh) -> dict[str, CompiledPlacement]:
+    """All placements of the mesh, ready for serving, by name."""
+    return {
+        name: CompiledPlacement(name, placement, block)
+        for block, (name, placement) in enumerate(mesh.placements.items())
+    }
 
 
-def featurizers(plans: dict[str, Plan]) -> Sequence[Featurizer]:
-    """What the catalog hashes contents for; the positions are the plans' ``catalog_block``."""
-    return [plan.featurizer for plan in plans.values()]
+def featurizers(placements: dict[str, CompiledPlacement]) -> Sequence[Featurizer]:
+    """What the catalog hashes contents for; the positions are the placements' ``catalog_block``."""
+    return [placement.featurizer for placement in placements.values()]

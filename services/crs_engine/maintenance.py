@@ -14,7 +14,7 @@ from services.crs_engine.metrics import EngineMetrics
 EVERY_S: Final = 5.0
 
 
-class Upkeep:
+class Maintenance:
     """A background task. Counts that arise in the hot path are plain integers there, and become metrics here."""
 
     def __init__(self, engine: Engine, clock: Clock, metrics: EngineMetrics) -> None:
@@ -31,14 +31,14 @@ class Upkeep:
 
     async def once(self) -> None:
         """One round."""
-        await self._engine.keep_top_warm()
+        await self._engine.keep_popular_warm()
         catalog, metrics = self._engine.catalog, self._metrics
         metrics.catalog_size.set(len(catalog))
         self._report(metrics.catalog_evicted, ("evicted",), catalog.evicted)
         self._report(metrics.unreadable.labels("content"), ("content",), catalog.unreadable)
-        for name, plan in self._engine.plans.items():
-            self._report(metrics.unreadable.labels("profile"), ("profile", name), plan.users.unreadable)
-            for featurizer in (plan.featurizer, plan.users.featurizer):
+        for name, placement in self._engine.placements.items():
+            self._report(metrics.unreadable.labels("profile"), ("profile", name), placement.users.unreadable)
+            for featurizer in (placement.featurizer, placement.users.featurizer):
                 for field, count in featurizer.dropped.items():
                     self._report(metrics.features_dropped.labels(name, field), ("dropped", name, field), count)
 

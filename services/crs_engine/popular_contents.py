@@ -12,7 +12,7 @@ from banditmesh.bandits.popularity import Popularity
 
 
 @dataclass(frozen=True, eq=False)
-class Top:
+class PopularContents:
     """The most popular first.
 
     Attributes:
@@ -36,7 +36,7 @@ class Top:
         return self.names[int(np.flatnonzero(self.keys == key)[0])]
 
     @classmethod
-    def of(cls, policy: Popularity, size: int) -> Top:
+    def of(cls, policy: Popularity, size: int) -> PopularContents:
         """The ``size`` most popular contents whose name the snapshot has."""
         named = [(each.key, each.name) for each in policy.top(size) if each.name is not None]
         return cls(
@@ -47,4 +47,4 @@ class Top:
         )
 
 
-NO_TOP = Top(np.zeros(0, np.uint64), np.zeros(0, np.uint64), (), np.zeros(0))
+NOTHING_POPULAR = PopularContents(np.zeros(0, np.uint64), np.zeros(0, np.uint64), (), np.zeros(0))
