@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from banditmesh.bandits.durations import is_duration, written
 from banditmesh.bandits.registry import EXPLORATIONS, POLICIES
 from banditmesh.runtime.mesh import Mesh
 
@@ -65,7 +66,7 @@ def _table(model: type[BaseModel]) -> Iterator[str]:
         return
     yield "| key | default | meaning |\n|---|---|---|\n"
     for name, field in model.model_fields.items():
-        yield f"| `{name}` | {_default(name, field)} | {_meaning(field)} |\n"
+        yield f"| `{name}` | {_default(field)} | {_meaning(field)} |\n"
 
 
 def _meaning(field: FieldInfo) -> str:
@@ -75,28 +76,14 @@ def _meaning(field: FieldInfo) -> str:
     return f"{text} One of {', '.join(choices)}." if choices else text
 
 
-def _default(name: str, field: FieldInfo) -> str:
+def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "see below" if field.default_factory else "**needed**"
     if field.default is None:
         return "none"
-    if isinstance(field.default, float) and _is_duration(name):
-        return f"`{_duration(field.default)}`"
+    if is_duration(field):
+        return f"`{written(field.default)}`"
     return f"`{field.default}`".lower() if isinstance(field.default, bool) else f"`{field.default}`"
-
-
-_DURATIONS = ("_for", "_every", "_age", "_ttl", "_timeout", "_poll", "_after", "window", "slack", "lease")
-
-
-def _is_duration(name: str) -> bool:
-    return name.endswith(_DURATIONS)
-
-
-def _duration(value: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        if value >= length and value % length == 0:
-            return f"{value / length:g}{unit}"
-    return f"{value * 1000:g}ms"
 
 
 def _models_in(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:

@@ -87,8 +87,8 @@ class ArmTable:
         """Drops the arms that are too old, then the oldest above `max_arms`; returns the dropped keys, sorted."""
         last_s = self["last_s"][self._slots]
         keep = np.ones(len(self), np.bool_)
-        if params.retire_after_s is not None:
-            keep &= last_s >= now_s - params.retire_after_s
+        if params.retire_after is not None:
+            keep &= last_s >= now_s - params.retire_after
         surplus = int(keep.sum()) - params.max_arms
         if surplus > 0:
             # Stable over keys that are sorted: among equally old arms the lower key goes first, on every replica.

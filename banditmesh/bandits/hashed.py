@@ -24,6 +24,7 @@ from pydantic import Field, field_validator
 from banditmesh.bandits import segments
 from banditmesh.bandits.arms import RETIRE_EVERY, arm_keys, decay
 from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows, require_finite
+from banditmesh.bandits.durations import Positive
 from banditmesh.bandits.errors import InvalidBatch, NotMergeable
 from banditmesh.bandits.hashing import mix64
 from banditmesh.bandits.link import Link, inverse, respond
@@ -67,11 +68,11 @@ class HashedParams(PolicyParams):
     max_features: int = Field(
         default=1 << 22, ge=1, description="Features kept; beyond this the ones seen longest ago are retired."
     )
-    retire_after_s: float | None = Field(
-        default=None, gt=0, description="Features not seen for so many seconds are retired; null keeps them."
+    retire_after: Positive | None = Field(
+        default=None, description="Features not seen for so long are retired; null keeps them."
     )
-    half_life_s: float | None = Field(
-        default=None, gt=0, description="Age in seconds at which evidence counts half (drift); null never forgets."
+    half_life: Positive | None = Field(
+        default=None, description="Age at which evidence counts half (drift); null never forgets."
     )
 
     @field_validator("batch")
@@ -242,7 +243,7 @@ class HashedPolicy(ABC):
         self._now_s = max(self._now_s, float(batch.times_s.max()))
         self._forget()
         if before // RETIRE_EVERY != self._seen // RETIRE_EVERY:
-            self._table.retire(self._now_s, self._params.max_features, self._params.retire_after_s)
+            self._table.retire(self._now_s, self._params.max_features, self._params.retire_after)
 
     def _measure(self, group: Grouping, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """`Step.x` and `Step.share`, after the units have taken these values in. A value of 0 is as good as none."""
@@ -265,7 +266,7 @@ class HashedPolicy(ABC):
         self._start_pass()
 
     def _forget(self) -> None:
-        half_life_s = self._params.half_life_s
+        half_life_s = self._params.half_life
         if half_life_s is None:
             return
         if not np.isfinite(self._faded_s):

@@ -14,20 +14,19 @@ the saver, and shares memory-mapped pages with its neighbours.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 
 from banditmesh.bandits import segments
-from banditmesh.bandits.arms import ArmTable, arm_keys, decay, spans
-from banditmesh.bandits.batch import Candidates, Examples, Scores, require_finite
+from banditmesh.bandits.arms import Slots, arm_keys, decay
+from banditmesh.bandits.batch import Candidates, Examples, Scores
 from banditmesh.bandits.errors import NotMergeable
 from banditmesh.bandits.gaussian import whitening
-from banditmesh.bandits.policy import PerArmParams, PolicyParams, Tensors, tensor
+from banditmesh.bandits.linucb_sums import ArmSums, Floats, LinucbParams
+from banditmesh.bandits.policy import PolicyParams, Tensors
 from banditmesh.bandits.projection import NamedFields, Projection, SignedProjection
 
 _DERIVE_AT_ONCE = 64
@@ -35,60 +34,7 @@ _GROUP_FROM = 8
 _GATHER_AT_ONCE = 64
 
 
-class LinucbParams(PerArmParams):
-    """Parameters of `linucb`."""
-
-    arm: Literal["content", "logic", "service"] = Field(default="content", description="What has a model of its own.")
-    dimension: int = Field(
-        default=32, ge=2, le=256, description="Length d of the projected feature vector, the bias coordinate included."
-    )
-    ridge: float = Field(default=1.0, gt=0, description="Precision of the prior on each coefficient.")
-    prior_reward: float | None = Field(
-        default=None,
-        description="Expected reward of an arm before anything is known of it; null: 0.5, or 0 when `dense` is given.",
-    )
-    dense: tuple[str, ...] = Field(
-        default=(),
-        max_length=256,
-        description="Numeric fields that are the vector as they stand, instead of the hashed projection of all fields: "
-        "no bias, nothing else counts. Such as [x0..x9], which is x0 to x9.",
-    )
-
-    @field_validator("dense", mode="before")
-    @classmethod
-    def _ranges_are_written_out(cls, given: object) -> object:
-        names = [given] if isinstance(given, str) else given
-        if not isinstance(names, list | tuple):
-            return given
-        return [name for each in names for name in expand(each)]
-
-    @field_validator("dense")
-    @classmethod
-    def _names_are_different(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) < len(names):
-            raise ValueError("a field stands twice")
-        return names
-
-    @property
-    def prior(self) -> float:
-        """The prior reward in force."""
-        if self.prior_reward is None:
-            return 0.0 if self.dense else 0.5
-        return self.prior_reward
-
-
-_RANGE = re.compile(r"(.*?)(\d+)\.\.\1(\d+)")
-
-
-def expand(name: object) -> list[object]:
-    """`x0..x9` as its ten names; anything else as it is."""
-    found = _RANGE.fullmatch(name) if isinstance(name, str) else None
-    if found is None:
-        return [name]
-    return [f"{found[1]}{number}" for number in range(int(found[2]), int(found[3]) + 1)]
-
-
-class Linucb:
+class Linucb(ArmSums):
     """See the module. State of an arm: precision sums, moment sums, the time up to which they are decayed."""
 
     name: ClassVar[str] = "linucb"
@@ -110,16 +56,13 @@ class Linucb:
 
     def _start(self) -> None:
         d = self._project.dimension
-        self._arms = ArmTable(
+        self._start_with(
             {
                 "precision": (np.float64, (len(self._upper[0]),)),
                 "moment": (np.float64, (d,)),
                 "readout": (np.float32, (d + 1, d)),
             }
         )
-        self._stale = np.zeros(0, np.bool_)  # bool[n_arms]: the readout is behind the sums
-        self._seen = 0
-        self._now_s = 0.0
 
     # -- scoring
 
@@ -211,8 +154,8 @@ class Linucb:
         for start in range(0, len(wanted), _DERIVE_AT_ONCE):
             part = wanted[start : start + _DERIVE_AT_ONCE]
             precision, moment = arms["precision"].take(part, axis=0), arms["moment"].take(part, axis=0)
-            if self.params.half_life_s is not None:
-                left = decay(self._now_s - arms["last_s"][part], self.params.half_life_s)[:, None]
+            if self.params.half_life is not None:
+                left = decay(self._now_s - arms["last_s"][part], self.params.half_life)[:, None]
                 precision, moment = precision * left, moment * left
             full = precision.take(self._square, axis=1)
             full += self._prior_precision
@@ -230,25 +173,11 @@ class Linucb:
         x = self._project.rows(examples.features)
         if self._project.intercept:
             x[:, 0] = 1.0
-        # In float64 also the square of the largest float32 is finite, so these checks are enough for the sums.
-        require_finite(features=x, rewards=examples.rewards, times_s=examples.times_s)
-        keys = arm_keys(self.params.arm, examples)
-        centred = examples.rewards.astype(np.float64) - self.params.prior
-        for span, may_retire in spans(self._seen, len(examples)):
-            self._add(keys[span], x[span], centred[span], examples.times_s[span])
-            if may_retire:
-                self._retire()
-        self._seen += len(examples)
+        self._learn(examples, x)
 
-    def _add(
-        self,
-        keys: NDArray[np.uint64],
-        x: NDArray[np.float64],
-        centred: NDArray[np.float64],
-        times_s: NDArray[np.float64],
-    ) -> None:
-        slots = self._claim(keys)
-        half_life_s = self.params.half_life_s
+    def _add(self, slots: Slots, centred: Floats, times_s: Floats, *projected: Floats) -> None:
+        (x,) = projected
+        half_life_s = self.params.half_life
         rows, columns = self._upper
         outer = x.take(rows, axis=1) * x.take(columns, axis=1)
         push = x * centred[:, None]
@@ -268,18 +197,11 @@ class Linucb:
                 last_s[at] = now_s
         self._touch(slots, float(times_s.max()))
 
-    def _claim(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        known = len(self._arms)
-        slots = self._arms.claim(keys)
-        if len(self._arms) > known:
-            self._stale = np.append(self._stale, np.ones(len(self._arms) - known, np.bool_))
-        return slots
-
     def _touch(self, slots: NDArray[np.int64], now_s: float) -> None:
         self._stale[slots] = True
         if now_s > self._now_s:
             self._now_s = now_s
-            if self.params.half_life_s is not None:
+            if self.params.half_life is not None:
                 self._stale[:] = True  # time has passed for every arm
 
     def _retire(self) -> None:
@@ -296,17 +218,13 @@ class Linucb:
     def tensors(self) -> Tensors:
         """See `Policy.tensors`: per arm "precision", "moment", "readout", "last_s"; "examples" and "now_s"."""
         self._derive(np.arange(len(self._arms)))
-        clock = {"examples": np.array([self._seen], np.int64), "now_s": np.array([self._now_s])}
-        return {**self._arms.tensors(), **clock}
+        return self._saved()
 
     @classmethod
     def from_tensors(cls, params: LinucbParams, tensors: Mapping[str, NDArray[Any]]) -> Self:
         """See `Policy.from_tensors`."""
         policy = cls(params)
-        policy._arms.restore(tensors)
-        policy._stale = np.zeros(len(policy._arms), np.bool_)
-        policy._seen = int(tensor(tensors, "examples", np.int64, (1,))[0])
-        policy._now_s = float(tensor(tensors, "now_s", np.float64, (1,))[0])
+        policy._restore(tensors)
         return policy
 
     def merge(self, other: Self) -> None:
@@ -317,8 +235,8 @@ class Linucb:
             return
         slots = self._claim(other._arms.keys())
         last_s = np.maximum(self._arms["last_s"][slots], other._arms["last_s"])
-        mine = decay(last_s - self._arms["last_s"][slots], self.params.half_life_s)[:, None]
-        theirs = decay(last_s - other._arms["last_s"], self.params.half_life_s)[:, None]
+        mine = decay(last_s - self._arms["last_s"][slots], self.params.half_life)[:, None]
+        theirs = decay(last_s - other._arms["last_s"], self.params.half_life)[:, None]
         for column in ("precision", "moment"):
             self._arms[column][slots] = self._arms[column][slots] * mine + other._arms[column] * theirs
         self._arms["last_s"][slots] = last_s

@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from banditmesh.bandits import segments
-from banditmesh.bandits.arms import ArmTable, arm_keys, decay, spans
-from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows, require_finite
+from banditmesh.bandits.arms import Slots, arm_keys, decay
+from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows
 from banditmesh.bandits.errors import NotMergeable
 from banditmesh.bandits.gaussian import whitening
-from banditmesh.bandits.linucb import LinucbParams
+from banditmesh.bandits.linucb_sums import ArmSums, Floats, LinucbParams
 from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
 from banditmesh.bandits.projection import NamedFields, Projection, SignedProjection
 
@@ -50,7 +50,7 @@ class LinucbHybridParams(LinucbParams):
     shared_dimension: int = Field(default=32, ge=2, le=256, description="Length of z, the shared part, bias included.")
 
 
-class LinucbHybrid:
+class LinucbHybrid(ArmSums):
     """See the module. State of an arm: sums of x x^T, r x and x z^T; beside them the sums of z z^T and r z."""
 
     name: ClassVar[str] = "linucb_hybrid"
@@ -58,6 +58,8 @@ class LinucbHybrid:
     learns: ClassVar[bool] = True
     merges: ClassVar[bool] = True
     shares: ClassVar[bool] = True
+
+    params: LinucbHybridParams
 
     def __init__(self, params: LinucbHybridParams | None = None) -> None:
         self.params = params or LinucbHybridParams()
@@ -71,7 +73,7 @@ class LinucbHybrid:
 
     def _start(self) -> None:
         d, k = self._own.dimension, self._shared.dimension
-        self._arms = ArmTable(
+        self._start_with(
             {
                 "precision": (np.float64, (d, d)),
                 "moment": (np.float64, (d,)),
@@ -80,12 +82,9 @@ class LinucbHybrid:
                 "correction": (np.float64, (k, k + 1)),  # B^T A^-1 B, B^T A^-1 b
             }
         )
-        self._stale = np.zeros(0, np.bool_)
         self._sums = np.zeros((k, k + 1))  # sum z z^T, sum r z; less the corrections of retired arms
         self._whitening, self._beta = np.eye(k) * self.params.ridge**-0.5, np.zeros(k)
         self._shared_is_stale = False
-        self._seen = 0
-        self._now_s = 0.0
 
     # -- scoring
 
@@ -127,7 +126,7 @@ class LinucbHybrid:
         arms, d = self._arms, self._own.dimension
         for start in range(0, len(stale), _DERIVE_AT_ONCE):
             part = stale[start : start + _DERIVE_AT_ONCE]
-            left = decay(self._now_s - arms["last_s"][part], self.params.half_life_s)[:, None, None]
+            left = decay(self._now_s - arms["last_s"][part], self.params.half_life)[:, None, None]
             white = whitening(arms["precision"][part] * left + self.params.ridge * np.eye(d))
             inverse = white.transpose(0, 2, 1) @ white
             coupling = (arms["coupling"][part] * left).transpose(0, 2, 1)
@@ -150,26 +149,11 @@ class LinucbHybrid:
 
     def learn(self, examples: Examples) -> None:
         """See `Policy.learn`."""
-        x, z = vectors(self._own, examples.features), vectors(self._shared, examples.features)
-        require_finite(features=x, rewards=examples.rewards, times_s=examples.times_s)
-        keys = arm_keys(self.params.arm, examples)
-        centred = examples.rewards.astype(np.float64) - self.params.prior
-        for span, may_retire in spans(self._seen, len(examples)):
-            self._add(keys[span], x[span], z[span], centred[span], examples.times_s[span])
-            if may_retire:
-                self._retire()
-        self._seen += len(examples)
+        self._learn(examples, vectors(self._own, examples.features), vectors(self._shared, examples.features))
 
-    def _add(
-        self,
-        keys: NDArray[np.uint64],
-        x: NDArray[np.float64],
-        z: NDArray[np.float64],
-        centred: NDArray[np.float64],
-        times_s: NDArray[np.float64],
-    ) -> None:
-        slots = self._claim(keys)
-        half_life_s, last_s = self.params.half_life_s, self._arms["last_s"]
+    def _add(self, slots: Slots, centred: Floats, times_s: Floats, *projected: Floats) -> None:
+        x, z = projected
+        half_life_s, last_s = self.params.half_life, self._arms["last_s"]
         pushes = {
             "precision": x[:, :, None] * x[:, None, :],
             "moment": x * centred[:, None],
@@ -189,7 +173,7 @@ class LinucbHybrid:
 
     def _share(self, z: NDArray[np.float64], right: NDArray[np.float64], times_s: NDArray[np.float64]) -> None:
         """Adds sum z (z, r)^T, one by one: so the bits do not depend on how the stream was cut."""
-        if self.params.half_life_s is None:
+        if self.params.half_life is None:
             for start in range(0, len(z), _SHARE_AT_ONCE):
                 part = slice(start, start + _SHARE_AT_ONCE)
                 # numpy adds up over the first axis in its order.
@@ -198,25 +182,19 @@ class LinucbHybrid:
             return
         for left, row, time_s in zip(z, right, times_s.tolist(), strict=True):
             self._pass_time(time_s)
-            self._sums += np.outer(left, row) * decay(np.array([self._now_s - time_s]), self.params.half_life_s)
+            self._sums += np.outer(left, row) * decay(np.array([self._now_s - time_s]), self.params.half_life)
 
     def _pass_time(self, now_s: float) -> None:
         if now_s <= self._now_s:
             return
-        if self.params.half_life_s is not None:
-            self._sums *= decay(np.array([now_s - self._now_s]), self.params.half_life_s)
+        if self.params.half_life is not None:
+            self._sums *= decay(np.array([now_s - self._now_s]), self.params.half_life)
             self._stale[:] = True
         self._now_s = now_s
 
-    def _claim(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        known = len(self._arms)
-        slots = self._arms.claim(keys)
-        self._stale = np.append(self._stale, np.ones(len(self._arms) - known, np.bool_))
-        return slots
-
     def _retire(self) -> None:
         """Drops old arms; what they have explained of the shared sums is taken out of these for good."""
-        if len(self._arms) <= self.params.max_arms and self.params.retire_after_s is None:
+        if len(self._arms) <= self.params.max_arms and self.params.retire_after is None:
             return
         self._derive()
         keys, corrections = self._arms.keys(), self._arms["correction"].copy()
@@ -236,21 +214,17 @@ class LinucbHybrid:
     def tensors(self) -> Tensors:
         """See `Policy.tensors`: per arm its sums and what is derived of them; "sums", "shared", "examples", "now_s"."""
         self._derive()
-        clock = {"examples": np.array([self._seen], np.int64), "now_s": np.array([self._now_s])}
         shared = np.column_stack([self._whitening, self._beta])
-        return {**self._arms.tensors(), "sums": self._sums.copy(), "shared": shared, **clock}
+        return {**self._saved(), "sums": self._sums.copy(), "shared": shared}
 
     @classmethod
     def from_tensors(cls, params: LinucbHybridParams, tensors: Mapping[str, NDArray[Any]]) -> Self:
         """See `Policy.from_tensors`."""
         policy = cls(params)
-        policy._arms.restore(tensors)
-        policy._stale = np.zeros(len(policy._arms), np.bool_)
+        policy._restore(tensors)
         policy._sums = tensor(tensors, "sums", np.float64, policy._sums.shape).copy()
         shared = tensor(tensors, "shared", np.float64, policy._sums.shape)
         policy._whitening, policy._beta = np.ascontiguousarray(shared[:, :-1]), shared[:, -1].copy()
-        policy._seen = int(tensor(tensors, "examples", np.int64, (1,))[0])
-        policy._now_s = float(tensor(tensors, "now_s", np.float64, (1,))[0])
         return policy
 
     def merge(self, other: Self) -> None:
@@ -259,7 +233,7 @@ class LinucbHybrid:
             raise NotMergeable("the parameters differ", field="linucb_hybrid", value=other.params)
         if not len(other._arms):
             return
-        half_life_s = self.params.half_life_s
+        half_life_s = self.params.half_life
         slots = self._claim(other._arms.keys())
         last_s = np.maximum(self._arms["last_s"][slots], other._arms["last_s"])
         mine = decay(last_s - self._arms["last_s"][slots], half_life_s)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from banditmesh.bandits.batch import Candidates, Examples, Scores
+from banditmesh.bandits.durations import Positive, renamed
 from banditmesh.bandits.errors import InvalidTensors
 
 Tensors = dict[str, NDArray[Any]]
+
+RENAMED: Final = {"half_life_s": "half_life", "retire_after_s": "retire_after"}
+"""Parameters that were a number of seconds, and are durations now."""
 
 
 class PolicyParams(BaseModel):
     """Base of the parameters of a policy: frozen, closed (an unknown name is an error), every field described."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_spellings_are_read(cls, given: Any) -> Any:
+        known = {old: new for old, new in RENAMED.items() if new in cls.model_fields}
+        return renamed(given, known) if isinstance(given, Mapping) else given
 
 
 class PerArmParams(PolicyParams):
@@ -27,11 +37,11 @@ class PerArmParams(PolicyParams):
     max_arms: int = Field(
         default=10_000, ge=1, description="Arms kept; beyond this the ones shown longest ago are retired."
     )
-    retire_after_s: float | None = Field(
-        default=None, gt=0, description="Arms not shown for so many seconds are retired; null keeps them."
+    retire_after: Positive | None = Field(
+        default=None, description="Arms not shown for so long are retired; null keeps them."
     )
-    half_life_s: float | None = Field(
-        default=None, gt=0, description="Age in seconds at which an example counts half (drift); null never forgets."
+    half_life: Positive | None = Field(
+        default=None, description="Age at which an example counts half (drift); null never forgets."
     )
 
 

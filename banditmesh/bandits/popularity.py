@@ -18,6 +18,7 @@ from pydantic import Field
 from banditmesh.bandits import segments
 from banditmesh.bandits.arms import ArmTable, decay, spans
 from banditmesh.bandits.batch import Candidates, Examples, Scores, require_finite
+from banditmesh.bandits.durations import Positive
 from banditmesh.bandits.errors import InvalidTensors, NotMergeable
 from banditmesh.bandits.policy import PerArmParams, PolicyParams, Tensors, tensor
 
@@ -31,8 +32,8 @@ class PopularityParams(PerArmParams):
     max_arms: int = Field(
         default=100_000, ge=1, description="Contents kept; beyond this the ones shown longest ago go."
     )
-    half_life_s: float | None = Field(
-        default=_DAY_S, gt=0, description="Age in seconds at which an example counts half; null never forgets."
+    half_life: Positive | None = Field(
+        default=_DAY_S, description="Age at which an example counts half; null never forgets."
     )
     prior_reward: float = Field(default=0.5, description="Expected reward of a content before anything is known of it.")
     prior_weight: float = Field(default=10.0, gt=0, description="How many examples the prior is worth.")
@@ -80,7 +81,7 @@ class Popularity:
 
     def _posterior(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and weight, the prior included, as of the latest time seen: float64[n] each."""
-        left = decay(self._now_s - self._arms["last_s"][slots], self.params.half_life_s)
+        left = decay(self._now_s - self._arms["last_s"][slots], self.params.half_life)
         weight = self._arms["weight"][slots] * left + self.params.prior_weight
         reward = self._arms["reward"][slots] * left + self.params.prior_weight * self.params.prior_reward
         return reward / weight, weight
@@ -109,8 +110,8 @@ class Popularity:
         for part in segments.rounds(slots):
             at = slots[part]
             now_s = np.maximum(last_s[at], times_s[part])
-            left = decay(now_s - last_s[at], self.params.half_life_s)
-            weight = decay(now_s - times_s[part], self.params.half_life_s)
+            left = decay(now_s - last_s[at], self.params.half_life)
+            weight = decay(now_s - times_s[part], self.params.half_life)
             weights[at] = weights[at] * left + weight
             sums[at] = sums[at] * left + weight * rewards[part]
             last_s[at] = now_s
@@ -161,8 +162,8 @@ class Popularity:
             raise NotMergeable("the parameters differ", field="popularity", value=other.params)
         slots = self._arms.claim(other._arms.keys())
         last_s = np.maximum(self._arms["last_s"][slots], other._arms["last_s"])
-        mine = decay(last_s - self._arms["last_s"][slots], self.params.half_life_s)
-        theirs = decay(last_s - other._arms["last_s"], self.params.half_life_s)
+        mine = decay(last_s - self._arms["last_s"][slots], self.params.half_life)
+        theirs = decay(last_s - other._arms["last_s"], self.params.half_life)
         for column in ("weight", "reward"):
             self._arms[column][slots] = self._arms[column][slots] * mine + other._arms[column] * theirs
         self._arms["last_s"][slots] = last_s

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from pydantic.fields import FieldInfo
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from banditmesh.bandits.durations import is_duration, written
 
 
 def policies() -> None:
@@ -20,9 +24,14 @@ def policies() -> None:
             fields = models[name].model_fields
             table.add_row(f"[bold]{name}[/]", "", "", _summary(kind), end_section=not fields)
             for index, (field, info) in enumerate(fields.items(), start=1):
-                table.add_row("", field, str(info.default), info.description or "", end_section=index == len(fields))
+                last = index == len(fields)
+                table.add_row("", field, _default(info), escape(info.description or ""), end_section=last)
         console.print(table)
 
 
+def _default(field: FieldInfo) -> str:
+    return written(field.default) if is_duration(field) and field.default is not None else escape(str(field.default))
+
+
 def _summary(kind: type) -> str:
-    return (sys.modules[kind.__module__].__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+    return escape((sys.modules[kind.__module__].__doc__ or "").strip().split("\n\n")[0].replace("\n", " "))

@@ -50,9 +50,9 @@ def up(
     Servers that exist already are used with --kafka, --redis and --store. The services take the ports from 50051 on if
     those are free.
     """
-    from banditmesh.cli.board import Board
     from banditmesh.cli.grpcurl import QUICKSTART
     from banditmesh.cli.signals import interrupt_on_signals
+    from banditmesh.local.board import Board
     from banditmesh.local.stack import Existing, LocalMesh
     from banditmesh.runtime.mesh import load_mesh
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ValidationError
 from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.exploration.base import Exploration
 from banditmesh.bandits.hashed import HashedParams
-from banditmesh.bandits.policy import Policy
+from banditmesh.bandits.policy import RENAMED, Policy
 from banditmesh.bandits.registry import EXPLORATIONS, POLICIES, build, build_exploration, model_name, policy_params
 from banditmesh.decisions.row import Decision
 from banditmesh.decisions.view import View
@@ -101,7 +101,7 @@ def parse(text: str) -> Spec:
         if key in said:
             raise _wrong(text, key, "stands twice")
         said.add(key)
-        if key in model.model_fields:
+        if key in model.model_fields or RENAMED.get(key) in model.model_fields:
             params[key] = _items(value, wants_list=_wants_list(model, key))
         elif key == "explore":
             explore = value
@@ -200,7 +200,7 @@ def _scalar(value: str) -> Any:
 
 
 def _wants_list(model: type[BaseModel], key: str) -> bool:
-    kind = model.model_fields[key].annotation
+    kind = model.model_fields[RENAMED.get(key, key)].annotation
     return any(typing.get_origin(each) in (tuple, list) for each in (kind, *typing.get_args(kind)))
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.live import Live
 
-from banditmesh.cli.board import Board
 from banditmesh.client import MeshClient
 from banditmesh.demo import teams
 from banditmesh.demo.imports import import_mappings, import_profiles
@@ -25,6 +24,7 @@ from banditmesh.demo.report import Examples, delivery, difference, plot
 from banditmesh.demo.view import LiveView, verdict
 from banditmesh.demo.visits import Tally, Truth, halves, visit_all, visits
 from banditmesh.local import cache
+from banditmesh.local.board import Board
 from banditmesh.local.stack import LocalMesh, Process
 
 PLACEMENT = "home"

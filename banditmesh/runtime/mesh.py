@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from banditmesh.bandits.durations import Duration, Positive
 from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.features import FeatureSpec
 from banditmesh.bandits.registry import EXPLORATIONS, POLICIES, build_exploration, model_name, policy_params
@@ -20,29 +21,7 @@ from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.validation import StrictLoader, WrongKeys, problems, suggestion
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def seconds(value: object) -> float:
-    """Read a duration such as ``10m``, ``1h``, ``250ms`` or ``0`` as seconds.
-
-    Raises:
-        ValueError: It is not a duration.
-    """
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{value!r} is not a duration; write it like 250ms, 30s, 10m, 6h or 7d")
-    if isinstance(value, int | float):
-        if value == 0:
-            return 0.0
-        raise ValueError(f"{value!r} has no unit; write it like 250ms, 30s, 10m, 6h or 7d")
-    match = _DURATION.fullmatch(value.strip())
-    if value.strip() == "0":
-        return 0.0
-    if match is None:
-        raise ValueError(f"{value!r} is not a duration; write it like 250ms, 30s, 10m, 6h or 7d")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def _name(value: str) -> str:
@@ -51,8 +30,6 @@ def _name(value: str) -> str:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(seconds)]
-Positive = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Name = Annotated[str, AfterValidator(_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
 

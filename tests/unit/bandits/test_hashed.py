@@ -126,7 +126,7 @@ def test_the_noise_is_that_of_the_residuals_unless_it_is_given() -> None:
 def test_features_not_seen_for_long_are_retired() -> None:
     n = RETIRE_EVERY
     rows = SparseRows.from_lists([[(1 if row < n // 2 else 2, 1.0)] for row in range(n)])
-    policy = Linear(LinearParams(arm="none", retire_after_s=100.0, batch=1))
+    policy = Linear(LinearParams(arm="none", retire_after="100s", batch=1))
     policy.learn(of_one_arm(rows, np.ones(n), np.arange(n, dtype=float)))
     assert policy.tensors()["ids"].tolist() == [2]
 
@@ -140,7 +140,7 @@ def test_features_beyond_the_limit_are_retired_oldest_first() -> None:
 
 
 def test_evidence_counts_half_after_a_half_life() -> None:
-    params = LinearParams(arm="none", half_life_s=1000.0, ridge=1.0, batch=1)
+    params = LinearParams(arm="none", half_life="1000s", ridge=1.0, batch=1)
     policy = Linear(params)
     n = 100
     rows = SparseRows.from_lists([[(1, 1.0)]] * n)

@@ -15,12 +15,12 @@ from . import laws
 from .batches import candidate_counts, generators
 
 VARIANTS: dict[str, list[dict[str, object]]] = {
-    "fm": [{"arm": "logic", "link": "logit", "batch": 8, "factors": 3}, {"half_life_s": 20.0}],
-    "linear": [{"arm": "logic", "link": "logit", "batch": 8}, {"half_life_s": 20.0, "bits": 8}],
-    "linucb": [{"arm": "logic", "dimension": 4}, {"half_life_s": 20.0, "prior_reward": 0.0}],
-    "linucb_hybrid": [{"arm": "logic", "dimension": 4, "shared_dimension": 6}, {"half_life_s": 20.0}],
+    "fm": [{"arm": "logic", "link": "logit", "batch": 8, "factors": 3}, {"half_life": "20s"}],
+    "linear": [{"arm": "logic", "link": "logit", "batch": 8}, {"half_life": "20s", "bits": 8}],
+    "linucb": [{"arm": "logic", "dimension": 4}, {"half_life": "20s", "prior_reward": 0.0}],
+    "linucb_hybrid": [{"arm": "logic", "dimension": 4, "shared_dimension": 6}, {"half_life": "20s"}],
     "nfm": [{"arm": "logic", "link": "logit", "hidden": [8, 4], "dropout": 0.3, "learning_rate": 0.2}],
-    "popularity": [{"half_life_s": None}, {"half_life_s": 20.0}],
+    "popularity": [{"half_life": None}, {"half_life": "20s"}],
 }
 
 CASES = [(name, params) for name in POLICIES for params in [{}, *VARIANTS.get(name, [])]]

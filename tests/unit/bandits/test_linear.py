@@ -96,7 +96,7 @@ def test_the_mean_follows_a_drift_once_old_evidence_has_faded() -> None:
     n = 2000
     rewards = (np.arange(n) >= n // 2).astype(float)
     rows, times = SparseRows.from_lists([[(1, 1.0)]] * n), np.arange(n, dtype=float)
-    fading, steady = (Linear(LinearParams(batch=16, half_life_s=half)) for half in (50.0, None))
+    fading, steady = (Linear(LinearParams(batch=16, half_life=half)) for half in ("50s", None))
     for policy in (fading, steady):
         policy.learn(of_one_arm(rows, rewards, times))
     assert fading.score(ask([(1, 1.0)])).mean[0] > 0.97

@@ -99,7 +99,7 @@ def test_an_unseen_arm_has_the_prior_reward_and_the_deviation_of_the_prior() -> 
 
 
 def test_an_old_example_counts_half_after_a_half_life_for_every_arm() -> None:
-    policy = Linucb(LinucbParams(dimension=2, half_life_s=100.0, prior_reward=0.0))
+    policy = Linucb(LinucbParams(dimension=2, half_life="100s", prior_reward=0.0))
     keys = np.array([1, 2], np.uint64)
     none = SparseRows.empty(2)
     batch = Examples.checked(keys, keys, keys, none, [1.0, 0.0], [1.0, 1.0], [1000.0, 1100.0], [True, False])
@@ -149,7 +149,7 @@ def test_arms_beyond_the_limit_are_retired_oldest_first() -> None:
 
 
 def test_arms_that_nobody_has_shown_for_long_are_retired() -> None:
-    policy = Linucb(LinucbParams(dimension=2, retire_after_s=50.0))
+    policy = Linucb(LinucbParams(dimension=2, retire_after="50s"))
     n = RETIRE_EVERY
     keys = np.where(np.arange(n) == 0, 1, 2).astype(np.uint64)
     policy.learn(
@@ -160,8 +160,8 @@ def test_arms_that_nobody_has_shown_for_long_are_retired() -> None:
     assert policy.tensors()["arms"].tolist() == [2]
 
 
-@pytest.mark.parametrize("half_life_s", [None, 1000.0])
-def test_retirement_does_not_depend_on_how_the_stream_was_cut_or_watched(half_life_s: float | None) -> None:
+@pytest.mark.parametrize("half_life", [None, "1000s"])
+def test_retirement_does_not_depend_on_how_the_stream_was_cut_or_watched(half_life: str | None) -> None:
     rng = np.random.default_rng(3)
     n = 3 * RETIRE_EVERY
     keys = rng.integers(0, 200, n).astype(np.uint64)
@@ -169,7 +169,7 @@ def test_retirement_does_not_depend_on_how_the_stream_was_cut_or_watched(half_li
     stream = Examples.checked(
         keys, keys, keys, sparse_rows(rng, n), rng.random(n), np.ones(n), times, np.zeros(n, bool)
     )
-    params = LinucbParams(dimension=3, max_arms=50, retire_after_s=400.0, half_life_s=half_life_s)
+    params = LinucbParams(dimension=3, max_arms=50, retire_after="400s", half_life=half_life)
     whole, parts = Linucb(params), Linucb(params)
     whole.learn(stream)
     for rows in np.split(np.arange(n), [100, RETIRE_EVERY, RETIRE_EVERY + 1, 2500]):

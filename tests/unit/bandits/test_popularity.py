@@ -29,14 +29,14 @@ def mean_and_deviation(policy: Popularity, content: str) -> tuple[float, float]:
 
 
 def test_the_mean_is_shrunk_to_the_prior_by_its_weight() -> None:
-    policy = Popularity(PopularityParams(half_life_s=None, prior_reward=0.5, prior_weight=2.0, noise=1.0))
+    policy = Popularity(PopularityParams(half_life=None, prior_reward=0.5, prior_weight=2.0, noise=1.0))
     policy.learn(shown(("a", 1.0, 0.0), ("a", 1.0, 1.0)))
     assert mean_and_deviation(policy, "a") == pytest.approx((3 / 4, 0.5))
     assert mean_and_deviation(policy, "never shown") == pytest.approx((0.5, 0.5**0.5))
 
 
 def test_rewards_are_forgotten_by_half_in_a_half_life() -> None:
-    policy = Popularity(PopularityParams(half_life_s=10.0, prior_reward=0.0, prior_weight=1.0))
+    policy = Popularity(PopularityParams(half_life="10s", prior_reward=0.0, prior_weight=1.0))
     policy.learn(shown(("a", 1.0, 0.0), ("b", 1.0, 10.0), ("b", 0.0, 5.0)))
     assert mean_and_deviation(policy, "a")[0] == pytest.approx(0.5 / 1.5)
     assert mean_and_deviation(policy, "b")[0] == pytest.approx(1 / (2 + 0.5**0.5))

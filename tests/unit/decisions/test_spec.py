@@ -37,7 +37,7 @@ def test_lists_are_joined_by_plus() -> None:
 
 
 def test_a_number_may_have_an_exponent_or_be_null() -> None:
-    assert parse("linear:ridge=1e-3,half_life_s=null").build().params.model_dump()["ridge"] == 0.001
+    assert parse("linear:ridge=1e-3,half_life=null").build().params.model_dump()["ridge"] == 0.001
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_dr_values_the_best_arm_from_a_log_that_rarely_showed_it(tmp_path: Path)
                 "reward": float(rng.random() < RATES[shown]),
             }
         )
-    run = one(written(tmp_path / "log", rows), "popularity:half_life_s=null,explore=greedy", "dr")
+    run = one(written(tmp_path / "log", rows), "popularity:half_life=null,explore=greedy", "dr")
     assert isinstance(run, OffPolicy)
     lower, upper = run.estimators[0].normal()
     assert lower < 0.9 < upper + 0.03

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from banditmesh.runtime.errors import ConfigurationError
-from banditmesh.runtime.mesh import Mesh, load_mesh, parse_mesh, seconds
+from banditmesh.runtime.mesh import Mesh, load_mesh, parse_mesh
 
 EXAMPLE = """
 services:
@@ -199,10 +199,3 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match=r"mesh\.yaml: cannot be read"):
         load_mesh(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("250ms", 0.25), ("30s", 30.0), ("1.5h", 5400.0), ("7d", 604_800.0), (0, 0.0), ("0", 0.0)]
-)
-def test_durations_have_units(text: object, expected: float) -> None:
-    assert seconds(text) == pytest.approx(expected)

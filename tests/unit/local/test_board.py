@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from banditmesh.cli.board import Board
+from banditmesh.local.board import Board
 
 
 def console(*, terminal: bool) -> Console:
