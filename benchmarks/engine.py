@@ -40,6 +40,7 @@ from banditmesh.runtime.redis import RedisStore
 from banditmesh.runtime.serve import Server, ServerOptions
 from banditmesh.runtime.snapshots import Manifest, Snapshots
 from banditmesh.runtime.store import open_store
+from banditmesh.runtime.user_record import CLICKS, Position, UserRecord
 from services.crs_engine import bootstrap
 from services.crs_engine.memory import freeze_heap
 from services.crs_engine.metrics import STAGES
@@ -119,12 +120,14 @@ def _fill_user(pipeline: Any, user: str, by_service: list[np.ndarray[Any, Any]],
         "occupation": f"o{rng.integers(20)}",
     }
     pipeline.set(keys.profile(tag, 0), packing.pack_profile(1, profile), px=TTL_MS)
-    state = packing.UserState.empty()
-    for number, service in enumerate(rng.integers(SERVICES, size=rng.integers(0, 6)).tolist()):
-        event = np.zeros((), packing.EVENT)
-        event["time_s"], event["content"] = 1_700_000_000, rng.choice(by_service[service])
-        state = state.apply(number, "click", event)
-    pipeline.set(keys.state(tag), state.pack(), px=TTL_MS)
+    record = UserRecord.empty().moved(Position("reactions", 1, 7)).moved(Position("shown", 2, 7))
+    for service in rng.integers(SERVICES, size=rng.integers(0, 6)).tolist():
+        clicked = int(rng.choice(by_service[service]))
+        record = record.remembered(CLICKS, 1_700_000_000, clicked, hashing.service_key(f"s{service}"), 0)
+        record = record.counted(feedback=1, clicks=1)
+    for service in rng.integers(SERVICES, size=rng.integers(0, 13)).tolist():
+        record = record.shown(1_700_000_000, int(rng.choice(by_service[service])), hashing.service_key(f"s{service}"))
+    pipeline.set(keys.state(tag), record.pack(), px=TTL_MS)
 
 
 async def publish_model(folder: Path, rng: np.random.Generator) -> None:

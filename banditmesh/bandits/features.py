@@ -50,7 +50,10 @@ class FeatureSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: tuple[str, ...] = Field(default=(), description="Fields of the user's imported profile.")
-    state: tuple[str, ...] = Field(default=(), description="Fields of the user's live state.")
+    state: tuple[str, ...] = Field(
+        default=(),
+        description="Counts of the user, in buckets that double: feedback, clicks, mutes, shown, shown_today (UTC).",
+    )
     context: tuple[str, ...] = Field(
         default=(),
         description="Of the moment. From the decision's local time: hour (0-23), weekday (0 is Monday), as categories. "

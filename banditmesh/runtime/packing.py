@@ -6,7 +6,7 @@ mapping.
 =============  =========================================================================================================
 candidates     ``u32 version``, then ``n`` x ``u64 content key``, then ``n`` x ``f16 score`` (best first)
 profile        ``u32 version``, then JSON: ``{"field": "value" | number | ["several", …]}``
-state          :data:`STATE_HEADER`, then ``n_clicks + n_mutes`` x :data:`EVENT`, newest first
+user record    see :mod:`banditmesh.runtime.user_record`
 live pointer   ``"<version>:<slot>:<name>"``; version counts up from 1, slot is 0 or 1, name is the caller's
 content        a serialised ``provider.v1.Content`` behind ``u16 length`` and the service's name
 =============  =========================================================================================================
@@ -28,28 +28,7 @@ VERSION: Final = struct.Struct("<I")
 CANDIDATE_BYTES: Final = 10
 _LENGTH: Final = struct.Struct("<H")
 
-STATE_HEADER: Final = np.dtype(
-    [
-        # The partition's offset of the last reaction that is in here: work done again after a crash is recognised by
-        # it.
-        ("offset", "<i8"),
-        ("feedback", "<u4"),
-        ("clicks", "<u4"),
-        ("mutes", "<u4"),
-        ("n_clicks", "<u2"),
-        ("n_mutes", "<u2"),
-    ]
-)
-EVENT: Final = np.dtype([("time_s", "<u4"), ("content", "<u8"), ("service", "<u8"), ("placement", "<u8")])
-
-# How many events a state remembers of each kind. 20 clicks and 12 mutes are 920 bytes at the very most; few users have
-# that many.
-MAX_CLICKS: Final = 20
-MAX_MUTES: Final = 12
-
 _NO_CANDIDATES: Final = VERSION.pack(0)
-_HEAD: Final = struct.Struct("<qIIIHH")  # STATE_HEADER for one user
-_NO_STATE: Final = (0, 0, 0, 0, 0, 0)
 
 Profile = dict[str, str | float | list[str]]
 
@@ -164,131 +143,3 @@ class LiveVersion:
         """Read a pointer's value."""
         version, slot, name = value.decode().split(":", 2)
         return cls(int(version), int(slot), name)
-
-
-@dataclass(frozen=True)
-class UserState:
-    """What the joiner keeps of a user. Immutable; :meth:`apply` returns the next one.
-
-    Attributes:
-        offset: Offset (in the user's reactions partition) of the last reaction that is in here; -1: none.
-        feedback: Reactions ever.
-        clicks: Clicks ever.
-        mutes: Mutes ever.
-        recent_clicks: ``EVENT[≤ MAX_CLICKS]``, the newest first.
-        recent_mutes: ``EVENT[≤ MAX_MUTES]``, the newest first.
-    """
-
-    offset: int
-    feedback: int
-    clicks: int
-    mutes: int
-    recent_clicks: NDArray[np.void]
-    recent_mutes: NDArray[np.void]
-
-    @classmethod
-    def empty(cls) -> UserState:
-        """Return the state of a user who never reacted."""
-        none = np.empty(0, EVENT)
-        return cls(-1, 0, 0, 0, none, none)
-
-    def pack(self) -> bytes:
-        """Return the packed value."""
-        header = np.zeros((), STATE_HEADER)
-        header["offset"], header["feedback"] = self.offset, self.feedback
-        header["clicks"], header["mutes"] = self.clicks, self.mutes
-        header["n_clicks"], header["n_mutes"] = len(self.recent_clicks), len(self.recent_mutes)
-        return header.tobytes() + self.recent_clicks.tobytes() + self.recent_mutes.tobytes()
-
-    @classmethod
-    def unpack(cls, value: bytes) -> UserState:
-        """Read a packed value, without a copy of the events."""
-        header = np.frombuffer(value, STATE_HEADER, 1)[0]
-        n_clicks, n_mutes = int(header["n_clicks"]), int(header["n_mutes"])
-        events = np.frombuffer(value, EVENT, n_clicks + n_mutes, STATE_HEADER.itemsize)
-        return cls(
-            int(header["offset"]),
-            int(header["feedback"]),
-            int(header["clicks"]),
-            int(header["mutes"]),
-            events[:n_clicks],
-            events[n_clicks:],
-        )
-
-    def apply(self, offset: int, kind: str, event: NDArray[np.void]) -> UserState:
-        """Return the state with one more reaction in it, or this state when it is in already.
-
-        Args:
-            offset: The reaction's offset in its partition.
-            kind: ``click``, ``mute`` or ``target``.
-            event: One :data:`EVENT`.
-        """
-        if offset <= self.offset:
-            return self
-        click, mute = kind == "click", kind == "mute"
-        return UserState(
-            offset,
-            self.feedback + 1,
-            self.clicks + click,
-            self.mutes + mute,
-            _newest(event, self.recent_clicks, MAX_CLICKS) if click else self.recent_clicks,
-            _newest(event, self.recent_mutes, MAX_MUTES) if mute else self.recent_mutes,
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class UserStates:
-    """The states of a batch of users, flat.
-
-    Attributes:
-        feedback, clicks, mutes: ``int64[n_users]``, reactions of any kind, clicks and mutes ever.
-        click_owners: ``int64[n_click_events]``, the user of each remembered click.
-        click_events: ``EVENT[n_click_events]``, a user's newest first.
-        mute_owners: ``int64[n_mute_events]``.
-        mute_events: ``EVENT[n_mute_events]``.
-    """
-
-    feedback: NDArray[np.int64]
-    clicks: NDArray[np.int64]
-    mutes: NDArray[np.int64]
-    click_owners: NDArray[np.int64]
-    click_events: NDArray[np.void]
-    mute_owners: NDArray[np.int64]
-    mute_events: NDArray[np.void]
-
-
-def unpack_states(values: Sequence[bytes | None]) -> UserStates:
-    """Unpack the states of ``n`` users at once. None, or a value whose length is not what its header says, is an empty
-    state."""
-    # `struct` a user, numpy for what remembers something: most users remember little, and a structured array is slow.
-    heads = [_NO_STATE if value is None else _head(value) for value in values]
-    events = [
-        (owner, n_clicks, n_mutes) for owner, (_, _, _, _, n_clicks, n_mutes) in enumerate(heads) if n_clicks or n_mutes
-    ]
-    counts = np.array([head[1:4] for head in heads], np.int64).reshape(-1, 3)
-    clicks = b"".join(
-        [values[owner][_HEAD.size : _HEAD.size + n * EVENT.itemsize] for owner, n, _ in events]  # type: ignore[index]
-    )
-    mutes = b"".join([values[owner][_HEAD.size + n * EVENT.itemsize :] for owner, n, _ in events])  # type: ignore[index]
-    owners = np.array([owner for owner, _, _ in events], np.int64)
-    return UserStates(
-        counts[:, 0],
-        counts[:, 1],
-        counts[:, 2],
-        owners.repeat([n for _, n, _ in events]),
-        np.frombuffer(clicks, EVENT),
-        owners.repeat([n for _, _, n in events]),
-        np.frombuffer(mutes, EVENT),
-    )
-
-
-def _head(value: bytes) -> tuple[int, ...]:
-    """The header of a state: offset, feedback, clicks, mutes, n_clicks, n_mutes; zeros when the value is broken."""
-    if len(value) < _HEAD.size:
-        return _NO_STATE
-    head = _HEAD.unpack_from(value)
-    return head if len(value) == _HEAD.size + (head[4] + head[5]) * EVENT.itemsize else _NO_STATE
-
-
-def _newest(event: NDArray[np.void], events: NDArray[np.void], most: int) -> NDArray[np.void]:
-    return np.concatenate([np.atleast_1d(event), events[: most - 1]])

@@ -15,10 +15,9 @@ from banditmesh.bandits.blocks import FieldBlock
 from banditmesh.bandits.features import COMPUTED, FeatureSpec, Featurizer, Value
 from banditmesh.bandits.hashing import categorical_id
 from banditmesh.runtime.errors import ConfigurationError
-from banditmesh.runtime.packing import Profile, UserStates
+from banditmesh.runtime.packing import Profile
+from banditmesh.runtime.user_records import STATE_FEATURES, UserRecords
 
-STATE_FIELDS: Final = ("feedback", "clicks", "mutes")
-"""What ``features.state`` may name: how often the user ever reacted, clicked, muted; in buckets that double."""
 USED_SERVICES: Final = "used_services"
 MOST_PROFILES: Final = 100_000
 _BUCKETS: Final = 33
@@ -52,9 +51,9 @@ class UserFeatures:
         """``services``: of the placement's sources, in their order. Raises ConfigurationError for a state field that
         does not exist."""
         for name in spec.state:
-            if name not in STATE_FIELDS:
-                close = difflib.get_close_matches(name, STATE_FIELDS, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(STATE_FIELDS)}"
+            if name not in STATE_FEATURES:
+                close = difflib.get_close_matches(name, STATE_FEATURES, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(STATE_FEATURES)}"
                 raise ConfigurationError(
                     f"placements.{placement}.features.state: {name!r} does not exist; {hint}",
                     field=f"placements.{placement}.features.state",
@@ -93,7 +92,7 @@ class UserFeatures:
         return self._used[rows]
 
     def block(
-        self, rows: NDArray[np.int64], states: UserStates, contexts: Sequence[Mapping[str, str]], now_s: float
+        self, rows: NDArray[np.int64], states: UserRecords, contexts: Sequence[Mapping[str, str]], now_s: float
     ) -> FieldBlock:
         """The user block of n users. ``rows``: from :meth:`rows`; ``contexts``: what came with each request."""
         profile_end, state_end, end = self._columns
@@ -101,7 +100,7 @@ class UserFeatures:
         values = np.empty((len(rows), end), np.float32)
         ids[:, :profile_end], values[:, :profile_end] = self._ids[rows], self._values[rows]
         for column, name in enumerate(self._state):
-            ids[:, profile_end + column] = self._state_ids[column][buckets(getattr(states, name))]
+            ids[:, profile_end + column] = self._state_ids[column][buckets(STATE_FEATURES[name](states, now_s))]
             values[:, profile_end + column] = 1.0
         if state_end < end:
             moment = self._at(now_s, contexts)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from banditmesh.bandits.hashing import content_key, key64, service_key
-from banditmesh.runtime.packing import EVENT, UserState
+from banditmesh.runtime.user_record import CLICKS, MUTES, TARGETS, Position, Section, UserRecord
 from services.joiner.events import Reaction
 from services.joiner.ledger import Kept, Seen, Store
 
@@ -71,30 +69,41 @@ def judge(arrivals: Sequence[Arrival], seen: Sequence[Seen]) -> list[New]:
     return new
 
 
-def advance(states: Mapping[str, UserState], new: Iterable[New]) -> dict[str, UserState]:
-    """Return the states that change when reactions are applied to them, by user id. Applying again changes nothing.
+STREAM = "reactions"
+_EFFECTS: Mapping[str, tuple[Section, str]] = {
+    "click": (CLICKS, "clicks"),
+    "mute": (MUTES, "mutes"),
+    "target": (TARGETS, "targets"),
+}
+"""What a kind of reaction adds to the user's record: an event to a section, one to a counter."""
+
+
+def advance(records: Mapping[str, UserRecord], new: Iterable[New], log: int) -> dict[str, UserRecord]:
+    """Return the records that change when reactions are applied to them, by user id. Applying again changes nothing.
 
     A late reaction counts too: it is no part of an example any more, but the user did it.
+
+    Args:
+        records: The users' records, by user id.
+        new: The reactions, in the order of their offsets.
+        log: Of which log those offsets are; see :class:`Position`.
     """
-    changed: dict[str, UserState] = {}
+    changed: dict[str, UserRecord] = {}
     for each in new:
         arrival = each.arrival
-        old = changed.get(arrival.user_id, states[arrival.user_id])
-        state = old.apply(arrival.offset, arrival.reaction.kind.partition(":")[0], _event(arrival))
-        if state is not old:
-            changed[arrival.user_id] = state
+        record = changed.get(arrival.user_id, records[arrival.user_id])
+        if arrival.offset > record.applied(STREAM, log):
+            changed[arrival.user_id] = _apply(record, arrival).moved(Position(STREAM, log, arrival.offset))
     return changed
 
 
-def _event(arrival: Arrival) -> np.ndarray[tuple[()], np.dtype[np.void]]:
+def _apply(record: UserRecord, arrival: Arrival) -> UserRecord:
     decision = arrival.reaction.decision
-    service = decision.service
-    return np.array(
-        (
-            arrival.time_ms // 1000,
-            content_key(service, decision.content_id),
-            service_key(service),
-            key64(decision.placement),
-        ),
-        EVENT,
+    section, counter = _EFFECTS[arrival.reaction.kind.partition(":")[0]]
+    return record.counted(**{"feedback": 1, counter: 1}).remembered(
+        section,
+        arrival.time_ms // 1000,
+        content_key(decision.service, decision.content_id),
+        service_key(decision.service),
+        key64(decision.placement),
     )

@@ -18,7 +18,7 @@ from services.joiner.metrics import JoinerMetrics
 from services.joiner.reactions import ReactionsProcessor
 from services.joiner.servicer import JoinerServicer
 from services.joiner.settings import JoinerSettings
-from services.joiner.user_states import UserStates
+from services.joiner.users import Users
 
 
 async def bootstrap(settings: JoinerSettings, server: Server) -> None:
@@ -43,7 +43,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     stream_metrics = StreamMetricsFamily(server.registry)
     options = StreamOptions(tick_every_s=mesh.join.tick_every, batch=settings.batch, buffer=4 * settings.batch)
     lifetimes = lifetimes_of(mesh)
-    states = UserStates(store)
+    users = Users(store)
     impressions: dict[int, ImpressionsProcessor] = {}
     reactions: dict[int, ReactionsProcessor] = {}
     reactions_group = f"{mesh.kafka.topic_prefix}joiner-reactions"
@@ -59,7 +59,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
             partition,
             offsets,
             ledger=Ledger(store, partition, lifetimes),
-            states=states,
+            users=users,
             producer=producer,
             topics=topics,
             horizon_ms=round((mesh.join.window + mesh.join.slack) * 1000),
@@ -109,7 +109,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     server.add_service(
         joiner_pb2.DESCRIPTOR.services_by_name["JoinerService"],
         joiner_pb2_grpc.add_JoinerServiceServicer_to_server,
-        JoinerServicer(impressions, reactions, states, store),
+        JoinerServicer(impressions, reactions, users, store),
     )
 
 

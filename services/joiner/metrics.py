@@ -45,7 +45,7 @@ class JoinerMetrics:
         )
         self.state_conflicts = Counter(
             "banditmesh_joiner_state_conflicts_total",
-            "User states not written because another writer was faster",
+            "User records not written because another writer was faster",
             registry=registry,
         )
         self.progress_lost = Counter(

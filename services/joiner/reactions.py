@@ -7,7 +7,6 @@ to Kafka. Everything before that script may be done again after a crash: a late 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 
@@ -18,12 +17,13 @@ from banditmesh.runtime.kafka.producer import Producer, Record
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.stream import Consumed, Offsets, StartOver
+from banditmesh.runtime.user_record import ANY_LOG
 from services.joiner.arrivals import Arrival, New, advance, judge
 from services.joiner.events import CONSUMER, Tick, read_reaction
 from services.joiner.join import SCHEMA_VERSION
 from services.joiner.ledger import ImpressionClosed, Ledger, Progress, ProgressMoved
 from services.joiner.metrics import JoinerMetrics
-from services.joiner.user_states import UserStates
+from services.joiner.users import Users
 
 log = get_logger(__name__)
 
@@ -40,7 +40,7 @@ class ReactionsProcessor:
         offsets: Offsets,
         *,
         ledger: Ledger,
-        states: UserStates,
+        users: Users,
         producer: Producer,
         topics: Topics,
         horizon_ms: int,
@@ -54,7 +54,7 @@ class ReactionsProcessor:
         self.progress: Progress | None = None
         self._offsets = offsets
         self._ledger = ledger
-        self._states = states
+        self._users = users
         self._producer = producer
         self._topics = topics
         self._horizon_ms = horizon_ms
@@ -136,15 +136,14 @@ class ReactionsProcessor:
 
     async def _store(self, arrivals: Sequence[Arrival], following: Progress) -> bool:
         """Whether it is done; False: what was read is not true any more, look again."""
-        users = {arrival.user_id for arrival in arrivals}
-        seen, held = await asyncio.gather(
-            self._ledger.look([arrival.wanted for arrival in arrivals]), self._states.read(users)
-        )
+        found = await self._users.read({arrival.user_id for arrival in arrivals})
+        seen = await self._ledger.look([arrival.wanted for arrival in arrivals])
         new = judge(arrivals, seen)
         late = [each for each in new if each.late]
         if late:
             await self._producer.send_many([self._late(each) for each in late])
-        conflicts = await self._states.replace(held, advance({user: each.state for user, each in held.items()}, new))
+        changed = advance({user: each.record for user, each in found.items()}, new, ANY_LOG)
+        conflicts = await self._users.replace(found, changed)
         if conflicts:
             self._metrics.state_conflicts.inc(conflicts)
             return False

@@ -14,9 +14,10 @@ from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.errors import InvalidArgument
 from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.user_record import CLICKS, MUTES
 from services.joiner.impressions import ImpressionsProcessor
 from services.joiner.reactions import ReactionsProcessor
-from services.joiner.user_states import UserStates
+from services.joiner.users import Users
 
 MAX_USER_ID_BYTES = 128
 
@@ -28,13 +29,13 @@ class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
         self,
         impressions: Mapping[int, ImpressionsProcessor],
         reactions: Mapping[int, ReactionsProcessor],
-        states: UserStates,
+        users: Users,
         store: RedisStore,
     ) -> None:
         """``impressions`` and ``reactions``: what this process works on at the moment, by partition."""
         self._impressions = impressions
         self._reactions = reactions
-        self._states = states
+        self._users = users
         self._store = store
 
     async def GetJoinStatus(
@@ -72,8 +73,9 @@ class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
                 field="user_id",
                 value=request.user_id,
             )
-        state = (await self._states.read([request.user_id]))[request.user_id].state
-        events = np.concatenate([state.recent_clicks, state.recent_mutes])
+        record = (await self._users.read([request.user_id]))[request.user_id].record
+        clicks, mutes = record.entries(CLICKS), record.entries(MUTES)
+        events = np.concatenate([clicks, mutes])
         names = await self._content_names(events["content"])
         answers = [
             joiner_pb2.UserEvent(
@@ -84,9 +86,8 @@ class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
             )
             for event in events
         ]
-        n_clicks = len(state.recent_clicks)
         return joiner_pb2.GetUserStateResponse(
-            feedback_count=state.feedback, clicks=answers[:n_clicks], mutes=answers[n_clicks:]
+            feedback_count=record.count("feedback"), clicks=answers[: len(clicks)], mutes=answers[len(clicks) :]
         )
 
     async def _content_names(self, wanted: NDArray[np.uint64]) -> dict[int, str]:

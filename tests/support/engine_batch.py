@@ -12,6 +12,7 @@ from banditmesh.bandits import hashing
 from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
 from banditmesh.runtime import packing
 from banditmesh.runtime.mesh import Mesh, parse_mesh
+from banditmesh.runtime.user_record import UserRecord
 from services.crs_engine.catalog import Catalog, Fetched
 from services.crs_engine.compiled_placement import CompiledPlacement, compile_placements, featurizers
 from services.crs_engine.decide import Decider
@@ -24,6 +25,7 @@ from services.crs_engine.pipeline.batch import Group, Pool, SelectionRequest, Us
 from services.crs_engine.pipeline.filters.base import View
 from services.crs_engine.popular_contents import NOTHING_POPULAR, PopularContents
 from tests.support.engine_world import MESH
+from tests.support.user_records import reacted
 
 NOW_S = 1_700_000_000.0
 
@@ -92,13 +94,10 @@ class Bench:
         }
         if profile is not None:
             own["profile"] = packing.pack_profile(1, profile)
-        state = packing.UserState.empty()
-        for offset, (kind, service, content_id, age_s) in enumerate(reactions):
-            event = np.zeros((), packing.EVENT)
-            event["time_s"], event["content"] = int(NOW_S - age_s), hashing.content_key(service, content_id)
-            event["service"], event["placement"] = hashing.service_key(service), hashing.key64(placement)
-            state = state.apply(offset, kind, event)
-        own["state"] = state.pack()
+        record = UserRecord.empty()
+        for kind, service, content_id, age_s in reactions:
+            record = reacted(record, kind, service, content_id, placement, NOW_S - age_s)
+        own["state"] = record.pack()
         return user
 
     def requests(self, users: Sequence[str], count: int = 1) -> list[SelectionRequest]:

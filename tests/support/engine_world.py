@@ -20,8 +20,10 @@ from banditmesh.runtime import keys, packing
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.redis import RedisStore
 from banditmesh.runtime.serve import Server, ServerOptions
+from banditmesh.runtime.user_record import UserRecord
 from services.crs_engine.bootstrap import Parts, build
 from services.crs_engine.settings import EngineSettings
+from tests.support.user_records import reacted
 
 TOKEN_KEYS = "1:" + "ab" * 32
 MESH = """
@@ -100,11 +102,10 @@ class Hands:
         """A click or a mute, as the joiner puts it into the user's state."""
         key = keys.state(keys.user_tag(user))
         value = await self.store.client.get(key)
-        state = packing.UserState.empty() if value is None else packing.UserState.unpack(value)
-        event = np.zeros((), packing.EVENT)
-        event["time_s"], event["content"] = int(time_s), hashing.content_key(service, content_id)
-        event["service"], event["placement"] = hashing.service_key(service), hashing.key64(placement)
-        await self.store.client.set(key, state.apply(state.offset + 1, kind, event).pack(), px=600_000)
+        record = UserRecord.empty() if value is None else UserRecord.unpack(value)
+        await self.store.client.set(
+            key, reacted(record, kind, service, content_id, placement, time_s).pack(), px=600_000
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.bandits import segments
-from banditmesh.runtime.packing import UserStates
+from banditmesh.runtime.user_records import UserRecords
 from services.crs_engine.compiled_placement import CompiledPlacement
 
 FALLBACK_SOURCE = -1
@@ -71,7 +71,7 @@ class Users:
     reached: bool
     profiles: Sequence[bytes]
     profile_rows: NDArray[np.int64]
-    states: UserStates
+    states: UserRecords
     muted_until_s: NDArray[np.float64]
 
 

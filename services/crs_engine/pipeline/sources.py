@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.bandits import segments
-from banditmesh.runtime.packing import VERSION, UserStates, unpack_candidate_batch, unpack_states
+from banditmesh.runtime.packing import VERSION, unpack_candidate_batch
+from banditmesh.runtime.user_records import UserRecords
 from services.crs_engine.compiled_placement import Layout
 from services.crs_engine.pipeline.batch import Group, Pool, Users
 
@@ -23,7 +24,7 @@ def unreached(group: Group) -> tuple[Users, Pool]:
         False,
         [b""] * len(group),
         group.placement.users.rows([b""] * len(group)),
-        unpack_states(nothing),
+        UserRecords(nothing),
         np.zeros(len(group)),
     )
     return users, Pool(np.zeros(len(group) + 1, np.int64), _NO_KEYS, _NO_KEYS, _NO_ROWS, _NO_ROWS)
@@ -42,7 +43,7 @@ def unpack(group: Group, layout: Layout, values: Sequence[Sequence[bytes | None]
         The users, and the candidates of those whose slot is not muted, in the order of the placement's sources.
     """
     n_live = len(layout.tails)
-    states = unpack_states([row[-1] for row in values])
+    states = UserRecords([row[-1] for row in values])
     profiles = _profiles([row[-2] for row in values], layout.profile_version)
     muted_until_s = muted_slots(group, states, now_s)
     users = Users(True, profiles, group.placement.users.rows(profiles), states, muted_until_s)
@@ -59,7 +60,7 @@ def unpack(group: Group, layout: Layout, values: Sequence[Sequence[bytes | None]
     return users, Pool(offsets, contents, group.placement.service_keys[sources], sources, _NO_ROWS)
 
 
-def muted_slots(group: Group, states: UserStates, now_s: float) -> NDArray[np.float64]:
+def muted_slots(group: Group, states: UserRecords, now_s: float) -> NDArray[np.float64]:
     """``float64[n_users]``: until when the slot stays empty for each user, in seconds since the Unix epoch; 0: it
     does not."""
     until_s = np.zeros(len(group))

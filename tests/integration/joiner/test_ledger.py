@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from banditmesh.runtime import keys
-from banditmesh.runtime.packing import UserState
 from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.user_record import Position, UserRecord
 from services.joiner.ledger import (
     ImpressionClosed,
     Kept,
@@ -20,7 +20,7 @@ from services.joiner.ledger import (
     Seen,
     Store,
 )
-from services.joiner.user_states import UserStates
+from services.joiner.users import Users
 
 T = 1_700_000_000_000
 WINDOW = 1000
@@ -144,15 +144,30 @@ async def test_every_key_has_a_time_to_live(ledger: Ledger, store: RedisStore) -
         assert await store.client.pttl(name) > 0
 
 
-async def test_a_user_state_is_replaced_only_where_the_old_one_still_stands(store: RedisStore) -> None:
-    states = UserStates(store)
-    users = [f"user {{{i}}}" for i in range(20)]
-    held = await states.read(users)
-    newer = {user: UserState.empty().apply(7, "target", _EVENT) for user in users}
-    assert await states.replace(held, newer) == 0
-    older = {user: UserState.empty().apply(3, "target", _EVENT) for user in users}
-    assert await states.replace(held, older) == 20  # as one who has read before does
-    assert {each.state.offset for each in (await states.read(users)).values()} == {7}
+async def test_a_user_record_is_replaced_only_where_the_one_that_was_read_still_stands(store: RedisStore) -> None:
+    users = Users(store)
+    names = [f"user {{{i}}}" for i in range(20)]
+    found = await users.read(names)
+    assert await users.replace(found, {name: UserRecord.empty().counted(clicks=7) for name in names}) == 0
+    assert await users.replace(found, {name: UserRecord.empty().counted(clicks=3) for name in names}) == 20
+    assert {each.record.count("clicks") for each in (await users.read(names)).values()} == {7}
 
 
-_EVENT = UserState.empty().recent_clicks
+async def test_two_streams_that_change_one_record_lose_nothing_of_each_other(store: RedisStore) -> None:
+    users = Users(store)
+    by_reactions, by_shown = await users.read(["ann"]), await users.read(["ann"])
+    clicked = by_reactions["ann"].record.counted(clicks=1).moved(Position("reactions", 5, 3))
+    assert await users.replace(by_reactions, {"ann": clicked}) == 0
+    assert await users.replace(by_shown, {"ann": by_shown["ann"].record.shown(T // 1000, 1, 2)}) == 1
+    again = await users.read(["ann"])
+    assert await users.replace(again, {"ann": again["ann"].record.shown(T // 1000, 1, 2)}) == 0
+    record = (await users.read(["ann"]))["ann"].record
+    assert (record.count("clicks"), record.count("shown"), record.applied("reactions", 5)) == (1, 1, 3)
+
+
+async def test_a_value_that_is_no_record_begins_anew(store: RedisStore) -> None:
+    users = Users(store)
+    await store.client.set(keys.state(keys.user_tag("ann")), b"torn", px=60_000)
+    found = await users.read(["ann"])
+    assert await users.replace(found, {"ann": found["ann"].record.counted(clicks=1)}) == 0
+    assert (await users.read(["ann"]))["ann"].record.count("clicks") == 1

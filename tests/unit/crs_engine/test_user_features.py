@@ -9,7 +9,7 @@ import numpy as np
 from banditmesh.bandits.features import FeatureSpec
 from banditmesh.bandits.hashing import categorical_id
 from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
-from banditmesh.runtime.packing import unpack_states
+from banditmesh.runtime.user_records import UserRecords
 from services.crs_engine.catalog import content_fields
 from services.crs_engine.user_features import UserFeatures
 
@@ -28,7 +28,7 @@ def features_of(profile: bytes, *contexts: Mapping[str, str], now_s: float = NOO
     """The ids of users of this profile, one for each context."""
     users = UserFeatures("slot", SPEC, [])
     rows = users.rows([profile] * len(contexts))
-    block = users.block(rows, unpack_states([None] * len(contexts)), contexts, now_s)
+    block = users.block(rows, UserRecords([None] * len(contexts)), contexts, now_s)
     assert block.ids.shape == (len(contexts), SPEC.user_columns)
     sparse = block.sparse()
     return [set(ids.tolist()) for ids in np.split(sparse.ids, sparse.offsets[1:-1])]
@@ -52,7 +52,7 @@ def test_what_came_with_a_request_is_a_feature_of_that_request_alone() -> None:
 
 def test_the_hour_of_a_cached_moment_does_not_outlive_its_quarter() -> None:
     users = UserFeatures("slot", SPEC, [])
-    rows, states = users.rows([b""]), unpack_states([None])
+    rows, states = users.rows([b""]), UserRecords([None])
     before, after = (users.block(rows, states, [{}], NOON_S + shift).sparse().ids for shift in (-1.0, 0.0))
     assert set(before.tolist()) == ids(NO_CLICKS, ("hour", "11"))
     assert set(after.tolist()) == ids(NO_CLICKS, NOON)

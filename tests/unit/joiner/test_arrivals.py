@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.events.v1 import events_pb2
-from banditmesh.runtime.packing import UserState
+from banditmesh.runtime.user_record import CLICKS, TARGETS, UserRecord
 from services.joiner.arrivals import Arrival, New, advance, judge
 from services.joiner.events import Reaction
 from services.joiner.ledger import Kept, Mark, Seen
 
 T = 1_700_000_000_000
+LOG = 5
+EMPTY = UserRecord.empty()
 NOTHING = Seen(None, None)
 CLOSED = Mark(offset=7, time_ms=T)
 
@@ -56,28 +58,36 @@ def new(*arrivals: Arrival, late: bool = False) -> list[New]:
     return [New(each, late=late, settled=late) for each in arrivals]
 
 
+def applied(*new: New, to: UserRecord = EMPTY) -> UserRecord:
+    """Ann's record after these reactions."""
+    return advance({"ann": to}, new, LOG).get("ann", to)
+
+
 def test_reactions_are_applied_in_order_with_their_content_and_broker_time() -> None:
-    changed = advance(
-        {"ann": UserState.empty()}, new(arrival(10, impression=1), arrival(11, impression=2), arrival(12, kind="mute"))
-    )
-    state = changed["ann"]
-    assert (state.offset, state.feedback, state.clicks, state.mutes) == (12, 3, 2, 1)
-    assert state.recent_clicks["content"].tolist() == [content_key("films", "film-2"), content_key("films", "film-1")]
-    assert state.recent_clicks["time_s"].tolist() == [T // 1000 + 11, T // 1000 + 10]
+    record = applied(*new(arrival(10, impression=1), arrival(11, impression=2), arrival(12, kind="mute")))
+    assert record.applied("reactions", LOG) == 12
+    assert [record.count(name) for name in ("feedback", "clicks", "mutes")] == [3, 2, 1]
+    clicks = record.entries(CLICKS)
+    assert clicks["content"].tolist() == [content_key("films", "film-2"), content_key("films", "film-1")]
+    assert clicks["time_s"].tolist() == [T // 1000 + 11, T // 1000 + 10]
 
 
 def test_a_target_action_counts_as_feedback_and_a_late_reaction_counts_like_any_other() -> None:
-    state = advance({"ann": UserState.empty()}, new(arrival(10, kind="target:purchase")))["ann"]
-    assert (state.feedback, state.clicks) == (1, 0)
-    assert advance({"ann": UserState.empty()}, new(arrival(10), late=True))["ann"].clicks == 1
+    record = applied(*new(arrival(10, kind="target:purchase")))
+    assert (record.count("feedback"), record.count("clicks"), len(record.entries(TARGETS))) == (1, 0, 1)
+    assert applied(*new(arrival(10), late=True)).count("clicks") == 1
 
 
 def test_applying_again_changes_nothing() -> None:
-    once = advance({"ann": UserState.empty()}, new(arrival(10), arrival(11, impression=2)))
-    assert advance(once, new(arrival(10), arrival(11, impression=2))) == {}
+    both = new(arrival(10), arrival(11, impression=2))
+    assert advance({"ann": applied(*both)}, both, LOG) == {}
 
 
-def test_users_do_not_get_into_each_others_states() -> None:
-    empty = UserState.empty()
-    changed = advance({"ann": empty, "bob": empty}, new(arrival(10), arrival(11, user="bob", kind="mute")))
-    assert (changed["ann"].mutes, changed["bob"].mutes) == (0, 1)
+def test_the_same_offset_of_another_log_is_another_reaction() -> None:
+    once = applied(*new(arrival(10)))
+    assert advance({"ann": once}, new(arrival(10)), LOG + 1)["ann"].count("clicks") == 2
+
+
+def test_users_do_not_get_into_each_others_records() -> None:
+    changed = advance({"ann": EMPTY, "bob": EMPTY}, new(arrival(10), arrival(11, user="bob", kind="mute")), LOG)
+    assert (changed["ann"].count("mutes"), changed["bob"].count("mutes")) == (0, 1)

@@ -9,7 +9,7 @@ from services.crs_engine.pipeline.filters.base import Mask, View, utc
 
 class Clicked:
     """Where the placement has ``hide_clicked``: what is among the clicks that the user's state remembers
-    (``packing.MAX_CLICKS``)."""
+    (``user_record.CLICKS``)."""
 
     name: ClassVar[str] = "clicked"
     on_fallback: ClassVar[bool] = True

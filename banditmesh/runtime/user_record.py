@@ -1,0 +1,267 @@
+"""The user record: everything that the joiner keeps of a user, as named sections behind one Redis key.
+
+=========  =============================================================================================================
+header     ``u8 format`` (2), ``u8 n`` sections, 5 zero bytes, ``u8 0xB5``
+table      ``n`` x (``u8 number``, ``u8 version``, ``u16 bytes``)
+sections   one after the other, in the order of the table; each is an array of its section's dtype, newest entry first
+=========  =============================================================================================================
+
+All numbers are little-endian. A section that this program does not know, or knows in another version, was written by
+another release: it is passed over when the record is read and kept byte for byte when the record is written. So a new
+section needs no change where the others are read, and two releases can write one record in turns.
+
+Before there were sections, a value was a header of 24 bytes and the clicks and mutes behind it; its last byte of the
+first eight is never 0xB5, by which it is told apart, and read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+DAY_S: Final = 86_400
+SHOWN_DAYS: Final = 8
+"""Days that the impressions of a content are counted for, one by one; today is one of them."""
+MOST_A_DAY: Final = 15
+"""A day's count of one content stops here."""
+
+EVENT: Final = np.dtype([("time_s", "<u4"), ("content", "<u8"), ("service", "<u8"), ("placement", "<u8")])
+
+
+@dataclass(frozen=True)
+class Section:
+    """One named part of a record.
+
+    Attributes:
+        number: Its number in the table; never used again for another section.
+        version: Of its dtype.
+        dtype: Of one entry.
+        most: Entries kept at most; the oldest are dropped.
+    """
+
+    name: str
+    number: int
+    version: int
+    dtype: np.dtype[np.void]
+    most: int
+
+
+# How far each writing stream has come in this user's partition; `log` says of which log that offset is.
+APPLIED: Final = Section("applied", 1, 1, np.dtype([("stream", "u1"), ("log", "<u4"), ("offset", "<i8")]), 8)
+# Sums for ever; a counter that is not here is 0.
+COUNTS: Final = Section("counts", 2, 1, np.dtype([("counter", "u1"), ("value", "<u4")]), 255)
+CLICKS: Final = Section("clicks", 3, 1, EVENT, 20)
+MUTES: Final = Section("mutes", 4, 1, EVENT, 12)
+TARGETS: Final = Section("targets", 5, 1, EVENT, 4)
+# `day`: UTC day (since 1970-01-01) of the newest impression; `days`: 4 bits for each of 8 days, the lowest for `day`,
+# the next for the day before it, …
+SHOWN: Final = Section("shown", 6, 1, np.dtype([("content", "<u8"), ("day", "<u2"), ("days", "<u4")]), 24)
+# `count`: impressions of the service on UTC day `day`.
+SHOWN_SERVICES: Final = Section(
+    "shown_services", 7, 1, np.dtype([("service", "<u8"), ("day", "<u2"), ("count", "<u2")]), 12
+)
+
+SECTIONS: Final = (APPLIED, COUNTS, CLICKS, MUTES, TARGETS, SHOWN, SHOWN_SERVICES)
+COUNTERS: Final[Mapping[str, int]] = {"feedback": 1, "clicks": 2, "mutes": 3, "targets": 4, "shown": 5}
+"""Number of each counter in :data:`COUNTS`; never used again for another one."""
+STREAMS: Final[Mapping[str, int]] = {"reactions": 1, "shown": 2}
+"""Number of each stream that writes records, in :data:`APPLIED`."""
+
+Part = tuple[int, int, bytes]
+"""A section as it is stored: its number, its version, its entries."""
+
+FORMAT: Final = 2
+MARK: Final = b"\xb5"
+_HEAD: Final = struct.Struct("<BB5xc")
+_ENTRY: Final = struct.Struct("<BBH")
+HEAD_BYTES: Final = _HEAD.size
+ENTRY_BYTES: Final = _ENTRY.size
+_OLD_HEAD: Final = struct.Struct("<qIIIHH")  # offset, feedback, clicks, mutes, n_clicks, n_mutes
+_EVENT: Final = struct.Struct("<IQQQ")
+_APPLIED: Final = struct.Struct("<BIq")
+_COUNT: Final = struct.Struct("<BI")
+_SHOWN: Final = struct.Struct("<QHI")
+_SERVICE: Final = struct.Struct("<QHH")
+_MOST_U32: Final = 2**32 - 1
+_MOST_U16: Final = 2**16 - 1
+ANY_LOG: Final = 0
+"""In :data:`APPLIED`: written before records knew of which log an offset is; taken for the reader's."""
+
+
+class BadRecord(ValueError):
+    """A value that is no user record."""
+
+
+def parts_of(value: bytes) -> list[Part]:
+    """The sections of a packed value, also of one from before there were sections.
+
+    Raises:
+        BadRecord: Its length is not what its header says, or its format is none that is known here.
+    """
+    if len(value) < _HEAD.size:
+        raise BadRecord(f"{len(value)} bytes are no user record")
+    layout, n, mark = _HEAD.unpack_from(value)
+    if mark != MARK:
+        return _old_parts(value)
+    at = _HEAD.size + n * _ENTRY.size
+    if layout != FORMAT or len(value) < at:
+        raise BadRecord(f"{len(value)} bytes of format {layout} are no user record")
+    parts: list[Part] = []
+    for number, version, size in _ENTRY.iter_unpack(value[_HEAD.size : at]):
+        parts.append((number, version, value[at : at + size]))
+        at += size
+    if at != len(value):
+        raise BadRecord(f"a user record has {len(value)} bytes, its table says {at}")
+    return parts
+
+
+def _old_parts(value: bytes) -> list[Part]:
+    if len(value) < _OLD_HEAD.size:
+        raise BadRecord(f"{len(value)} bytes are no user record")
+    offset, feedback, clicks, mutes, n_clicks, n_mutes = _OLD_HEAD.unpack_from(value)
+    middle = _OLD_HEAD.size + n_clicks * EVENT.itemsize
+    if len(value) != middle + n_mutes * EVENT.itemsize:
+        raise BadRecord(f"a user state has {len(value)} bytes, its header says {middle + n_mutes * EVENT.itemsize}")
+    counts = ((COUNTERS["feedback"], feedback), (COUNTERS["clicks"], clicks), (COUNTERS["mutes"], mutes))
+    return [
+        (APPLIED.number, APPLIED.version, _APPLIED.pack(STREAMS["reactions"], ANY_LOG, offset)),
+        (COUNTS.number, COUNTS.version, b"".join(_COUNT.pack(*each) for each in counts)),
+        (CLICKS.number, CLICKS.version, value[_OLD_HEAD.size : middle]),
+        (MUTES.number, MUTES.version, value[middle:]),
+    ]
+
+
+def repacked(value: bytes | None) -> bytes:
+    """The packed value in the present format; an empty record's when the value is missing or no user record."""
+    try:
+        return UserRecord.unpack(value).pack() if value else _EMPTY
+    except BadRecord:  # the joiner, which owns the record, says so and begins it anew
+        return _EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a stream has been applied.
+
+    Attributes:
+        stream: Name, of :data:`STREAMS`.
+        log: Which log (topic and partition) the offset counts, > 0; of another one it means nothing.
+        offset: Of the last record that is in; -1: none.
+    """
+
+    stream: str
+    log: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class UserRecord:
+    """One user's record, as its writer sees it. Immutable; each method returns the next record.
+
+    A section of another version than ours stays as it is, whatever is done to it here.
+    """
+
+    parts: Mapping[int, tuple[int, bytes]]
+
+    @classmethod
+    def empty(cls) -> UserRecord:
+        """Return the record of a user of whom nothing is known."""
+        return cls({})
+
+    @classmethod
+    def unpack(cls, value: bytes) -> UserRecord:
+        """Read a packed value. Raises BadRecord."""
+        return cls({number: (version, data) for number, version, data in parts_of(value)})
+
+    def pack(self) -> bytes:
+        """Return the packed value; equal records are equal bytes."""
+        parts = sorted((number, *part) for number, part in self.parts.items() if part[1])
+        table = b"".join(_ENTRY.pack(number, version, len(data)) for number, version, data in parts)
+        return _HEAD.pack(FORMAT, len(parts), MARK) + table + b"".join(data for _, _, data in parts)
+
+    def entries(self, section: Section) -> NDArray[np.void]:
+        """``section.dtype[n]``, the newest first, without a copy; empty when the record has none that we can read."""
+        return np.frombuffer(self._data(section), section.dtype)
+
+    def count(self, counter: str) -> int:
+        """The value of a counter of :data:`COUNTERS`."""
+        wanted = COUNTERS[counter]
+        return next((value for number, value in _COUNT.iter_unpack(self._data(COUNTS)) if number == wanted), 0)
+
+    def applied(self, stream: str, log: int) -> int:
+        """Offset of the last record of a stream that is in here; -1: none of this log is."""
+        wanted = STREAMS[stream]
+        for number, known_log, offset in _APPLIED.iter_unpack(self._data(APPLIED)):
+            if number == wanted and known_log in (log, ANY_LOG):
+                return int(offset)
+        return -1
+
+    def moved(self, position: Position) -> UserRecord:
+        """Note that a stream has come to a position."""
+        number = STREAMS[position.stream]
+        others = [each for each in _APPLIED.iter_unpack(self._data(APPLIED)) if each[0] != number]
+        entries = [(number, position.log, position.offset), *others]
+        return self._with(APPLIED, b"".join(_APPLIED.pack(*each) for each in entries))
+
+    def counted(self, **more: int) -> UserRecord:
+        """Add to counters, by their names in :data:`COUNTERS`."""
+        counts = dict(_COUNT.iter_unpack(self._data(COUNTS)))
+        for name, by in more.items():
+            number = COUNTERS[name]
+            counts[number] = min(counts.get(number, 0) + by, _MOST_U32)
+        return self._with(COUNTS, b"".join(_COUNT.pack(*each) for each in counts.items()))
+
+    def remembered(self, section: Section, time_s: int, content: int, service: int, placement: int) -> UserRecord:
+        """Put an event before the others of a section of :data:`EVENT`.
+
+        Args:
+            section: Clicks, mutes or targets.
+            time_s: Broker time, seconds since the Unix epoch.
+            content, service, placement: Their 64-bit keys.
+        """
+        return self._with(section, _EVENT.pack(time_s, content, service, placement) + self._data(section))
+
+    def shown(self, time_s: int, content: int, service: int) -> UserRecord:
+        """Count an impression: ever, of its content by day, and of its service today."""
+        day = min(time_s // DAY_S, _MOST_U16)
+        contents = list(_SHOWN.iter_unpack(self._data(SHOWN)))
+        before = next((each for each in contents if each[0] == content), (content, day, 0))
+        rest = b"".join(_SHOWN.pack(*each) for each in contents if each[0] != content)
+        services = list(_SERVICE.iter_unpack(self._data(SHOWN_SERVICES)))
+        today = next((each[2] for each in services if each[0] == service and each[1] == day), 0)
+        others = b"".join(_SERVICE.pack(*each) for each in services if each[0] != service)
+        return (
+            self.counted(shown=1)
+            ._with(SHOWN, _SHOWN.pack(content, *_one_more(day, before[1], before[2])) + rest)
+            ._with(SHOWN_SERVICES, _SERVICE.pack(service, day, min(today + 1, _MOST_U16)) + others)
+        )
+
+    def _data(self, section: Section) -> bytes:
+        version, data = self.parts.get(section.number, (section.version, b""))
+        return data if version == section.version else b""
+
+    def _with(self, section: Section, data: bytes) -> UserRecord:
+        version, _ = self.parts.get(section.number, (section.version, b""))
+        if version != section.version:
+            return self
+        kept = data[: section.most * section.dtype.itemsize]
+        return UserRecord({**self.parts, section.number: (version, kept)})
+
+
+def _one_more(day: int, last_day: int, days: int) -> tuple[int, int]:
+    """The newest day and the counts by day with one more impression on ``day``; one that is older than the newest is
+    counted on its own day."""
+    newest = max(day, last_day)
+    days = (days << 4 * min(newest - last_day, SHOWN_DAYS)) & _MOST_U32
+    at = 4 * (newest - day)
+    if at < 4 * SHOWN_DAYS and days >> at & MOST_A_DAY < MOST_A_DAY:
+        days += 1 << at
+    return newest, days
+
+
+_EMPTY: Final = UserRecord.empty().pack()
