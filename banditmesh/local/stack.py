@@ -29,6 +29,8 @@ SERVICES = ("importer", "crs_engine", "tracker", "joiner", "learner")
 FIRST_PORT = 50051
 FIRST_METRICS_PORT = 9091
 BUCKET = "banditmesh"
+_ENV = {"importer": {"BANDITMESH_IMPORT_LOCAL_FILES": "true"}}
+"""What a service has in its environment beside what all have: this machine's files are its user's own."""
 _KEPT = ("kafka", "valkey", "s3", "store", "services", "logs", "token-keys")
 """All that a mesh writes into its folder, but for the lock."""
 
@@ -220,7 +222,7 @@ class LocalMesh:
                 self.folder / "services" / name,
                 logs=self.logs,
                 argv=[f"services.{name}"],
-                env=self._env,
+                env=self._env | _ENV.get(name, {}),
                 ports_wanted=wanted if self.fixed_ports and all(map(ports.is_free, wanted)) else None,
             )
         self._start_all(self.services.values())

@@ -21,6 +21,7 @@ from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.validation import StrictLoader, WrongKeys, problems, suggestion
 
+_FILES_PREFIX = re.compile(r"(file://(localhost)?/|(hdfs|s3)://[^/?#@]+(/|$))[^?#]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -30,7 +31,17 @@ def _name(value: str) -> str:
     return value
 
 
+def _files_prefix(value: str) -> str:
+    if not _FILES_PREFIX.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is no folder of files; write it like hdfs://namenode:8020/exports, s3://bucket/exports or "
+            "file:///exports"
+        )
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name)]
+FilesPrefix = Annotated[str, AfterValidator(_files_prefix)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -222,6 +233,11 @@ class Importing(_Section):
     batch_rows: int = Field(2000, ge=1, le=100_000, description="Rows that are read and written together.")
     provider_timeout: Positive = Field(5.0, description="Deadline of one GetContents call.")
     rejects_uri: str | None = Field(None, description="Folder for rejects files; absent: rejects/ in the store.")
+    allowed_uris: list[FilesPrefix] | None = Field(
+        None,
+        description="Folders from which files are imported: hdfs://…, s3://… or file:///…; absent: all of hdfs and s3, "
+        "and no local file.",
+    )
 
 
 class Engine(_Section):

@@ -28,7 +28,9 @@ from services.importer.rejects import RejectsFolder
 from services.importer.requests import ImportRequests
 from services.importer.servicer import ImporterServicer
 from services.importer.settings import ImporterSettings
+from services.importer.sources.allowed import AllowedUris
 from services.importer.sources.filesystems import S3Access
+from services.importer.sources.places import FileAccess
 from services.importer.worker import Worker
 
 SERVICE = importer_pb2.DESCRIPTOR.services_by_name["ImporterService"]
@@ -67,6 +69,9 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
     changes = Changes(redis)
     catalog = Catalog(redis, changes, clock, ttl_s=importing.content_ttl)
     jobs, bell = Jobs(redis), Bell(clock)
+    files = FileAccess(
+        S3Access.of(settings.store), AllowedUris(importing.allowed_uris, local_files=settings.import_local_files)
+    )
     refresher = Refresher(catalog, providers, metrics)
     schedule = RefreshSchedule(redis, refresher, mesh.services, metrics, clock, owner=owner, lease_s=importing.lease)
     deps = ImportDependencies(
@@ -77,7 +82,7 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
         changes=changes,
         providers=providers,
         rejects=RejectsFolder(redis, rejects_store, prefix),
-        s3=S3Access.of(settings.store),
+        files=files,
         settings=importing,
         metrics=metrics,
         clock=clock,
@@ -85,7 +90,7 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
     )
     leases = Leases(redis, clock, owner=owner, ttl_s=importing.lease)
     worker = Worker(leases, deps, jobs_at_once=settings.import_jobs, handover_s=settings.import_handover_s)
-    requests = ImportRequests(mesh.services, jobs, bell, clock)
+    requests = ImportRequests(mesh.services, jobs, files.allowed, bell, clock)
 
     deadlines_s = {**server.options.deadlines_s, f"/{SERVICE.full_name}/RefreshContents": REFRESH_DEADLINE_S}
     server.options = dataclasses.replace(server.options, deadlines_s=deadlines_s)

@@ -39,8 +39,8 @@ from services.importer.provider_calls import ProviderCalls, ProviderFailed, Prov
 from services.importer.reading import Source
 from services.importer.rejects import RejectsFolder
 from services.importer.rows import Packed, Packer
-from services.importer.sources.filesystems import S3Access
 from services.importer.sources.parts import digest
+from services.importer.sources.places import FileAccess
 from services.importer.writer import UserWriter, candidates_key, profile_key
 
 log = get_logger(__name__)
@@ -64,7 +64,7 @@ class ImportDependencies:
     changes: Changes
     providers: ProviderCalls
     rejects: RejectsFolder
-    s3: S3Access
+    files: FileAccess
     settings: Importing
     metrics: ImporterMetrics
     clock: Clock
@@ -131,7 +131,7 @@ class ImportRun:
         if self.job.target.number and await self._is_live():
             await self._finish_live()
             return
-        source = await Source.open(self.job.uri, self._deps.s3)
+        source = await Source.open(self.job.uri, self._deps.files)
         await self._take_up(source)
         packer, writer = self._packer(), self._writer()
         contents = None

@@ -28,7 +28,7 @@ from services.importer.rows import (
     is_text,
     text_lengths,
 )
-from services.importer.sources.records import ArrowBatch, Batch, Record, TextBatch, wrong_column
+from services.importer.sources.records import ArrowBatch, Batch, Record, TextBatch, found_columns, wrong_column
 
 CONTENTS = "contents"
 SCORES = "scores"
@@ -62,8 +62,8 @@ class MappingPacker:
         unknown = [name for name in names if name not in COLUMNS]
         if missing or unknown:
             what = f"the column {missing[0]!r} is missing" if missing else f"the column {unknown[0]!r} is unknown"
-            found = ", ".join(shorten(name) for name in names) or "none"
-            raise wrong_column(file, f"{what}; expected {EXPECTED}; found {found}", (missing or unknown)[0])
+            found = found_columns(names, COLUMNS)
+            raise wrong_column(file, f"{what}; expected {EXPECTED}; {found}", (missing or unknown)[0])
 
     def check_schema(self, schema: pa.Schema, file: str) -> None:
         """Raise ImportFailed ``wrong_column`` unless a Parquet file may have these columns of these types."""

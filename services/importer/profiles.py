@@ -18,7 +18,7 @@ import pyarrow as pa
 from banditmesh.runtime import packing
 from services.importer.failure import Reject, shorten
 from services.importer.rows import USER_ID, Packed, broken_utf8, id_problem, is_list, is_number, is_text
-from services.importer.sources.records import ArrowBatch, Batch, Record, TextBatch, wrong_column
+from services.importer.sources.records import ArrowBatch, Batch, Record, TextBatch, found_columns, wrong_column
 
 USED_SERVICES = "used_services"
 MAX_FIELDS = 64
@@ -40,17 +40,17 @@ class ProfilesPacker:
 
     def check_columns(self, names: Sequence[str], file: str) -> None:
         """Raise ImportFailed ``wrong_column`` unless a file may have just these columns."""
-        found = ", ".join(shorten(name) for name in names) or "none"
+        found = found_columns(names, (USER_ID,))
         if USER_ID not in names:
-            raise wrong_column(file, f"the column {USER_ID!r} is missing; expected {_EXPECTED}; found {found}", USER_ID)
+            raise wrong_column(file, f"the column {USER_ID!r} is missing; expected {_EXPECTED}; {found}", USER_ID)
         if not 2 <= len(names) <= MAX_FIELDS + 1:
             raise wrong_column(
-                file, f"{len(names) - 1} fields beside {USER_ID}; 1 to {MAX_FIELDS} are possible; found {found}"
+                file, f"{len(names) - 1} fields beside {USER_ID}; 1 to {MAX_FIELDS} are possible; {found}"
             )
         for name in names:
             if not 1 <= len(name.encode(errors="replace")) <= MAX_FIELD_NAME_BYTES:
                 raise wrong_column(
-                    file, f"a column's name has 1 to {MAX_FIELD_NAME_BYTES} bytes; found {found}", shorten(name)
+                    file, f"a column's name has 1 to {MAX_FIELD_NAME_BYTES} bytes; {found}", shorten(name)
                 )
 
     def check_schema(self, schema: pa.Schema, file: str) -> None:

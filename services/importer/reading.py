@@ -8,13 +8,15 @@ from contextlib import ExitStack, aclosing, asynccontextmanager
 from typing import TypeVar
 
 import pyarrow as pa
-from pyarrow import fs
 
+from banditmesh.runtime.errors import PermissionDenied
 from services.importer.failure import Failure, ImportFailed
 from services.importer.rows import Packed, Packer
-from services.importer.sources.filesystems import S3Access, open_filesystem, parse_uri
+from services.importer.sources.files import Files
+from services.importer.sources.filesystems import parse_uri
 from services.importer.sources.parquet import ParquetPart
 from services.importer.sources.parts import Part, list_parts
+from services.importer.sources.places import FileAccess
 from services.importer.sources.records import Batch
 from services.importer.sources.text import read_text
 
@@ -24,18 +26,21 @@ T = TypeVar("T")
 class Source:
     """The parts behind one URI."""
 
-    def __init__(self, filesystem: fs.FileSystem, parts: list[Part]) -> None:
-        self._filesystem = filesystem
+    def __init__(self, place: Files, parts: list[Part]) -> None:
+        self._place = place
         self.parts = parts
 
     @classmethod
-    async def open(cls, uri: str, s3: S3Access) -> Source:
+    async def open(cls, uri: str, access: FileAccess) -> Source:
         """List the parts. Raises ImportFailed; see :func:`list_parts`."""
 
         def listed() -> Source:
             location = parse_uri(uri)
-            filesystem = open_filesystem(location, s3)
-            return cls(filesystem, list_parts(filesystem, location))
+            try:
+                place = access.place_of(location)
+            except PermissionDenied as error:
+                raise ImportFailed(Failure("not_allowed", str(error), file=uri)) from error
+            return cls(place, list_parts(place, location))
 
         return await asyncio.to_thread(listed)
 
@@ -80,18 +85,17 @@ class Source:
         self, part: Part, packer: Packer, stack: ExitStack, after_row: int, batch_rows: int
     ) -> Iterator[Batch]:
         if part.format == "parquet":
-            file = stack.enter_context(_opened(part, lambda: self._filesystem.open_input_file(part.name)))
+            file = stack.enter_context(_opened(part, lambda: self._place.open(part.name)))
             parquet = ParquetPart(file, part)
             packer.check_schema(parquet.schema, part.uri)
             return parquet.read(after_row=after_row, batch_rows=batch_rows)
-        compression = "gzip" if part.gzipped else None
-        stream = stack.enter_context(
-            _opened(part, lambda: self._filesystem.open_input_stream(part.name, compression=compression))
-        )
+        stream = stack.enter_context(_opened(part, lambda: self._place.open(part.name)))
+        if part.gzipped:
+            stream = stack.enter_context(pa.CompressedInputStream(stream, "gzip"))
         return read_text(stream, part, packer.check_columns, after_row=after_row, batch_rows=batch_rows)
 
     def _check_parquet(self, part: Part, packer: Packer) -> int:
-        with _opened(part, lambda: self._filesystem.open_input_file(part.name)) as file:
+        with _opened(part, lambda: self._place.open(part.name)) as file:
             parquet = ParquetPart(file, part)
             packer.check_schema(parquet.schema, part.uri)
             return parquet.rows

@@ -11,6 +11,7 @@ from banditmesh.runtime.mesh import Service
 from services.importer.bell import Bell
 from services.importer.job import Job, Kind, State, job_id
 from services.importer.jobs import Jobs
+from services.importer.sources.allowed import AllowedUris
 from services.importer.sources.filesystems import parse_uri
 
 MAX_NAME_BYTES = 64
@@ -25,9 +26,12 @@ _VERSION = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 class ImportRequests:
     """Starts, shows and cancels import jobs. Every method may raise Unavailable."""
 
-    def __init__(self, services: Mapping[str, Service], jobs: Jobs, bell: Bell, clock: Clock) -> None:
+    def __init__(
+        self, services: Mapping[str, Service], jobs: Jobs, allowed: AllowedUris, bell: Bell, clock: Clock
+    ) -> None:
         self._services = services
         self._jobs = jobs
+        self._allowed = allowed
         self._bell = bell
         self._clock = clock
 
@@ -37,6 +41,7 @@ class ImportRequests:
         Raises:
             InvalidArgument: A field is empty, too long or misspelled.
             NotFound: There is no such service or logic.
+            PermissionDenied: The uri is not below ``importing.allowed_uris``.
             AlreadyExists: This version was asked for with another uri.
         """
         self.check_service(service)
@@ -106,7 +111,7 @@ class ImportRequests:
         check_known("service", service, self._services, owner="mesh.yaml")
 
     async def _notify(self, kind: Kind, service: str, logic: str, uri: str, version: str) -> Job:
-        parse_uri(uri)
+        self._allowed.check(parse_uri(uri))
         if not _VERSION.fullmatch(version):
             raise InvalidArgument(
                 "the version has 1 to 64 characters of A-Z a-z 0-9 . _ : -",

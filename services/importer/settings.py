@@ -20,4 +20,7 @@ class ImporterSettings(ServiceSettings, UsesRedis, UsesStore):
         ge=0,
         description="seconds after a version went live in which its old slot stays as it is, for engines to notice",
     )
+    import_local_files: bool = Field(
+        False, description="allow every file:// uri, where mesh.yaml has no importing.allowed_uris; as `up` does"
+    )
     import_redis_timeout_s: float = Field(5.0, gt=0, description="seconds that a batch of writes to Redis may take")

@@ -89,6 +89,7 @@ async def running_importer(folder: Path, redis: str, mesh: str, **settings: Any)
         "store": (folder / "store").as_uri(),
         "grpc_address": "127.0.0.1:0",
         "import_handover_s": 0,
+        "import_local_files": True,
         **settings,
     }
     server = Server(ServerOptions(grace_s=0), registry=CollectorRegistry())

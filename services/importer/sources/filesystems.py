@@ -65,8 +65,12 @@ class Location:
         return f"{self.scheme}://{name}" if self.scheme == "s3" else f"{self.scheme}://{self.host}{name}"
 
 
-def parse_uri(uri: str) -> Location:
+def parse_uri(uri: str, *, whole: bool = False) -> Location:
     """Check a URI without touching what it names.
+
+    Args:
+        uri: As somebody wrote it.
+        whole: Whether it may name a whole bucket or file system.
 
     Raises:
         InvalidArgument: It is empty, too long, or not one of the schemes.
@@ -93,9 +97,11 @@ def parse_uri(uri: str) -> Location:
             hint="the S3 endpoint, region and credentials are the importer's settings",
         )
     path = unquote(parts.path)
+    if ".." in path.split("/") or not path.isprintable():
+        raise InvalidArgument("the uri holds '..' or a control character", field="uri", value=uri, hint=examples)
     if parts.scheme == "file" and (parts.netloc not in ("", "localhost") or not path.startswith("/")):
         raise InvalidArgument("a file uri has three slashes: file:///folder", field="uri", value=uri)
-    if parts.scheme in ("s3", "hdfs") and (not parts.netloc or not path.strip("/")):
+    if parts.scheme in ("s3", "hdfs") and not (parts.netloc and (whole or path.strip("/"))):
         raise InvalidArgument("the uri names no file or folder", field="uri", value=uri, hint=examples)
     host = "" if parts.scheme == "file" else parts.netloc
     path = path.strip("/") if parts.scheme == "s3" else "/" + path.strip("/")

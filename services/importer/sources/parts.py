@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pyarrow import fs
-
 from services.importer.failure import Failure, ImportFailed
+from services.importer.sources.files import Entry, EntryKind, Files
 from services.importer.sources.filesystems import Location
 
 Format = Literal["parquet", "csv", "jsonl"]
@@ -44,7 +43,7 @@ class Part:
     gzipped: bool
 
 
-def list_parts(filesystem: fs.FileSystem, location: Location) -> list[Part]:
+def list_parts(place: Files, location: Location) -> list[Part]:
     """Return the parts in the order in which they are read: that of numbers, so that part-10 comes after part-9.
 
     Files whose name starts with ``_`` or ``.`` (``_SUCCESS``, checksums) and sub-folders are left out.
@@ -54,20 +53,17 @@ def list_parts(filesystem: fs.FileSystem, location: Location) -> list[Part]:
     """
     uri = location.uri(location.name)
     try:
-        found = filesystem.get_file_info(location.name)
-        if found.type == fs.FileType.File:
+        found = place.entry(location.name)
+        if found.kind is not EntryKind.FOLDER:
             return [_part(found, location)]
-        if found.type == fs.FileType.Directory:
-            children = filesystem.get_file_info(fs.FileSelector(location.name))
-        else:
-            raise FileNotFoundError(uri)
+        children = place.children(location.name)
     except FileNotFoundError as error:
         raise ImportFailed(
             Failure("file_not_found", f"{uri} does not exist; check the uri and the importer's access to it", file=uri)
         ) from error
     except OSError as error:
         raise ImportFailed(Failure("unreadable_file", f"{uri} cannot be listed: {error}", file=uri)) from error
-    files = [child for child in children if child.type == fs.FileType.File and child.base_name[0] not in "_."]
+    files = [child for child in children if child.kind is not EntryKind.FOLDER and child.base_name[0] not in "_."]
     if not files:
         raise ImportFailed(
             Failure(
@@ -85,12 +81,14 @@ def digest(parts: Sequence[Part]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _part(info: fs.FileInfo, location: Location) -> Part:
-    uri = location.uri(info.path)
-    name = info.base_name.lower()
+def _part(entry: Entry, location: Location) -> Part:
+    uri = location.uri(entry.name)
+    if entry.kind is not EntryKind.FILE:
+        raise ImportFailed(Failure("unreadable_file", f"{uri} is {entry.kind}, not a file", file=uri))
+    name = entry.base_name.lower()
     for ending in sorted(_FORMATS, key=len, reverse=True):
         if name.endswith(ending):
-            return Part(info.path, uri, _FORMATS[ending], info.size or 0, ending.endswith(".gz"))
+            return Part(entry.name, uri, _FORMATS[ending], entry.size, ending.endswith(".gz"))
     raise ImportFailed(
         Failure("unknown_format", f"{uri} has none of the endings {', '.join(_FORMATS)}; rename or remove it", file=uri)
     )

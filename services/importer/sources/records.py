@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.importer.failure import Failure, ImportFailed, Reject
+from services.importer.failure import Failure, ImportFailed, Reject, shorten
 from services.importer.sources.parts import Part
 
 Record = dict[str, Any]
@@ -60,3 +60,21 @@ Batch = TextBatch | ArrowBatch
 def wrong_column(file: str, message: str, column: str = "") -> ImportFailed:
     """The failure of a file whose columns are not what they must be."""
     return ImportFailed(Failure("wrong_column", f"{file}: {message}", file=file, column=column))
+
+
+def found_columns(names: Sequence[str], known: Sequence[str]) -> str:
+    """Return the columns of a file in words.
+
+    They are named only when at least one of the known columns is among them, perhaps in another spelling: what has
+    none of these is no file of ours, and a message must not give away what is in it.
+    """
+    spelled = {_spelling(name) for name in known}
+    if any(_spelling(name) in spelled for name in names):
+        return "found " + ", ".join(shorten(name) for name in names)
+    return f"found {len(names) or 'none'}{', none of them with such a name' if names else ''}"
+
+
+def _spelling(name: str) -> str:
+    """What is left of a name without case and punctuation: ``User ID`` is spelled as ``user_id`` and ``users``."""
+    letters = "".join(letter for letter in name.lower() if letter.isalnum())
+    return letters.removesuffix("s").removesuffix("id")

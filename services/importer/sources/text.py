@@ -60,7 +60,7 @@ class _Csv:
         if self._header is not None and last <= after_row:
             return None
         rejects: Rejects = []
-        rows, texts = _decode(chunk, self._part, rejects)
+        rows, texts = _decode(chunk, self._part, rejects, show=self._header is not None)
         if self._header is None and texts:
             self._header = self._read_header(texts[0])
             rows, texts = rows[1:], texts[1:]
@@ -135,17 +135,17 @@ class _JsonLines:
         if last <= after_row:
             return None
         rejects: Rejects = []
-        rows, texts = _decode(chunk, self._part, rejects)
+        rows, texts = _decode(chunk, self._part, rejects, show=self._checked)
         kept: list[int] = []
         records: list[Record] = []
         for row, text in zip(rows, texts, strict=True):
             try:
                 record = json.loads(text)
             except (ValueError, RecursionError):
-                rejects.append(Reject(self._part.uri, row, "", "broken_json", shorten(text)))
+                rejects.append(Reject(self._part.uri, row, "", "broken_json", self._raw(text)))
                 continue
             if not isinstance(record, dict):
-                rejects.append(Reject(self._part.uri, row, "", "not_an_object", shorten(text)))
+                rejects.append(Reject(self._part.uri, row, "", "not_an_object", self._raw(text)))
                 continue
             if not self._checked:
                 self._check_columns(list(record), self._part.uri)
@@ -156,9 +156,15 @@ class _JsonLines:
         rejects = [reject for reject in rejects if reject.row > after_row]
         return TextBatch(self._part, kept, records, rejects, last)
 
+    def _raw(self, text: str) -> str:
+        """What the rejects file shows of a line: nothing before an object with the right columns has been seen, for
+        then this may be no file of ours at all.
+        """
+        return shorten(text) if self._checked else ""
 
-def _decode(chunk: Lines, part: Part, rejects: Rejects) -> tuple[list[int], list[str]]:
-    """Return the numbers and the texts of the lines that are not blank."""
+
+def _decode(chunk: Lines, part: Part, rejects: Rejects, *, show: bool) -> tuple[list[int], list[str]]:
+    """Return the numbers and the texts of the lines that are not blank; ``show``: rejects may quote them."""
     lines = chunk.lines
     present = [line for line in lines if line]
     if len(present) == len(lines):
@@ -176,5 +182,5 @@ def _decode(chunk: Lines, part: Part, rejects: Rejects) -> tuple[list[int], list
                 texts.append(line.decode())
                 rows.append(row)
             except UnicodeDecodeError:
-                rejects.append(Reject(part.uri, row, "", "not_utf8", shorten(line)))
+                rejects.append(Reject(part.uri, row, "", "not_utf8", shorten(line) if show else ""))
     return rows, texts

@@ -57,6 +57,7 @@ async def importer_process(folder: Path, redis: str, mesh: str) -> AsyncIterator
         "BANDITMESH_REDIS": redis,
         "BANDITMESH_STORE": (folder / "store").as_uri(),
         "BANDITMESH_LOG_FORMAT": "json",
+        "BANDITMESH_IMPORT_LOCAL_FILES": "true",
     }
     command = ("-m", "services.importer", "--config", str(config))
     ports = ("--grpc-address", "127.0.0.1:0", "--metrics-port", "0")

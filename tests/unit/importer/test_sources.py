@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from pyarrow import fs
 
 from banditmesh.runtime.addresses import FileAddress, S3Address
 from banditmesh.runtime.errors import InvalidArgument
 from services.importer.failure import ImportFailed
+from services.importer.sources.allowed import AllowedUris
+from services.importer.sources.files import LocalFiles
 from services.importer.sources.filesystems import S3Access, parse_uri
 from services.importer.sources.lines import MAX_LINE_BYTES, read_lines
 from services.importer.sources.parquet import ParquetPart
@@ -92,21 +93,26 @@ def test_a_resumed_parquet_file_goes_on_behind_its_row(tmp_path: Path, after_row
     assert not batches or batches[-1].last_row == 10
 
 
+def parts_of(folder: Path) -> list[Part]:
+    location = parse_uri(folder.as_uri())
+    return list_parts(LocalFiles(AllowedUris([folder.as_uri()]), location.uri), location)
+
+
 def test_parts_are_sorted_as_people_count(tmp_path: Path) -> None:
     for name in ("part-10.csv", "part-9.csv", "part-1.parquet", "a.jsonl", "_SUCCESS", ".x.crc"):
         (tmp_path / name).touch()
 
-    parts = list_parts(fs.LocalFileSystem(), parse_uri(tmp_path.as_uri()))
+    parts = parts_of(tmp_path)
 
     assert [Path(part.name).name for part in parts] == ["a.jsonl", "part-1.parquet", "part-9.csv", "part-10.csv"]
 
 
 def test_the_digest_of_parts_changes_with_a_size(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_bytes(b"a")
-    before = digest(list_parts(fs.LocalFileSystem(), parse_uri(tmp_path.as_uri())))
+    before = digest(parts_of(tmp_path))
     (tmp_path / "m.csv").write_bytes(b"ab")
 
-    assert digest(list_parts(fs.LocalFileSystem(), parse_uri(tmp_path.as_uri()))) != before
+    assert digest(parts_of(tmp_path)) != before
 
 
 def test_a_folder_with_a_file_of_another_format_is_refused_rather_than_read_in_part(tmp_path: Path) -> None:
@@ -114,7 +120,7 @@ def test_a_folder_with_a_file_of_another_format_is_refused_rather_than_read_in_p
     (tmp_path / "part-1.orc").touch()
 
     with pytest.raises(ImportFailed) as failed:
-        list_parts(fs.LocalFileSystem(), parse_uri(tmp_path.as_uri()))
+        parts_of(tmp_path)
 
     assert failed.value.failure.reason == "unknown_format"
     assert failed.value.failure.file.endswith("part-1.orc")
