@@ -3,11 +3,12 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-learning proto lock clean
+.PHONY: help setup demo test lint bench bench-learning proto protos-archive lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
+SERVICES := engine importer tracker joiner learner
 ARGS ?=
 
 help: ## Show this
@@ -51,12 +52,20 @@ $(BENCH_STAMP): requirements-bench.lock
 	@$(BENCH)/bin/python -m pip --disable-pip-version-check install -q --require-hashes --no-deps -r requirements-bench.lock
 	@touch $@
 
+protos-archive: $(STAMP) ## dist/banditmesh-protos-VERSION.tar.gz, for teams that generate clients in other languages
+	@$(BIN)/python tools/protos_archive.py dist
+
 proto: $(STAMP) ## Generate the Python contracts again
 	@$(BIN)/python hatch_build.py
 
 lock: $(STAMP) ## Resolve pyproject.toml into requirements.lock again
 	@$(BIN)/uv pip compile -q pyproject.toml --extra local --extra dev --generate-hashes --no-annotate --no-header \
 		--universal --python-version 3.11 -o requirements.lock
+	@mkdir -p deploy/docker/locks
+	@# What an image has is what was tested: the same versions as above, of that service's extra alone.
+	@for service in $(SERVICES); do \
+		$(BIN)/uv pip compile -q pyproject.toml --extra $$service --constraint requirements.lock --generate-hashes \
+			--no-annotate --no-header --universal --python-version 3.11 -o deploy/docker/locks/$$service.lock; done
 	@# obp asks for torch (2 GB), which its estimators do not use, and Mab2Rec's metrics for cvxpy, which it does without.
 	@$(BIN)/uv pip compile -q pyproject.toml --extra bench --generate-hashes --no-annotate --no-header \
 		--override <(printf "%s; python_version < '3'\n" torch cvxpy) --universal --python-version 3.11 -o requirements-bench.lock

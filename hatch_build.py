@@ -1,11 +1,13 @@
 """Generates ``banditmesh/contracts`` from ``protos/``: at every build and installation, or by running this file.
 
-The generated modules are typed (``.pyi``) and never committed.
+The generated modules are typed (``.pyi``), have the protos beside them (``banditmesh/contracts/protos``), and are never
+committed.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -34,9 +36,7 @@ def generate() -> None:
     include = Path(protoc.__file__).parent / "_proto"
     with tempfile.TemporaryDirectory() as folder:
         plugins = [f"--{plugin}={folder}" for plugin in ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")]
-        scripts = Path(sys.executable).parent
-        for plugin in ("mypy", "mypy_grpc"):
-            plugins.append(f"--plugin=protoc-gen-{plugin}={scripts / f'protoc-gen-{plugin}'}")
+        plugins += [_plugin(Path(folder), "mypy", "main"), _plugin(Path(folder), "mypy_grpc", "grpc")]
         if protoc.main(["protoc", f"-I{PROTOS}", f"-I{include}", *plugins, *sources]) != 0:
             raise RuntimeError("protoc failed; its message above names the file and the line")
         generated = Path(folder) / "banditmesh"
@@ -46,14 +46,31 @@ def generate() -> None:
             (package / "__init__.py").touch()
         shutil.rmtree(CONTRACTS, ignore_errors=True)
         shutil.copytree(generated, CONTRACTS)
+    shutil.copytree(PROTOS, CONTRACTS / "protos")
+
+
+def _plugin(folder: Path, name: str, function: str) -> str:
+    """The protoc option for a plugin out of mypy-protobuf.
+
+    protoc runs a program, and where the build environment keeps its scripts differs (``pip`` runs the build with the
+    Python outside of it), so this one is written here: it sees the modules that we see.
+    """
+    script = folder / f"protoc-gen-{name}"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from mypy_protobuf.main import {function}; {function}()"
+    script.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(code)}\n")
+    script.chmod(0o755)
+    return f"--plugin=protoc-gen-{name}={script}"
 
 
 class ContractsHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Runs :func:`generate` before hatchling collects the files of a wheel or of an editable installation."""
+    """Runs :func:`generate` before hatchling collects the files of a wheel or of an editable installation. A source
+    distribution carries the protos instead."""
 
     PLUGIN_NAME = "contracts"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name == "sdist":
+            return
         generate()
         build_data["artifacts"].append("banditmesh/contracts/**")
 

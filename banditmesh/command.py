@@ -1,0 +1,25 @@
+"""The ``banditmesh`` command of every installation: where an extra is missing, it says which one."""
+
+from __future__ import annotations
+
+import sys
+
+MISCONFIGURED = 2
+EXTRAS = {"cli": ("rich", "typer", "yaml"), "local": ()}
+"""An extra, and the packages whose absence it mends; the last one has everything."""
+
+
+def main() -> None:
+    """Run the command line. Exit code 2 with a line about what to install when a package is missing."""
+    try:
+        from banditmesh.cli import main as run
+
+        run()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("banditmesh", "services"):
+            raise
+        extra = next(extra for extra, packages in EXTRAS.items() if package in packages or not packages)
+        needs = f"this command needs the package {package!r}; install it with: pip install 'banditmesh[{extra}]'"
+        print(f"banditmesh: {needs}", file=sys.stderr)
+        sys.exit(MISCONFIGURED)
