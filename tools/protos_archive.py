@@ -1,4 +1,4 @@
-"""Packs ``protos/`` for teams that generate Java, Kotlin, Go, Swift or TypeScript: the same bytes from the same protos."""
+"""Packs ``protos/`` for teams that generate clients in other languages: the same bytes from the same protos."""
 
 from __future__ import annotations
 

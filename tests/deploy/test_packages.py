@@ -19,7 +19,13 @@ from banditmesh.protos import FOLDER
 from tests.deploy.checkout import ROOT, copy_checkout
 
 pytestmark = pytest.mark.timeout(300)
-BARE = {"banditmesh.client", "banditmesh.provider", "banditmesh.bandits.registry", "banditmesh.ope", "banditmesh.protos"}
+BARE = {
+    "banditmesh.client",
+    "banditmesh.provider",
+    "banditmesh.bandits.registry",
+    "banditmesh.ope",
+    "banditmesh.protos",
+}
 SERVICES = {
     "engine": "crs_engine",
     "importer": "importer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -45,8 +46,10 @@ def run_lines(lines: str, mesh: LocalMesh, folder: Path) -> str:
     for target, service in (("dns:///engine:50052", "crs_engine"), ("dns:///tracker:50053", "tracker")):
         assert target in lines
         lines = lines.replace(target, f"dns:///{mesh.addresses[service]}")
-    lines = lines.replace("talk-head-jp ada", "traffic u7").replace("buf generate", f"'{sys.executable.removesuffix('python')}buf' generate")
-    done = subprocess.run(["bash", "-euxc", lines], capture_output=True, text=True, cwd=folder)
+    lines = lines.replace("talk-head-jp ada", "traffic u7")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # has buf
+    words = ["bash", "-euxc", lines]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env={**os.environ, "PATH": path})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
