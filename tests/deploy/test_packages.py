@@ -60,7 +60,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with a source distribution and the wheel that was built out of it, each in an environment of its own."""
+    """The folder of a source distribution and of the wheel built out of it, each in its own environment."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "uv", "build", "-q", "--out-dir", folder, checkout, cwd=checkout)
     return folder
