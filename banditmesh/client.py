@@ -15,14 +15,13 @@
         await mesh.track_target(selection, "purchase", weight=2.0)
 
 Concurrent ``select()`` calls travel together (:mod:`banditmesh.coalescing`), so one client for the whole process is
-right. Everything here may safely be sent twice, so what a server answers with UNAVAILABLE is tried again within the
-call's deadline. Errors are those of :mod:`banditmesh.runtime.errors`.
+right. Everything here may safely be sent twice, so what a server answers with UNAVAILABLE, or with RESOURCE_EXHAUSTED
+and a delay, is tried again within the call's deadline. Errors are those of :mod:`banditmesh.runtime.errors`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +35,8 @@ from banditmesh.coalescing import Coalescer, CoalescingLimits
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2, crs_engine_pb2_grpc
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.contracts.tracker.v1 import tracker_pb2, tracker_pb2_grpc
-from banditmesh.runtime.errors import InvalidArgument, MeshError, Unavailable, from_rpc_error
+from banditmesh.runtime.channels import open_channel
+from banditmesh.runtime.errors import InvalidArgument, MeshError, ResourceExhausted, Unavailable, from_rpc_error
 from banditmesh.selection import Nothing, Origin, Reason, Selected, of_event, of_recommendations, of_result
 
 __all__ = [
@@ -57,19 +57,6 @@ MAX_REQUEST_BYTES = 32 * 1024
 """Of one select: requests that travel together must not make the call too large for all of them."""
 FIRST_BACKOFF_S = 0.02
 MOST_BACKOFF_S = 1.0
-
-CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
-    # A headless Service resolves to every pod; without this all calls would go to the first one.
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
-    ("grpc.enable_retries", 0),  # retries are here, within the caller's deadline
-    # A server that vanished without a word is noticed within 25 s, and looked for again every second: the default of up
-    # to two minutes would keep a slot empty long after the server is back.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-)
 
 Shown = Selected | bytes
 """A selection, or its impression token where only that is at hand."""
@@ -125,7 +112,7 @@ class MeshClient:
     ) -> None:
         """``engine`` and ``tracker`` are gRPC targets, such as ``dns:///engine:50051``; ``credentials`` for TLS."""
         self._limits = limits
-        self._channels = [_open_channel(each, credentials) for each in (engine, tracker)]
+        self._channels = [open_channel(each, credentials) for each in (engine, tracker)]
         self._engine = crs_engine_pb2_grpc.CrsEngineServiceStub(self._channels[0])
         self._tracker = tracker_pb2_grpc.EventTrackerServiceStub(self._channels[1])
         self._selects: Coalescer[crs_engine_pb2.SelectContentRequest, Selected | Nothing] = Coalescer(
@@ -221,8 +208,8 @@ class MeshClient:
         """Report several events (:func:`shown`, :func:`click`, :func:`mute`, :func:`target`), in any number.
 
         Returns:
-            For each event None once it is stored, else why it is not. Those that are Unavailable may be sent again; the
-            others never succeed.
+            For each event None once it is stored, else why it is not. Those that are Unavailable or ResourceExhausted
+            may be sent again; the others never succeed.
         """
         deadline = self._deadline(deadline_s)
         pending = dict(enumerate(events))
@@ -233,9 +220,9 @@ class MeshClient:
             outcomes_now = dict(zip(pending, answers, strict=True))
             for position, outcome in outcomes_now.items():
                 outcomes[position] = outcome
-                if not isinstance(outcome, Unavailable):
+                if not _may_pass(outcome):
                     del pending[position]
-            away = [outcome for outcome in outcomes_now.values() if isinstance(outcome, Unavailable)]
+            away = [outcome for outcome in outcomes_now.values() if outcome is not None and _may_pass(outcome)]
             if away and not await backoff.wait_after(away[0]):
                 break
         return outcomes
@@ -270,7 +257,7 @@ class _Backoff:
         self._deadline = deadline
         self._pause_s = FIRST_BACKOFF_S
 
-    async def wait_after(self, error: Unavailable) -> bool:
+    async def wait_after(self, error: MeshError) -> bool:
         """True: try again. False, at once: there is no time left for it."""
         pause_s = max(error.retry_after_s or 0.0, self._pause_s * random.uniform(0.5, 1.0))
         self._pause_s = min(self._pause_s * 2, MOST_BACKOFF_S)
@@ -285,9 +272,14 @@ async def _retrying(call: Callable[[], Awaitable[Result]], deadline: float) -> R
     while True:
         try:
             return await call()
-        except Unavailable as error:
-            if not await backoff.wait_after(error):
+        except (Unavailable, ResourceExhausted) as error:
+            if not _may_pass(error) or not await backoff.wait_after(error):
                 raise
+
+
+def _may_pass(error: MeshError | None) -> bool:
+    """Whether the same call may succeed a moment later: the server is away, or busy and says for how long."""
+    return isinstance(error, Unavailable) or (isinstance(error, ResourceExhausted) and error.retry_after_s is not None)
 
 
 async def _typed(call: Awaitable[Result]) -> Result:
@@ -302,9 +294,3 @@ def _event(selection: Shown, at: datetime | None, event: Event) -> Event:
     if at is not None:
         event.client_time.FromDatetime(at)
     return event
-
-
-def _open_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    if credentials is None:
-        return grpc.aio.insecure_channel(target, CHANNEL_OPTIONS)
-    return grpc.aio.secure_channel(target, credentials, CHANNEL_OPTIONS)

@@ -3,6 +3,9 @@
 A call goes out at once when none is under way. What arrives meanwhile waits, and goes out together when that call has
 ended, when a whole batch is waiting, or when the oldest has waited ``max_wait_s``: so a call that hangs holds nobody
 else up for longer.
+
+When more arrives than the server can answer, those who have waited so long that no answer would reach them in time are
+told so, and the others go: a line that is served in its order would end up with nobody answered in time.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from banditmesh.runtime.errors import DeadlineExceeded, FailedPrecondition, Internal, MeshError
+
+NEWEST_SHARE = 0.2
+"""What the newest call counts in the average time of a call."""
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -71,6 +77,7 @@ class Coalescer(Generic[Request, Answer]):
         self._calls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._call_s = 0.0
 
     async def ask(self, request: Request, deadline: float) -> Answer:
         """The answer to one request.
@@ -118,11 +125,7 @@ class Coalescer(Generic[Request, Answer]):
         """Send what may go now, and see to it that the rest is looked at again in time."""
         now = asyncio.get_running_loop().time()
         while self._may_go(now):
-            batch: list[_Waiting[Request, Answer]] = []
-            while self._queue and len(batch) < self._limits.max_batch:
-                waiting = self._queue.popleft()
-                if not waiting.answer.done():
-                    batch.append(waiting)
+            batch = self._take(now)
             if batch:
                 call = asyncio.create_task(self._call(batch))
                 self._calls.add(call)
@@ -130,6 +133,19 @@ class Coalescer(Generic[Request, Answer]):
         if self._queue and self._timer is None and len(self._calls) < self._limits.max_calls:
             due_s = self._queue[0].since + self._limits.max_wait_s - now
             self._timer = asyncio.get_running_loop().call_later(due_s, self._waited_long)
+
+    def _take(self, now: float) -> list[_Waiting[Request, Answer]]:
+        batch: list[_Waiting[Request, Answer]] = []
+        late: list[_Waiting[Request, Answer]] = []
+        while self._queue and len(batch) < self._limits.max_batch:
+            waiting = self._queue.popleft()
+            if not waiting.answer.done():
+                (late if waiting.deadline - now < self._call_s else batch).append(waiting)
+        if not batch:  # nobody would be served instead
+            self._queue.extendleft(reversed(late[self._limits.max_batch :]))
+            return late[: self._limits.max_batch]
+        _fail(late, DeadlineExceeded(f"not sent: an answer takes about {self._call_s:.2g} s, and less is left"))
+        return batch
 
     def _may_go(self, now: float) -> bool:
         if not self._queue or len(self._calls) >= self._limits.max_calls:
@@ -151,7 +167,8 @@ class Coalescer(Generic[Request, Answer]):
 
     async def _call(self, batch: Sequence[_Waiting[Request, Answer]]) -> None:
         # The longest deadline counts for the call: each caller looks after its own.
-        timeout_s = max(each.deadline for each in batch) - asyncio.get_running_loop().time()
+        began = asyncio.get_running_loop().time()
+        timeout_s = max(each.deadline for each in batch) - began
         try:
             answers = await self._send([each.request for each in batch], timeout_s)
             if len(answers) != len(batch):
@@ -164,6 +181,7 @@ class Coalescer(Generic[Request, Answer]):
         except Exception as error:  # a bug; whoever waits must hear of it
             _fail(batch, Internal(f"the call failed: {error!r}"))
         else:
+            self._call_s += NEWEST_SHARE * (asyncio.get_running_loop().time() - began - self._call_s)
             for each, answer in zip(batch, answers, strict=True):
                 if isinstance(answer, MeshError):
                     _fail([each], answer)

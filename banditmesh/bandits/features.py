@@ -36,8 +36,14 @@ _QUARTER_S: Final = 900  # every offset of a time zone that is in use is a multi
 _HOURS: Final = np.array([hashing.categorical_id("hour", str(hour)) for hour in range(24)], np.uint32)
 _WEEKDAYS: Final = np.array([hashing.categorical_id("weekday", str(day)) for day in range(7)], np.uint32)
 
-_categorical_id = lru_cache(maxsize=1 << 18)(hashing.categorical_id)
+_remembered_id = lru_cache(maxsize=1 << 18)(hashing.categorical_id)
 _numeric_id = lru_cache(maxsize=1 << 12)(hashing.numeric_id)
+
+
+def _categorical_id(name: str, value: str) -> int:
+    if len(value) > hashing.LONGEST_REMEMBERED:
+        return hashing.categorical_id(name, value)
+    return _remembered_id(name, value)
 
 
 class FeatureSpec(BaseModel):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,21 @@ from numpy.typing import NDArray
 _MASK_32 = 0xFFFFFFFF
 
 
-@lru_cache(maxsize=1 << 17)
+LONGEST_REMEMBERED: Final = 64
+"""Characters of a text whose hash is remembered. With a bound on texts and on their number the memory has one too;
+longer texts are worked out each time, a microsecond."""
+
+
 def key64(text: str) -> int:
     """The first 8 bytes, little-endian, of BLAKE2b (digest_size=8) over the UTF-8 of `text`, in [0, 2^64)."""
+    return _remembered(text) if len(text) <= LONGEST_REMEMBERED else _key64(text)
+
+
+def _key64(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+_remembered = lru_cache(maxsize=1 << 17)(_key64)
 
 
 def content_key(service: str, content_id: str) -> int:

@@ -64,7 +64,10 @@ class MeshError(Exception):
         """``repr`` of the value, at most 80 characters; None when there is no value."""
         if self.value is None:
             return None
-        text = repr(self.value)
+        value = self.value
+        if isinstance(value, str | bytes):  # of megabytes even a repr takes long
+            value = value[: SHOWN_VALUE_CHARACTERS + 1]
+        text = repr(value)
         return text if len(text) <= SHOWN_VALUE_CHARACTERS else text[: SHOWN_VALUE_CHARACTERS - 3] + "..."
 
     def __str__(self) -> str:

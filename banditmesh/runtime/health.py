@@ -61,6 +61,10 @@ class Health:
         """Names of the critical conditions that do not hold now."""
         return frozenset(self._broken)
 
+    def obstacles(self) -> frozenset[str]:
+        """Why the process is not ready: the critical conditions that do not hold, and that it starts or stops."""
+        return self.broken if self._serving else self.broken | {"starting or stopping"}
+
     async def start(self, services: Iterable[str]) -> None:
         """Run every check once, so that the first answer is true, publish, and keep checking."""
         self._services = {OVERALL, *services}

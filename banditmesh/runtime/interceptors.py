@@ -14,11 +14,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 from google.protobuf import descriptor_pool
 
+from banditmesh.runtime.admission import Admission
 from banditmesh.runtime.errors import (
     DeadlineExceeded,
     Internal,
@@ -57,10 +58,22 @@ class CallRules:
     """For methods with a unary response."""
     deadlines_s: Mapping[str, float | None] = field(default_factory=dict)
     until_drain: frozenset[str] = frozenset()
+    max_concurrent_rpcs: int = 1024
+    """Of unary responses, and as many again that stream; one more is refused."""
+    always: frozenset[str] = frozenset()
+    """Never refused for load: health, by which Kubernetes tells a busy server from a dead one."""
 
     def deadline_s(self, method: str, *, streams: bool) -> float | None:
         """The default deadline of a method; streams have none unless one is given by name."""
         return self.deadlines_s.get(method, None if streams else self.default_deadline_s)
+
+
+class _Wrapped(NamedTuple):
+    """A method's handler, what it counts against, and what answers when that is full."""
+
+    handler: Handler
+    admission: Admission | None
+    refusal: Handler | None
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes without types
@@ -70,7 +83,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         self._metrics = metrics
         self._unknown = metrics.method("unknown")
         self._rules = rules if rules is not None else CallRules()
-        self._wrapped: dict[str, Handler] = {}
+        self._wrapped: dict[str, _Wrapped] = {}
+        self._unary = Admission(self._rules.max_concurrent_rpcs)
+        self._streams = Admission(self._rules.max_concurrent_rpcs)
+        self.accepted = 0
+        """Calls that the transport has handed over, ever."""
         self._watches: set[asyncio.Task[Any]] = set()
         self._draining = False
 
@@ -79,6 +96,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
+        self.accepted += 1
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None:
@@ -87,7 +105,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
                 self._unknown.finished(grpc.StatusCode.UNIMPLEMENTED, 0.0)
                 return None
             wrapped = self._wrapped[method] = self._wrap(method, handler)
-        return wrapped
+        if wrapped.admission is not None and wrapped.admission.full:
+            return wrapped.refusal
+        return wrapped.handler
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call is being worked on."""
+        return not self._unary.in_flight and not self._streams.in_flight
 
     def drain(self) -> None:
         """End the calls of ``until_drain`` methods with UNAVAILABLE: their clients go on watching elsewhere."""
@@ -95,10 +120,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         for task in self._watches:
             task.cancel()
 
-    def _wrap(self, method: str, handler: Handler) -> Handler:
-        parse = _parser(method, handler)
+    def _wrap(self, method: str, handler: Handler) -> _Wrapped:
         streams = bool(handler.request_streaming or handler.response_streaming)
-        guarded = self._guard(method, _invocation(handler, parse), self._rules.deadline_s(method, streams=streams))
+        admission = self._streams if streams else self._unary
+        if method in self._rules.always:
+            return _Wrapped(self._guarded(method, handler, streams, None), None, None)
+        return _Wrapped(
+            self._guarded(method, handler, streams, admission), admission, self._refusing(method, admission)
+        )
+
+    def _refusing(self, method: str, admission: Admission) -> Handler:
+        """Answers one call too many. As a handler of a stream it does not wait for the request, let alone read it."""
+        metrics = self._metrics.method(method)
+
+        async def refuse(_requests: Any, context: Context) -> None:
+            metrics.refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "concurrency")
+            await _abort(context, admission.refusal(), _call_id(context))
+
+        return grpc.stream_unary_rpc_method_handler(refuse, None, None)
+
+    def _guarded(self, method: str, handler: Handler, streams: bool, admission: Admission | None) -> Handler:
+        parse = _parser(method, handler)
+        deadline_s = self._rules.deadline_s(method, streams=streams)
+        guarded = self._guard(method, _invocation(handler, parse), deadline_s, admission)
         # Bodies of single requests are parsed inside the guard; only there can a failure become an INVALID_ARGUMENT.
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(guarded, parse, handler.response_serializer)
@@ -108,13 +152,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
             return grpc.unary_stream_rpc_method_handler(guarded, None, handler.response_serializer)
         return grpc.unary_unary_rpc_method_handler(guarded, None, None)
 
-    def _guard(self, method: str, invoke: Invoke, default_deadline_s: float | None) -> Invoke:
+    def _guard(
+        self, method: str, invoke: Invoke, default_deadline_s: float | None, admission: Admission | None
+    ) -> Invoke:
         metrics = self._metrics.method(method)
         watch = method in self._rules.until_drain
 
         async def guarded(request: Any, context: Context) -> Any:
             began_s = time.perf_counter()
             metrics.in_flight.inc()
+            if admission is not None:
+                admission.in_flight += 1
             call_id = _call_id(context)
             request_id.set(call_id)  # the call has a task, and so a context, of its own
             trailing = ((REQUEST_ID, call_id),)
@@ -124,7 +172,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
                 self._watches.add(task)
                 task.add_done_callback(self._watches.discard)
             try:
-                if default_deadline_s is None or context.time_remaining() is not None:
+                remaining_s = context.time_remaining()
+                if remaining_s is not None and remaining_s <= 0:
+                    metrics.late.inc()
+                    raise DeadlineExceeded("the deadline had passed before the call's turn came; nothing was done")
+                if default_deadline_s is None or remaining_s is not None:
                     response = await invoke(request, context)
                 else:
                     response = await _within(default_deadline_s, invoke(request, context))
@@ -152,6 +204,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
                 code = refusal.code
             finally:  # before the answer leaves, so that who has the answer finds it counted
                 metrics.in_flight.dec()
+                if admission is not None:
+                    admission.in_flight -= 1
+                    admission.delay.served()
                 metrics.finished(code, time.perf_counter() - began_s)
             return await _abort(context, refusal, call_id)
 

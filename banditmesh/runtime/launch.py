@@ -70,6 +70,12 @@ def server_options(settings: ServiceSettings) -> ServerOptions:
         grace_s=settings.grace_s,
         reuse_port=settings.reuse_port,
         reflection=settings.reflection,
+        max_concurrent_rpcs=settings.max_concurrent_rpcs,
+        max_waiting_rpcs=settings.max_waiting_rpcs,
+        max_connections=settings.max_connections,
+        max_metadata_bytes=settings.max_metadata_bytes,
+        max_connection_age_s=settings.max_connection_age_s,
+        connection_grace_s=settings.connection_grace_s,
     )
 
 

@@ -36,6 +36,17 @@ CHATTY_LOGGERS: Mapping[str, int] = {
 }
 
 
+class _GoneClients(logging.Filter):
+    """Drops what grpc.aio 1.85 logs as an error, with a traceback, when a client has gone before its answer: that is
+    everyday life, and counted as CANCELLED or DEADLINE_EXCEEDED."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (isinstance(record.msg, str) and record.msg.startswith("ExecuteBatchError raised in core"))
+
+
+_GONE_CLIENTS = _GoneClients()
+
+
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """The logger of a module; ``name`` is its ``__name__``."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
@@ -97,6 +108,7 @@ def configure_logging(
     root.setLevel(level.upper())
     for name, floor in CHATTY_LOGGERS.items():
         logging.getLogger(name).setLevel(max(floor, root.level))
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_GONE_CLIENTS)
     logging.captureWarnings(True)
 
 

@@ -7,9 +7,6 @@ takes the registry.
 
 from __future__ import annotations
 
-import asyncio
-from wsgiref.simple_server import WSGIServer
-
 import grpc
 from prometheus_client import (
     CollectorRegistry,
@@ -19,10 +16,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    start_http_server,
 )
-
-from banditmesh.runtime.errors import ConfigurationError
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """1 ms to 5 s: a selection answers within 50 ms or its slot stays empty; beyond 5 s everything is equally late."""
@@ -46,6 +40,18 @@ class MethodMetrics:
         self._by_code: dict[grpc.StatusCode, Counter] = {}
         self.in_flight: Gauge = metrics.in_flight.labels(method=method)
         self._seconds: Histogram = metrics.seconds.labels(method=method)
+        self._refused = metrics.refused
+        self._refused_by: dict[str, Counter] = {}
+        self.late: Counter = metrics.refused.labels(method=method, reason="deadline")
+        """Calls whose deadline had passed before anything was done."""
+
+    def refused(self, code: grpc.StatusCode, reason: str) -> None:
+        """Count a call that was refused before any work."""
+        counter = self._refused_by.get(reason)
+        if counter is None:
+            counter = self._refused_by[reason] = self._refused.labels(method=self._method, reason=reason)
+        counter.inc()
+        self.finished(code, 0.0)
 
     def finished(self, code: grpc.StatusCode, seconds: float) -> None:
         """Count one finished call and its time."""
@@ -72,6 +78,13 @@ class GrpcMetrics:
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
+        self.refused = Counter(
+            "banditmesh_grpc_refused_total",
+            "Calls that were refused before any work: too many at once (concurrency), past their deadline (deadline), "
+            "too many of one caller (rate), a caller that is not known or may not (access)",
+            ["method", "reason"],
+            registry=registry,
+        )
         self.in_flight = Gauge("banditmesh_grpc_in_flight", "Calls being answered", ["method"], registry=registry)
 
     def method(self, name: str) -> MethodMetrics:
@@ -95,29 +108,3 @@ class ProcessMetrics:
         self.task_crashes = Counter(
             "banditmesh_task_crashes_total", "Crashes of a background task", ["task"], registry=registry
         )
-
-
-class MetricsServer:
-    """Serves ``/metrics`` from a thread of its own, so that a busy event loop can still be looked at."""
-
-    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
-        """Bind to ``host``; port 0 takes a free one. Raises ConfigurationError when the port is taken."""
-        try:
-            self._http, self._thread = start_http_server(port, host, registry)
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot serve metrics on {host}:{port}: {error.strerror or error}",
-                hint="choose another BANDITMESH_METRICS_PORT (0 takes a free one)",
-            ) from error
-
-    @property
-    def port(self) -> int:
-        """The bound port."""
-        http: WSGIServer = self._http
-        return http.server_port
-
-    async def stop(self) -> None:
-        """Close the socket and end the thread."""
-        await asyncio.to_thread(self._http.shutdown)
-        self._http.server_close()
-        await asyncio.to_thread(self._thread.join)

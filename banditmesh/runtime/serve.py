@@ -28,12 +28,14 @@ from prometheus_client import CollectorRegistry
 from banditmesh.runtime.addresses import HostPort
 from banditmesh.runtime.clock import Clock, SystemClock
 from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.exporter import MetricsServer
 from banditmesh.runtime.health import Check, Health, Probe
 from banditmesh.runtime.interceptors import CallInterceptor, CallRules
 from banditmesh.runtime.lifecycle import RESTART, BackgroundTasks, OnCrash, Run, StopHooks
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.metrics import GrpcMetrics, MetricsServer, ProcessMetrics, new_registry
+from banditmesh.runtime.metrics import GrpcMetrics, ProcessMetrics, new_registry
 from banditmesh.runtime.reflection import enable_reflection
+from banditmesh.runtime.unserved import UnservedCalls
 
 log = get_logger(__name__)
 
@@ -61,6 +63,17 @@ class ServerOptions:
     """What background tasks get for their clean-up (finish a Kafka transaction, leave the group)."""
     reuse_port: bool = False
     reflection: bool = True
+    max_concurrent_rpcs: int = 1024
+    """Unary calls that are worked on at once, and as many streams; one more gets RESOURCE_EXHAUSTED."""
+    max_waiting_rpcs: int = 2048
+    """Calls that may stand in line in front of the event loop; one more is cut off by the transport, without a word."""
+    max_metadata_bytes: int = 8192
+    max_connections: int = 4096
+    max_connection_age_s: float = 120.0
+    """After about this long (±10 %) a client is asked to connect again, and finds the servers that have come
+    meanwhile."""
+    connection_grace_s: float = 600.0
+    """What its calls get to finish on the old connection."""
 
 
 class Server:
@@ -151,10 +164,20 @@ class Server:
         """
         options = self.options
         if options.metrics is not None:
-            self._metrics_server = MetricsServer(self.registry, options.metrics.host, options.metrics.port)
-        rules = CallRules(options.default_deadline_s, options.deadlines_s, frozenset(self._until_drain))
-        self._interceptor = CallInterceptor(GrpcMetrics(self.registry), rules)
-        server = self._grpc = grpc.aio.server(interceptors=(self._interceptor,), options=_channel_options(options))
+            self._metrics_server = MetricsServer(self.registry, self.health.obstacles)
+            await self._metrics_server.start(options.metrics)
+        rules = CallRules(
+            options.default_deadline_s,
+            options.deadlines_s,
+            frozenset(self._until_drain),
+            options.max_concurrent_rpcs,
+            frozenset(f"/{HEALTH.full_name}/{method.name}" for method in HEALTH.methods),
+        )
+        calls = self._interceptor = CallInterceptor(GrpcMetrics(self.registry), rules)
+        unserved = UnservedCalls(lambda: calls.accepted, lambda: calls.idle, options.max_waiting_rpcs)
+        server = self._grpc = grpc.aio.server(interceptors=(calls,), options=_channel_options(options))
+        unserved.watch()
+        self.registry.register(unserved)
         for register in self._registrations:
             register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, server)
@@ -239,6 +262,19 @@ def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        # Clients may ping this often without being sent away with ENHANCE_YOUR_CALM.
+        # Clients may ping this often; after two pings too many they are sent away (GOAWAY, too_many_pings).
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 2),
+        # grpc adds the jitter.
+        ("grpc.max_connection_age_ms", round(options.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(options.connection_grace_s * 1000)),
+        ("grpc.max_allowed_incoming_connections", options.max_connections),
+        ("grpc.max_metadata_size", options.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", 2 * options.max_metadata_bytes),
+        # grpc.aio takes one call out of this line in each turn of the event loop. Whoever stands in it past its
+        # deadline is answered in vain, so it has to be short; grpc's own default is a random choice between 1000 and
+        # 3000 calls, a second or more.
+        ("grpc.server.max_pending_requests", options.max_waiting_rpcs),
+        ("grpc.server.max_pending_requests_hard_limit", options.max_waiting_rpcs),
+        ("grpc.enable_channelz", 1),
     ]

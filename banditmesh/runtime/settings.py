@@ -52,6 +52,18 @@ class ServiceSettings(Environment):
     grace_s: float = Field(10.0, ge=0, description="seconds that calls in flight get to finish on stop")
     reuse_port: bool = Field(False, description="let several processes of this service share the gRPC port")
     reflection: bool = Field(True, description="serve gRPC reflection, for grpcurl")
+    max_concurrent_rpcs: int = Field(
+        1024, ge=1, description="calls that are worked on at once; one more gets RESOURCE_EXHAUSTED"
+    )
+    max_waiting_rpcs: int = Field(
+        2048, ge=1, description="calls that stand in line for the event loop; one more is cut off (CANCELLED)"
+    )
+    max_connections: int = Field(4096, ge=1, description="gRPC connections at once")
+    max_metadata_bytes: int = Field(8192, ge=1024, description="headers of a call")
+    max_connection_age_s: float = Field(
+        120.0, gt=0, description="seconds after which a client is asked to connect again and finds new servers; ±10 %"
+    )
+    connection_grace_s: float = Field(600.0, ge=0, description="seconds that calls get to finish on such a connection")
 
 
 class UsesKafka(Environment):

@@ -3,7 +3,6 @@ right."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -12,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from banditmesh.runtime.errors import SHOWN_VALUE_CHARACTERS
+from banditmesh.runtime.limits import closest
 
 
 class WrongKeys(ValueError):
@@ -58,8 +58,8 @@ def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """``; did you mean 'x'?``, or else a list of what there is."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there is: {', '.join(sorted(known)) or 'nothing'}"
+    close = closest(name, known)
+    return f"; did you mean {close!r}?" if close is not None else f"; there is: {', '.join(sorted(known)) or 'nothing'}"
 
 
 def _line(loc: tuple[int | str, ...], text: str) -> str:

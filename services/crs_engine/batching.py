@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from banditmesh.runtime.admission import RetryDelay
 from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import DeadlineExceeded, ResourceExhausted
 from services.crs_engine.engine import Outcome
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.pipeline.batch import SelectionRequest
@@ -22,6 +24,11 @@ QUIET_TURNS: Final = 8
 """Turns of the event loop without a new request after which a batch starts; some 10 µs each. grpc.aio 1.85 accepts one
 call in a few turns: without this a burst of 64 calls came out as 50 batches, each of which held up the next call."""
 
+NEWEST_SHARE: Final = 0.2
+"""What the newest batch counts in the average time of a request."""
+LEFT_S: Final = 0.01
+"""What an answer needs on its way back to the caller."""
+
 Select = Callable[[Sequence[SelectionRequest]], Awaitable[list[Outcome]]]
 
 
@@ -30,35 +37,73 @@ class _Waiting:
     requests: Sequence[SelectionRequest]
     answer: asyncio.Future[list[Outcome]]
     since_s: float
+    until_s: float | None
+    """When its caller gives up; None: never."""
+    ahead: int
+    """Requests that waited or were worked on when it came, its own included."""
 
 
 @dataclass(eq=False)
 class Batcher:
     """A queue in front of the engine. Nothing waits while fewer than :data:`IN_FLIGHT` batches run, so a lone request
-    is not delayed."""
+    is not delayed. It is bounded, in requests and in time: who would wait past its deadline is told at once."""
 
     select: Select
     max_batch: int
     clock: Clock
     metrics: EngineMetrics
+    max_waiting: int = 1024
+    """Requests that wait at most; the call that would be one too many is refused, but for one that finds nobody
+    waiting."""
+    delay: RetryDelay = field(default_factory=RetryDelay)
+    _size: int = 0
+    """Requests in ``_waiting``."""
+    _under_way: int = 0
+    """Requests in batches that run."""
+    _request_s: float = 0.0
+    """By how much a request in front makes one wait, on average: its share of everything that the process does."""
     _waiting: deque[_Waiting] = field(default_factory=deque)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     _listening: bool = False
     _heard: int = 0
     _quiet: int = 0
 
-    async def submit(self, requests: Sequence[SelectionRequest]) -> list[Outcome]:
-        """One outcome for each request. A call that is cancelled (its client has gone, its deadline has passed) leaves
-        the queue.
+    def admit(self, count: int, within_s: float | None = None) -> None:
+        """Say at once whether so many requests of a call may come in; see :meth:`submit`.
+
+        Raises:
+            ResourceExhausted: Too many wait already, or so many that the call's deadline would pass first.
+        """
+        if self._size and self._size + count > self.max_waiting:
+            self._refuse(count, "full", f"{self._size} requests wait already")
+        wait_s = (self._size + self._under_way) * self._request_s
+        if within_s is not None and self._size and wait_s + LEFT_S > within_s:
+            ahead = f"with those in front the call would take {wait_s:.2g} s, {max(within_s, 0.0):.2g} s are left"
+            self._refuse(count, "late", ahead)
+
+    async def submit(self, requests: Sequence[SelectionRequest], within_s: float | None = None) -> list[Outcome]:
+        """One outcome for each request. A call that is cancelled (its client has gone) leaves the queue.
 
         More than ``max_batch`` requests go as several batches, so that nobody waits long behind them.
+
+        Args:
+            requests: Of one call.
+            within_s: What is left until the caller gives up; None: it waits for ever.
+
+        Raises:
+            ResourceExhausted: As :meth:`admit`.
+            DeadlineExceeded: The deadline passed before anything was done.
         """
-        loop = asyncio.get_running_loop()
+        self.admit(len(requests), within_s)
+        loop, now_s = asyncio.get_running_loop(), self.clock.monotonic_s()
+        until_s = None if within_s is None else now_s + within_s
+        ahead = self._size + self._under_way + len(requests)
         parts = [
-            _Waiting(requests[start : start + self.max_batch], loop.create_future(), self.clock.monotonic_s())
+            _Waiting(requests[start : start + self.max_batch], loop.create_future(), now_s, until_s, ahead)
             for start in range(0, len(requests), self.max_batch)
         ]
         self._waiting.extend(parts)
+        self._size += len(requests)
         self._listen()
         try:
             if len(parts) == 1:
@@ -67,6 +112,10 @@ class Batcher:
         finally:
             for part in parts:
                 part.answer.cancel()  # of a call that was cancelled; does nothing to an answer that is there
+
+    def _refuse(self, count: int, reason: str, message: str) -> None:
+        self.metrics.refused.labels(reason).inc(count)
+        raise ResourceExhausted(message, retry_after_s=self.delay.refused(count))
 
     def _listen(self) -> None:
         """Start what waits once nobody new arrives; called whenever somebody may have arrived or room has been made."""
@@ -96,7 +145,7 @@ class Batcher:
         """Whether to start a batch now rather than when one that runs has ended."""
         if not self._running:
             return True
-        return len(self._running) < IN_FLIGHT and sum(len(each.requests) for each in self._waiting) >= BESIDE
+        return len(self._running) < IN_FLIGHT and self._size >= BESIDE
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -105,9 +154,12 @@ class Batcher:
     def _take(self) -> list[_Waiting]:
         """The longest-waiting calls whose requests fit into one batch, without those that nobody waits for any more."""
         batch: list[_Waiting] = []
-        size = 0
+        size, now_s = 0, self.clock.monotonic_s()
         while self._waiting and (not batch or size + len(self._waiting[0].requests) <= self.max_batch):
             waiting = self._waiting.popleft()
+            self._size -= len(waiting.requests)
+            if waiting.until_s is not None and now_s >= waiting.until_s and not waiting.answer.done():
+                waiting.answer.set_exception(DeadlineExceeded("the deadline passed while the call waited its turn"))
             if waiting.answer.done():
                 self.metrics.dropped.inc(len(waiting.requests))
                 continue
@@ -117,13 +169,21 @@ class Batcher:
 
     async def _run(self, batch: Sequence[_Waiting]) -> None:
         self.metrics.waiting_seconds.observe(self.clock.monotonic_s() - batch[0].since_s)
+        requests = [request for waiting in batch for request in waiting.requests]
+        self._under_way += len(requests)
         try:
-            outcomes = await self.select([request for waiting in batch for request in waiting.requests])
+            outcomes = await self.select(requests)
         except Exception as error:  # whatever it was, it belongs to those who wait, and the next batch must go on
             for waiting in batch:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(error)
             return
+        finally:
+            self._under_way -= len(requests)
+        self.delay.served(len(requests))
+        if batch[-1].ahead >= BESIDE:  # a short line says little: a lone request waits for its own batch alone
+            request_s = (self.clock.monotonic_s() - batch[-1].since_s) / batch[-1].ahead
+            self._request_s += NEWEST_SHARE * (request_s - self._request_s)
         start = 0
         for waiting in batch:
             end = start + len(waiting.requests)

@@ -77,8 +77,10 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     models = Models.of(mesh, Snapshots(store, settings.model_cache), clock, metrics)
     decider = Decider(catalog, models, metrics, rng)
     hydrator = Hydrator(catalog, redis, clock, metrics)
-    engine = Engine(placements, redis, Breaker(clock), live, catalog, hydrator, decider, ring, clock, metrics)
-    batcher = Batcher(engine.select, mesh.engine.max_batch, clock, metrics)
+    # A read, and not a ping: a node that cannot be read may well answer a ping.
+    breaker = Breaker(clock, lambda: redis.read([keys.live(keys.PROFILES)]), metrics)
+    engine = Engine(placements, redis, breaker, live, catalog, hydrator, decider, ring, clock, metrics)
+    batcher = Batcher(engine.select, mesh.engine.max_batch, clock, metrics, mesh.engine.max_waiting)
     explainer = Explainer(engine, mesh.token.max_age)
     maintenance = Maintenance(engine, clock, metrics)
 
@@ -94,8 +96,10 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.background("live versions", live.reread_for_ever, critical=False)
     server.background("models", lambda: models.poll_for_ever(mesh.engine.model_poll), critical=False)
     server.background("maintenance", maintenance.run, critical=False)
-    for name, close in (("redis", redis.close), ("change stream", stream.close), ("store", store.close)):
-        server.on_stop(name, close)
+    server.on_stop("redis", redis.close)
+    server.on_stop("redis probe", breaker.stop)
+    server.on_stop("change stream", stream.close)
+    server.on_stop("store", store.close)
     await _first_load(models, maintenance, live)
     return Parts(engine, models, live, catalog, batcher, maintenance, metrics)
 

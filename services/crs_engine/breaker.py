@@ -1,45 +1,95 @@
-"""A circuit breaker: when Redis is away, requests do not each wait for its timeout."""
+"""A circuit breaker: when Redis is away, requests do not each wait for its timeout.
+
+A stall is not an outage. A batch that meets one gets its fallback, the others go on; only when most reads of a whole
+window have failed is Redis taken to be away. Then nobody waits for it any more: a single small read beside the traffic
+finds out when it is back.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.logging import get_logger
+from services.crs_engine.metrics import EngineMetrics
 
-OPEN_S: Final = 0.5
+log = get_logger(__name__)
+
+WINDOW_S: Final = 1.0
+FEWEST_FAILURES: Final = 5
+FAILED_SHARE: Final = 0.5
+PROBE_EVERY_S: Final = 0.25
+
+Probe = Callable[[], Awaitable[object]]
 
 
 class Breaker:
-    """Closed: everything passes. After a failure it is open for :data:`OPEN_S`; then one caller at a time may try
-    (half open)."""
+    """Closed: everything passes. Open: nothing does, and ``probe`` is tried again and again, one at a time, until it
+    succeeds. Whoever asks keeps it going: no request, no probe."""
 
-    def __init__(self, clock: Clock, open_s: float = OPEN_S) -> None:
+    def __init__(self, clock: Clock, probe: Probe, metrics: EngineMetrics) -> None:
+        """``probe``: a single read; raises Unavailable while Redis is away."""
         self._clock = clock
-        self._open_s = open_s
-        self._failed = False
-        self._retry_at_s = 0.0
+        self._probe = probe
+        self._outcomes: deque[tuple[float, bool]] = deque()
+        """When a read ended, and whether it failed; of the last :data:`WINDOW_S`."""
+        self._failures = 0
+        self._open = False
+        self._probe_at_s = 0.0
+        self._probing: asyncio.Task[None] | None = None
+        metrics.breaker_open.set_function(lambda: float(self._open))
 
     @property
     def closed(self) -> bool:
-        """Whether the last try went well."""
-        return not self._failed
+        """Whether reads are tried."""
+        return not self._open
 
     def allows(self) -> bool:
-        """Whether to try now. Half open, the answer True goes to one caller, and to the next one :data:`OPEN_S`
-        later."""
-        if not self._failed:
+        """Whether to read now."""
+        if not self._open:
             return True
-        now_s = self._clock.monotonic_s()
-        if now_s < self._retry_at_s:
-            return False
-        self._retry_at_s = now_s + self._open_s
-        return True
+        if self._probing is None and self._clock.monotonic_s() >= self._probe_at_s:
+            self._probing = asyncio.create_task(self._try(), name="Redis probe")
+        return False
 
     def succeeded(self) -> None:
-        """A try went well."""
-        self._failed = False
+        """A read went well."""
+        self._note(False)
 
-    def failed(self) -> None:
-        """A try failed."""
-        self._failed = True
-        self._retry_at_s = self._clock.monotonic_s() + self._open_s
+    def failed(self) -> bool:
+        """A read failed; returns whether this opened the breaker."""
+        self._note(True)
+        if self._open or self._failures < FEWEST_FAILURES or self._failures < FAILED_SHARE * len(self._outcomes):
+            return False
+        self._open = True
+        self._probe_at_s = self._clock.monotonic_s() + PROBE_EVERY_S
+        return True
+
+    async def stop(self) -> None:
+        """End a probe that is under way."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+
+    async def _try(self) -> None:
+        try:
+            await self._probe()
+        except Unavailable:
+            self._probe_at_s = self._clock.monotonic_s() + PROBE_EVERY_S
+        else:
+            log.info("Redis answers again")
+            self._open, self._failures = False, 0
+            self._outcomes.clear()
+        finally:
+            self._probing = None
+
+    def _note(self, failed: bool) -> None:
+        now_s = self._clock.monotonic_s()
+        self._outcomes.append((now_s, failed))
+        self._failures += failed
+        while self._outcomes[0][0] <= now_s - WINDOW_S:
+            self._failures -= self._outcomes.popleft()[1]

@@ -96,7 +96,7 @@ class Engine:
             except Unavailable as error:
                 self._redis_failed("users", error)
                 return [sources.unreached(group) for group in groups]
-            self._redis_answered()
+            self.breaker.succeeded()
             read, start, now_s = [], 0, self.clock.now_s()
             for group, layout in zip(groups, layouts, strict=True):
                 read.append(sources.unpack(group, layout, values[start : start + len(group)], now_s))
@@ -155,18 +155,10 @@ class Engine:
             if count:
                 self.metrics.decided(group.placement.name, origin, variant.name, count)
 
-    def _redis_answered(self) -> None:
-        if not self.breaker.closed:
-            log.info("Redis answers again")
-            self.metrics.breaker_open.set(0)
-        self.breaker.succeeded()
-
     def _redis_failed(self, read: str, error: Unavailable) -> None:
-        if self.breaker.closed:
-            log.warning("Redis is away; the fallback answers", error=str(error))
         self.metrics.redis_errors.labels(read).inc()
-        self.metrics.breaker_open.set(1)
-        self.breaker.failed()
+        if self.breaker.failed():
+            log.warning("Redis is away; the fallback answers", error=str(error))
 
 
 def group_requests(placements: dict[str, CompiledPlacement], requests: Sequence[SelectionRequest]) -> list[Group]:

@@ -73,7 +73,15 @@ class EngineMetrics:
         self._decided: dict[tuple[str, str, str], Counter] = {}
         self._observe = {stage: self.stage_seconds.labels(stage).observe for stage in STAGES}
         self.dropped = Counter(
-            "banditmesh_engine_dropped_total", "Requests whose caller had gone before their turn", registry=registry
+            "banditmesh_engine_dropped_total",
+            "Requests whose caller had gone or whose deadline had passed before their turn; nothing was done for them",
+            registry=registry,
+        )
+        self.refused = Counter(
+            "banditmesh_engine_refused_total",
+            "Requests that were refused at once: too many wait (full), or so many that it would be too late (late)",
+            ["reason"],
+            registry=registry,
         )
         self.catalog_size = Gauge(
             "banditmesh_engine_catalog_contents", "Contents in the local catalog", registry=registry
@@ -103,7 +111,7 @@ class EngineMetrics:
         )
         self.redis_refused = Counter(
             "banditmesh_engine_redis_refused_total",
-            "Batches that did not try Redis because it had just failed",
+            "Batches that did not try Redis because most reads of the last second had failed",
             registry=registry,
         )
         self.breaker_open = Gauge(
@@ -125,6 +133,12 @@ class EngineMetrics:
             "banditmesh_engine_model_refused_total",
             "Snapshots that were not taken, by reason",
             ["placement", "model", "reason"],
+            registry=registry,
+        )
+        self.model_unread = Counter(
+            "banditmesh_engine_model_unread_total",
+            "Looks for a newer snapshot that failed: the store is away, or the cache folder is full or not writable",
+            ["placement", "model"],
             registry=registry,
         )
         self.not_finite = Counter(

@@ -101,17 +101,21 @@ class Models:
         return self.popular_contents.get(placement, NOTHING_POPULAR)
 
     async def poll(self) -> None:
-        """Look once for newer snapshots and load them. Never raises: what fails is logged, counted and tried again
-        next time."""
-        for slot in self.slots.values():
+        """Look once for newer snapshots and load them. Never raises, and no model waits for another's: what fails is
+        logged, counted and tried again next time."""
+        for slot in list(self.slots.values()):
             try:
                 pointer = await self.snapshots.moved(slot.placement, slot.model, slot.seen)
                 if pointer is not None:
                     await self._load(slot, pointer)
             except (BadSnapshot, BanditError) as error:
                 self._refuse(slot, error.reason if isinstance(error, BadSnapshot) else "tensors", str(error))
-            except MeshError as error:
+            except (MeshError, OSError) as error:  # the store is away; the cache's disk is full, or not ours to write
+                self.metrics.model_unread.labels(slot.placement, slot.model).inc()
                 log.warning("snapshots cannot be read", placement=slot.placement, model=slot.model, error=str(error))
+            except Exception:  # a bug, or a file that nobody foresaw: the other models must not suffer for it
+                self.metrics.model_unread.labels(slot.placement, slot.model).inc()
+                log.exception("loading a snapshot crashed", placement=slot.placement, model=slot.model)
 
     async def poll_for_ever(self, every_s: float) -> None:
         """To be run in the background."""

@@ -32,7 +32,9 @@ class CrsEngineServicer(crs_engine_pb2_grpc.CrsEngineServiceServicer):
         self, request: pb.SelectContentRequest, context: grpc.aio.ServicerContext
     ) -> pb.SelectContentResponse:
         """One content for one user."""
-        (outcome,) = await self._batcher.submit([validation.checked(request, self._placements)])
+        (outcome,) = await self._batcher.submit(
+            [validation.checked(request, self._placements)], context.time_remaining()
+        )
         response = pb.SelectContentResponse()
         _fill(response.selection, outcome)
         return response
@@ -42,6 +44,8 @@ class CrsEngineServicer(crs_engine_pb2_grpc.CrsEngineServiceServicer):
     ) -> pb.BatchSelectContentsResponse:
         """One content for each of several users; what is wrong with one request is said in its place."""
         validation.check_batch(len(request.requests))
+        within_s = context.time_remaining()
+        self._batcher.admit(len(request.requests), within_s)
         response = pb.BatchSelectContentsResponse()
         valid: list[SelectionRequest] = []
         wanting: list[pb.Selection] = []
@@ -53,7 +57,7 @@ class CrsEngineServicer(crs_engine_pb2_grpc.CrsEngineServiceServicer):
                 wanting.append(result.selection)
             except MeshError as error:
                 result.error.CopyFrom(_request_error(error))
-        outcomes = await self._batcher.submit(valid) if valid else []
+        outcomes = await self._batcher.submit(valid, within_s) if valid else []
         for selection, outcome in zip(wanting, outcomes, strict=True):
             _fill(selection, outcome)
         return response
@@ -63,7 +67,9 @@ class CrsEngineServicer(crs_engine_pb2_grpc.CrsEngineServiceServicer):
     ) -> pb.RecommendContentsResponse:
         """A ranked list for one user."""
         count = validation.checked_count(request.count)
-        (outcome,) = await self._batcher.submit([validation.checked(request, self._placements, count=count)])
+        (outcome,) = await self._batcher.submit(
+            [validation.checked(request, self._placements, count=count)], context.time_remaining()
+        )
         contents = [pb.SelectedContent.FromString(content) for content in outcome.contents]
         return pb.RecommendContentsResponse(contents=contents, no_content=outcome.empty)
 

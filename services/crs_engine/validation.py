@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
 from banditmesh.runtime.errors import InvalidArgument, NotFound
+from banditmesh.runtime.limits import (
+    MAX_CONTEXT_ENTRIES,
+    MAX_CONTEXT_VALUE_BYTES,
+    MAX_NAME_BYTES,
+    MAX_USER_ID_BYTES,
+    check_text,
+    closest,
+    fits,
+)
 from services.crs_engine.pipeline.batch import SelectionRequest
 
-MAX_USER_ID_BYTES: Final = 128
-MAX_CONTEXT: Final = 32
 MAX_BATCH: Final = 512
 MAX_COUNT: Final = 50
 DEFAULT_COUNT: Final = 10
@@ -37,31 +43,18 @@ def checked(request: Request, placements: Collection[str], *, at: str = "", coun
         count: How many contents are wanted.
 
     Raises:
-        InvalidArgument: The user id is empty or too long, or the context too large.
+        InvalidArgument: The placement or the user id is empty or too long, or the context too large.
         NotFound: There is no such placement.
     """
     placement, user_id = request.placement, request.user_id
     if placement not in placements:
         raise unknown_placement(placement, placements, f"{at}placement")
-    if not user_id:
-        raise InvalidArgument(
-            "the user id is empty", field=f"{at}user_id", hint="name the user that the content is for"
-        )
-    # A character has up to 4 bytes: most ids need not be encoded to be measured.
-    if 4 * len(user_id) > MAX_USER_ID_BYTES and (size := len(user_id.encode())) > MAX_USER_ID_BYTES:
-        raise InvalidArgument(
-            f"the user id has {size} bytes, allowed are {MAX_USER_ID_BYTES}",
-            field=f"{at}user_id",
-            value=user_id,
-            hint="hash longer ids",
-        )
+    if not user_id or not fits(user_id, MAX_USER_ID_BYTES):
+        hint = "hash longer ids" if user_id else "name the user that the content is for"
+        check_text(f"{at}user_id", user_id, MAX_USER_ID_BYTES, hint=hint)
     context = request.context  # once: protobuf makes an object for it each time
-    if len(context) > MAX_CONTEXT:
-        raise InvalidArgument(
-            f"the context has {len(context)} entries, allowed are {MAX_CONTEXT}",
-            field=f"{at}context",
-            hint="send only what the placement's features name",
-        )
+    if len(context):
+        _check_context(context, at)
     return SelectionRequest(placement, user_id, context, count)
 
 
@@ -83,10 +76,26 @@ def check_batch(size: int) -> None:
         )
 
 
+def _check_context(context: Mapping[str, str], at: str) -> None:
+    if len(context) > MAX_CONTEXT_ENTRIES:
+        raise InvalidArgument(
+            f"the context has {len(context)} entries, allowed are {MAX_CONTEXT_ENTRIES}",
+            field=f"{at}context",
+            hint="send only what the placement's features name",
+        )
+    for name, value in context.items():
+        if not fits(name, MAX_NAME_BYTES):
+            check_text(f"{at}context", name, MAX_NAME_BYTES, hint="send only what the placement's features name")
+        if not fits(value, MAX_CONTEXT_VALUE_BYTES):
+            check_text(f"{at}context[{name}]", value, MAX_CONTEXT_VALUE_BYTES, hint="send a category, not a text")
+
+
 def unknown_placement(name: str, placements: Collection[str], field: str) -> NotFound:
-    """The error for a placement that does not exist."""
-    close = difflib.get_close_matches(name, placements, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    """The error for a placement that does not exist. Raises InvalidArgument when it is no name at all: empty, or too
+    long for one."""
+    check_text(field, name, MAX_NAME_BYTES)
+    close = closest(name, placements)
+    hint = f"did you mean {close!r}? " if close is not None else ""
     return NotFound(
         "there is no such placement",
         field=field,

@@ -11,6 +11,7 @@ from random import Random
 import grpc
 
 from banditmesh.contracts.provider.v1 import provider_pb2, provider_pb2_grpc
+from banditmesh.runtime.channels import open_channel
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import FailedPrecondition, Unavailable
 from banditmesh.runtime.logging import get_logger
@@ -147,5 +148,5 @@ class ProviderCalls:
         channel = self._channels.get(address)
         if channel is None:
             options = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES)]
-            channel = self._channels[address] = grpc.aio.insecure_channel(address, options=options)
+            channel = self._channels[address] = open_channel(address, options=options)
         return provider_pb2_grpc.DataProviderServiceStub(channel)  # type: ignore[return-value]

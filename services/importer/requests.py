@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from banditmesh.runtime.limits import MAX_NAME_BYTES, check_text
 from banditmesh.runtime.mesh import Service
 from services.importer.bell import Bell
 from services.importer.job import Job, Kind, State, job_id
@@ -14,7 +15,6 @@ from services.importer.jobs import Jobs
 from services.importer.sources.allowed import AllowedUris
 from services.importer.sources.filesystems import parse_uri
 
-MAX_NAME_BYTES = 64
 MAX_JOB_ID_BYTES = 256
 DEFAULT_PAGE = 50
 MAX_PAGE = 500
@@ -54,7 +54,7 @@ class ImportRequests:
 
     async def get(self, job_id: str) -> Job:
         """Return a job. Raises InvalidArgument or NotFound."""
-        _check_length("job_id", job_id, MAX_JOB_ID_BYTES)
+        check_text("job_id", job_id, MAX_JOB_ID_BYTES)
         job = await self._jobs.get(job_id)
         if job is None:
             raise NotFound(
@@ -139,15 +139,8 @@ class ImportRequests:
 
 def check_known(field: str, name: str, known: Iterable[str], *, owner: str) -> None:
     """Raise InvalidArgument or NotFound unless ``name`` is one of the known ones."""
-    _check_length(field, name, MAX_NAME_BYTES)
+    check_text(field, name, MAX_NAME_BYTES)
     if name not in known:
         raise NotFound(
             f"{owner} has no {field} {name!r}", field=field, value=name, hint=f"there is: {', '.join(sorted(known))}"
         )
-
-
-def _check_length(field: str, text: str, most: int) -> None:
-    if not text:
-        raise InvalidArgument(f"{field} is empty", field=field)
-    if len(text.encode()) > most:
-        raise InvalidArgument(f"{field} is longer than {most} bytes", field=field, value=text)

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from banditmesh.contracts.joiner.v1 import joiner_pb2, joiner_pb2_grpc
 from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys, packing
-from banditmesh.runtime.errors import InvalidArgument
+from banditmesh.runtime.limits import MAX_USER_ID_BYTES, check_text
 from banditmesh.runtime.redis import RedisStore
 from banditmesh.runtime.user_record import CLICKS, MUTES
 from services.joiner.impressions import ImpressionsProcessor
 from services.joiner.reactions import ReactionsProcessor
 from services.joiner.users import Users
-
-MAX_USER_ID_BYTES = 128
 
 
 class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
@@ -66,13 +64,7 @@ class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
         self, request: joiner_pb2.GetUserStateRequest, context: grpc.aio.ServicerContext
     ) -> joiner_pb2.GetUserStateResponse:
         """See the contract."""
-        size = len(request.user_id.encode())
-        if not 1 <= size <= MAX_USER_ID_BYTES:
-            raise InvalidArgument(
-                f"a user id has 1 to {MAX_USER_ID_BYTES} bytes of UTF-8, this one has {size}",
-                field="user_id",
-                value=request.user_id,
-            )
+        check_text("user_id", request.user_id, MAX_USER_ID_BYTES)
         record = (await self._users.read([request.user_id]))[request.user_id].record
         clicks, mutes = record.entries(CLICKS), record.entries(MUTES)
         events = np.concatenate([clicks, mutes])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from banditmesh.bandits import registry
 from banditmesh.bandits.hashing import key64
 from banditmesh.runtime.errors import InvalidArgument, NotFound
+from banditmesh.runtime.limits import MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, check_text
 from banditmesh.runtime.mesh import Mesh
 
 
@@ -53,8 +54,10 @@ class Catalog:
 
         Raises:
             NotFound: There is no such placement or model; names those that there are.
-            InvalidArgument: The placement has several models of that policy.
+            InvalidArgument: A name is empty or too long, or the placement has several models of that policy.
         """
+        check_text("placement", placement, MAX_NAME_BYTES)
+        check_text("model", model, MAX_MODEL_NAME_BYTES)
         if placement not in self.placements:
             raise NotFound("no such placement", field="placement", value=placement, hint=_known(self.placements))
         here = {shard_id: spec for shard_id, spec in self.models.items() if shard_id.placement == placement}

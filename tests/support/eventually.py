@@ -24,6 +24,15 @@ async def eventually(ask: Callable[[], Awaitable[T]], *, within_s: float = 30.0)
     return answer
 
 
+async def eventually_so(ask: Callable[[], T], *, within_s: float = 30.0) -> T:
+    """As :func:`eventually`, for a question that needs no awaiting."""
+
+    async def asked() -> T:
+        return ask()
+
+    return await eventually(asked, within_s=within_s)
+
+
 def eventually_true(ask: Callable[[], T], *, within_s: float = 30.0) -> T:
     """As :func:`eventually`, without an event loop."""
     deadline = time.monotonic() + within_s

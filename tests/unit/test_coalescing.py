@@ -261,3 +261,27 @@ def test_whatever_the_arrivals_each_gets_its_own_answer(arrivals: list[int], max
         assert sum(sizes) == len(arrivals)
 
     asyncio.run(body())
+
+
+async def test_who_would_not_be_answered_in_time_makes_room_for_those_who_will(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire(max_batch=2, max_calls=1)
+    wire.coalescer._call_s = 10.0  # as after slow calls
+    first = wire.ask("a")
+    await wire.wait_for_calls(1)
+    late, fresh = wire.ask("b", "c", within_s=5.0), wire.ask("d", "e", within_s=60.0)
+    await settle()
+    wire.answer(0)
+    await wire.wait_for_calls(2)
+    assert wire.calls[1] == ["d", "e"]
+    assert [type(await error_of(task)) for task in late] == [DeadlineExceeded] * 2
+    wire.answer(1)
+    assert [await task for task in (*first, *fresh)] == ["A", "D", "E"]
+
+
+async def test_a_short_deadline_is_tried_when_nobody_else_would_be_served_instead() -> None:
+    wire = Wire(max_batch=2)
+    wire.coalescer._call_s = 10.0
+    (hasty,) = wire.ask("a", within_s=5.0)
+    await wire.wait_for_calls(1)
+    wire.answer(0)
+    assert await hasty == "A"

@@ -51,7 +51,7 @@ INVALID, MISSING, DENIED = (
     ("method", "wrong", "code", "field"),
     [
         ("SelectContent", pb.SelectContentRequest(placement="haed", user_id="ann"), MISSING, "placement"),
-        ("SelectContent", pb.SelectContentRequest(user_id="ann"), MISSING, "placement"),
+        ("SelectContent", pb.SelectContentRequest(user_id="ann"), INVALID, "placement"),
         ("SelectContent", pb.SelectContentRequest(placement="head"), INVALID, "user_id"),
         ("SelectContent", pb.SelectContentRequest(placement="head", user_id="é" * 65), INVALID, "user_id"),
         (
@@ -60,6 +60,21 @@ INVALID, MISSING, DENIED = (
             INVALID,
             "context",
         ),
+        ("SelectContent", pb.SelectContentRequest(placement="x" * 4_000_000, user_id="ann"), INVALID, "placement"),
+        ("SelectContent", pb.SelectContentRequest(placement="head", user_id="x" * 4_000_000), INVALID, "user_id"),
+        (
+            "SelectContent",
+            pb.SelectContentRequest(placement="head", user_id="ann", context={"device": "x" * 257}),
+            INVALID,
+            "context[device]",
+        ),
+        (
+            "SelectContent",
+            pb.SelectContentRequest(placement="head", user_id="ann", context={"x" * 65: "tablet"}),
+            INVALID,
+            "context",
+        ),
+        ("GetModelStatus", pb.GetModelStatusRequest(placement="x" * 4_000_000), INVALID, "placement"),
         ("BatchSelectContents", pb.BatchSelectContentsRequest(), INVALID, "requests"),
         ("BatchSelectContents", pb.BatchSelectContentsRequest(requests=[ONE] * 513), INVALID, "requests"),
         ("RecommendContents", pb.RecommendContentsRequest(placement="head", user_id="ann", count=51), INVALID, "count"),

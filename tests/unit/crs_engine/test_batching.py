@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from banditmesh.runtime.clock import ManualClock
+from banditmesh.runtime.errors import DeadlineExceeded, ResourceExhausted
 from services.crs_engine.batching import BESIDE, Batcher
 from services.crs_engine.engine import Outcome
 from services.crs_engine.metrics import EngineMetrics
@@ -134,3 +135,63 @@ async def test_a_failure_reaches_those_who_wait_and_the_next_batch_runs() -> Non
         await queue.submit(requests("a"))
     gate.fails = None
     assert (await queue.submit(requests("b")))[0].contents == (b"b",)
+
+
+async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> None:
+    gate, registry = Gate(), CollectorRegistry()
+    queue = Batcher(gate.select, 4, ManualClock(), EngineMetrics(registry), max_waiting=6)
+    running = asyncio.create_task(queue.submit(requests("first")))
+    await settle()
+    waiting = [asyncio.create_task(queue.submit(requests(*group))) for group in ("abc", "def")]
+    await settle()
+    with pytest.raises(ResourceExhausted, match="6 requests wait") as refused:
+        await queue.submit(requests("late"))
+    assert refused.value.retry_after_s is not None
+    assert registry.get_sample_value("banditmesh_engine_refused_total", {"reason": "full"}) == 1
+    gate.open.set()
+    assert [len(answer) for answer in await asyncio.gather(running, *waiting)] == [1, 3, 3]
+    assert (await queue.submit(requests("again")))[0].contents == (b"again",)
+
+
+async def test_a_call_that_is_larger_than_the_queue_comes_in_when_nobody_waits() -> None:
+    gate = Gate()
+    gate.open.set()
+    queue = Batcher(gate.select, 4, ManualClock(), EngineMetrics(CollectorRegistry()), max_waiting=6)
+    assert len(await queue.submit(requests(*"abcdefgh"))) == 8
+
+
+async def test_who_would_wait_past_his_deadline_is_told_at_once() -> None:
+    gate, registry, clock = Gate(), CollectorRegistry(), ManualClock()
+    queue = Batcher(gate.select, BESIDE, clock, EngineMetrics(registry))
+    first = asyncio.create_task(queue.submit(requests(*[f"u{n}" for n in range(BESIDE)])))
+    await settle()
+    await clock.advance(BESIDE * 0.01)
+    gate.open.set()
+    await first
+    gate.open.clear()
+    calls = [asyncio.create_task(queue.submit(requests(*[f"{n}-{m}" for m in range(BESIDE)]))) for n in range(3)]
+    await settle()
+    with pytest.raises(ResourceExhausted, match=r"0\.1 s are left"):
+        await queue.submit(requests("hasty"), 0.1)
+    assert registry.get_sample_value("banditmesh_engine_refused_total", {"reason": "late"}) == 1
+    calls.append(asyncio.create_task(queue.submit(requests("patient"), 60.0)))
+    gate.open.set()
+    await asyncio.gather(*calls)
+
+
+async def test_nothing_is_done_for_a_request_whose_deadline_passed_while_it_waited() -> None:
+    gate, clock, registry = Gate(), ManualClock(), CollectorRegistry()
+    queue = Batcher(gate.select, 4, clock, EngineMetrics(registry))
+    running = asyncio.create_task(queue.submit(requests("a")))
+    await settle()
+    late = asyncio.create_task(queue.submit(requests("b"), 0.5))
+    in_time = asyncio.create_task(queue.submit(requests("c"), 5.0))
+    await settle()
+    await clock.advance(1.0)
+    gate.open.set()
+    await running
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert (await in_time)[0].contents == (b"c",)
+    assert gate.batches == [["a"], ["c"]]
+    assert registry.get_sample_value("banditmesh_engine_dropped_total") == 1

@@ -6,8 +6,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from banditmesh.runtime.errors import ConfigurationError
-from banditmesh.runtime.metrics import GrpcMetrics, MetricsServer, ProcessMetrics, new_registry
+from banditmesh.runtime.metrics import GrpcMetrics, ProcessMetrics, new_registry
 
 
 def test_two_processes_in_one_test_do_not_meet() -> None:
@@ -44,12 +43,3 @@ def test_every_metric_has_our_prefix_and_a_meaning() -> None:
         assert metric.name.startswith("banditmesh_")
         assert metric.documentation
     assert b"# HELP banditmesh_dependency_up" in generate_latest(registry)
-
-
-async def test_a_taken_port_is_a_configuration_error_that_names_it() -> None:
-    first = MetricsServer(CollectorRegistry(), "127.0.0.1", 0)
-    try:
-        with pytest.raises(ConfigurationError, match=str(first.port)):
-            MetricsServer(CollectorRegistry(), "127.0.0.1", first.port)
-    finally:
-        await first.stop()

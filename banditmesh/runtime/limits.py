@@ -1,0 +1,42 @@
+"""How long the texts that callers send may be: one limit for each kind, applied before anything else is done."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from typing import Final
+
+from banditmesh.runtime.errors import InvalidArgument
+
+MAX_NAME_BYTES: Final = 64
+"""Of the name of a placement, service, logic, variant or field."""
+MAX_MODEL_NAME_BYTES: Final = 128
+"""Of a model: the policy's name and a digest of its parameters."""
+MAX_USER_ID_BYTES: Final = 128
+MAX_CONTEXT_ENTRIES: Final = 32
+MAX_CONTEXT_VALUE_BYTES: Final = 256
+
+
+def fits(text: str, most_bytes: int) -> bool:
+    """Whether a text has at most so many bytes of UTF-8. A character has 1 to 4: most texts need not be encoded."""
+    length = len(text)
+    return length <= most_bytes and (4 * length <= most_bytes or len(text.encode()) <= most_bytes)
+
+
+def check_text(field: str, text: str, most_bytes: int, *, hint: str | None = None, optional: bool = False) -> None:
+    """Raise InvalidArgument when a text is too long, or empty unless it is ``optional``."""
+    if not text and not optional:
+        raise InvalidArgument(f"{field.rpartition('.')[2]} is empty", field=field, hint=hint)
+    if not fits(text, most_bytes):
+        raise InvalidArgument(
+            f"{field.rpartition('.')[2]} is longer than {most_bytes} bytes", field=field, value=text, hint=hint
+        )
+
+
+def closest(name: str, known: Collection[str]) -> str | None:
+    """The known name that ``name`` may have been meant to be; None when there is none, or ``name`` is too long to be a
+    name at all: the search takes time with the product of the lengths."""
+    if not fits(name, MAX_NAME_BYTES):
+        return None
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return close[0] if close else None

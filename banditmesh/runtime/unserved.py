@@ -1,0 +1,59 @@
+"""Calls that nobody here ever saw: cut off by the transport because the line in front of the event loop was full, or
+given up by their clients while they stood in it. The transport's own statistics (channelz) know how many came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from grpc._cython import cygrpc  # what grpcio-channelz reads; without its messages and its service
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+
+class UnservedCalls(Collector):
+    """A metric of one server, worked out when it is asked for: the calls that came, less those that were taken out of
+    the line."""
+
+    def __init__(self, taken: Callable[[], int], idle: Callable[[], bool], waiting_at_most: int) -> None:
+        """Make this right before the ``grpc.aio.server``, and call :meth:`watch` right after.
+
+        Args:
+            taken: How many calls were taken out of the line, ever.
+            idle: Whether nothing is being worked on, so that nobody stands in line.
+            waiting_at_most: How many may stand there otherwise; such calls are counted once it is known what became of
+                them.
+        """
+        self._taken = taken
+        self._idle = idle
+        self._waiting_at_most = waiting_at_most
+        self._others = _server_ids()
+        self._server_id = 0
+        self._counted = 0
+
+    def watch(self) -> None:
+        """Find the server that was made."""
+        self._server_id = max(_server_ids() - self._others, default=0)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """See :class:`prometheus_client.registry.Collector`."""
+        if self._server_id:
+            server: dict[str, Any] = json.loads(cygrpc.channelz_get_server(self._server_id))["server"]
+            came = int(server.get("data", {}).get("callsStarted", 0))
+            self._counted = max(self._counted, came - self._taken() - (0 if self._idle() else self._waiting_at_most))
+        yield CounterMetricFamily(
+            "banditmesh_grpc_unserved",
+            "Calls that ended before this process could look at them: the line in front of it was full (their clients "
+            "see CANCELLED), or their deadline passed while they stood in it",
+            value=self._counted,
+        )
+
+
+def _server_ids() -> set[int]:
+    found: set[int] = set()
+    while True:
+        page = json.loads(cygrpc.channelz_get_servers(max(found, default=-1) + 1))
+        found |= {int(each["ref"]["serverId"]) for each in page.get("server", [])}
+        if page.get("end", True) or not page.get("server"):
+            return found
