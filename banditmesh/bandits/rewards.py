@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Kind = Literal["mute", "target", "click"]
+from banditmesh import reactions as registry
+
+NONE: Final = "none"
+"""The outcome of an impression to which nothing came that counts."""
+CAP_FACTOR: Final = 10.0
+"""The default cap is so many times the largest configured reward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,23 +21,31 @@ class Reaction:
     """One reaction of a user to an impression.
 
     Attributes:
-        kind: click, mute, or target (an action that the service team defined, such as a purchase).
-        target: the name of the target action; empty for the other kinds.
-        weight: factor on the reward of a target action, for instance the amount of a purchase.
+        kind: A name of ``banditmesh.reactions.KINDS``.
+        part: What tells several reactions of the kind apart, such as the name of a target action; often empty.
+        amount: Factor on the reward, for instance the amount of a purchase.
     """
 
-    kind: Kind
-    target: str = ""
-    weight: float = 1.0
+    kind: str
+    part: str = ""
+    amount: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an impression. `kind` is "none" when nothing came that counts; `target` names the action."""
+    """What became of an impression.
 
-    kind: Literal["none", "mute", "target", "click"]
+    Attributes:
+        kind: The kind that counted, or :data:`NONE`.
+        reward: What it earned.
+        part: Of the reaction that counted; empty where the kind adds up.
+        clipped: Whether the reward would have been beyond the placement's cap.
+    """
+
+    kind: str
     reward: float
-    target: str = ""
+    part: str = ""
+    clipped: bool = False
 
 
 class RewardSpec(BaseModel):
@@ -44,40 +57,82 @@ class RewardSpec(BaseModel):
     none: float = Field(default=0.5, description="Reward when the content was shown and nothing came.")
     mute: float = Field(default=0.0, description="Reward of a mute.")
     targets: dict[str, float] = Field(default_factory=dict, description="Reward of each target action, by name.")
-    precedence: tuple[Kind, ...] = Field(
-        default=("mute", "target", "click"),
-        description="Which kind of reaction counts when several came, strongest first.",
+    precedence: tuple[str, ...] = Field(
+        default=registry.precedence(()),
+        description="Which kind of reaction counts when several came, strongest first; kinds that are left out follow.",
+    )
+    cap: float | None = Field(
+        default=None,
+        ge=0,
+        description="Rewards beyond it, or below its negative, are clipped and counted; absent: ten times the largest "
+        "reward that stands here. A weight is a factor, and one slipped digit would outweigh all other examples.",
     )
 
     @field_validator("targets")
     @classmethod
     def _targets_are_named(cls, targets: dict[str, float]) -> dict[str, float]:
-        if "" in targets:
-            raise ValueError("a target action needs a name")
+        for name in targets:
+            if not 1 <= len(name.encode()) <= registry.MAX_NAME_BYTES:
+                raise ValueError(
+                    f"{name[:80]!r}: a target action's name has 1 to {registry.MAX_NAME_BYTES} bytes of UTF-8"
+                )
         return targets
 
     @field_validator("precedence")
     @classmethod
-    def _precedence_is_complete(cls, precedence: tuple[Kind, ...]) -> tuple[Kind, ...]:
-        if sorted(precedence) != ["click", "mute", "target"]:
-            raise ValueError(f"must hold mute, target and click once each, holds {', '.join(precedence) or 'nothing'}")
-        return precedence
+    def _precedence_is_complete(cls, precedence: tuple[str, ...]) -> tuple[str, ...]:
+        return registry.precedence(precedence)
+
+    @model_validator(mode="after")
+    def _cap_leaves_room(self) -> RewardSpec:
+        if self.cap is not None and self.cap < self._largest:
+            raise ValueError(f"cap is {self.cap:g}, below a reward that stands here, {self._largest:g}")
+        return self
+
+    @property
+    def limit(self) -> float:
+        """The cap, or its default."""
+        return CAP_FACTOR * self._largest if self.cap is None else self.cap
+
+    @property
+    def _largest(self) -> float:
+        return max(abs(each) for each in (self.click, self.none, self.mute, *self.targets.values()))
+
+    def range(self) -> tuple[float, float]:
+        """The least and the largest reward that an impression of the placement can earn."""
+        earned = [self.none]
+        for kind in registry.KINDS.values():
+            for part in kind.listed(self) if kind.listed else ("",):
+                reward = kind.reward(self, part)
+                if reward is not None:
+                    earned += [0.0, self._clip(reward * kind.most)] if kind.most > 1 else [reward]
+        return min(earned), max(earned)
 
     def outcome(self, reactions: Iterable[Reaction]) -> Outcome:
-        """The strongest outcome of the reactions, whatever their order and however often each came.
+        """The strongest outcome of the reactions, whatever their order.
 
-        A target action that `targets` does not name is passed over. Of several target actions the best paid counts,
-        of equally paid ones the first by name.
+        A reaction that earns nothing by these rewards, such as a target action that `targets` does not name, is passed
+        over. Of several parts of one kind the best paid counts, of equally paid ones the first by name; where the kind
+        adds up, the sum of all amounts does.
         """
-        came: dict[Kind, Outcome] = {}
-        for reaction in reactions:
-            if reaction.kind != "target":
-                came[reaction.kind] = Outcome(reaction.kind, self.click if reaction.kind == "click" else self.mute)
-            elif reaction.target in self.targets:
-                outcome = Outcome("target", self.targets[reaction.target] * reaction.weight, reaction.target)
-                rival = came.get("target", outcome)
-                came["target"] = min(outcome, rival, key=lambda o: (-o.reward, o.target))
-        for kind in self.precedence:
-            if kind in came:
-                return came[kind]
-        return Outcome("none", self.none)
+        came: dict[str, Outcome] = {}
+        for reaction in sorted(reactions, key=lambda each: (each.kind, each.part)):
+            kind = registry.KINDS[reaction.kind]
+            reward = kind.reward(self, reaction.part)
+            if reward is None:
+                continue
+            earned = reward * reaction.amount
+            best = came.get(kind.name)
+            if kind.adds_up:
+                came[kind.name] = Outcome(kind.name, earned + (best.reward if best else 0.0))
+            elif best is None or earned > best.reward:
+                came[kind.name] = Outcome(kind.name, earned, reaction.part)
+        for name in self.precedence:
+            if name in came:
+                found = came[name]
+                clipped = self._clip(found.reward)
+                return Outcome(name, clipped, found.part, clipped != found.reward)
+        return Outcome(NONE, self.none)
+
+    def _clip(self, reward: float) -> float:
+        return min(max(reward, -self.limit), self.limit)

@@ -80,9 +80,10 @@ def known_contents(service: str) -> str:
     return f"known:{service}"
 
 
-def join_progress(partition: int) -> str:
-    """Offset and watermark of a reactions partition."""
-    return f"j:{{p{partition}}}:progress"
+def join_progress(partition: int, stream: str = "reactions") -> str:
+    """Checkpoint of one of the joiner's streams through a partition: ``reactions``, ``marks`` (of closed impressions)
+    or ``shown``."""
+    return f"j:{{p{partition}}}:progress" + ("" if stream == "reactions" else f":{stream}")
 
 
 def reactions(partition: int, impression_id: bytes) -> str:

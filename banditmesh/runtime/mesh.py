@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from banditmesh.bandits.durations import Duration, Positive
 from banditmesh.bandits.errors import BanditError
@@ -208,6 +208,17 @@ class Join(_Section):
     slack: Positive = Field(
         21600.0, description="How late a joiner may run (outages included) before reactions expire in Redis."
     )
+    rollout_until: AwareDatetime | None = Field(
+        None,
+        description="Until this moment, such as 2027-01-31T12:00:00Z, a release with new kinds of reaction is being "
+        "rolled out (or back): a joiner that does not know a kind keeps the reaction for one that does, and makes no "
+        "dead letter of it.",
+    )
+
+    @property
+    def rollout_until_s(self) -> float:
+        """``rollout_until`` in seconds since the Unix epoch; 0: no rollout is declared."""
+        return 0.0 if self.rollout_until is None else self.rollout_until.timestamp()
 
 
 class Learning(_Section):

@@ -67,6 +67,16 @@ class Offsets(Protocol):
         """The first offset whose broker time is at or after ``time_ms``; None when there is none."""
         ...
 
+    async def log(self, partition: int) -> int:
+        """A number, > 0, that names this partition of this very topic: another one when the topic was made anew.
+        Offsets that are kept outside Kafka mean nothing without it."""
+        ...
+
+    def report(self, partition: int, offset: int) -> None:
+        """Show people's tools that the group has come to an offset. A report may be lost; nothing is decided by it, and
+        it must not be used for a group whose committed offset decides."""
+        ...
+
 
 class Processor(Protocol):
     """Works on one partition, from its assignment until it is revoked. The calls of one processor never overlap."""

@@ -103,7 +103,11 @@ class KeyRing:
         return head + _tag(self.keys[self.signing], head)
 
     def verify(self, token: bytes, *, now_s: float, max_age_s: float) -> events_pb2.Decision:
-        """Return the decision that a token carries.
+        """Return the decision that a token carries; see :meth:`read`."""
+        return self.read(token, now_s=now_s, max_age_s=max_age_s)[0]
+
+    def read(self, token: bytes, *, now_s: float, max_age_s: float) -> tuple[events_pb2.Decision, int]:
+        """Return the decision that a token carries, and the number of the key that signed it.
 
         Args:
             token: As the app sent it.
@@ -133,7 +137,7 @@ class KeyRing:
         if not -MAX_FUTURE_S <= age_s <= max_age_s:
             detail = f"{TokenFault.EXPIRED.value} (its age is {age_s:.0f} s, allowed are {max_age_s:.0f} s)"
             raise TokenError(TokenFault.EXPIRED, detail, number)
-        return decision
+        return decision, number
 
 
 def _tag(key: bytes, head: bytes) -> bytes:

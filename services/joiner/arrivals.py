@@ -1,108 +1,77 @@
-"""Reactions as they arrive: which of them are new, and which are too late. Plain functions over what Redis knows."""
+"""Reactions as they arrive: which of them are new, which are too late, and what they do to users' records. Plain
+functions over what Redis knows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from banditmesh.bandits.hashing import content_key, key64, service_key
-from banditmesh.runtime.user_record import CLICKS, MUTES, TARGETS, Position, Section, UserRecord
-from services.joiner.events import Reaction
-from services.joiner.ledger import Kept, Seen, Store
+from banditmesh.runtime.user_record import SECTIONS, Position, UserRecord
+from services.joiner.events import ReadReaction
+from services.joiner.join import belongs
+from services.joiner.ledger import Seen, StoredReaction
+
+STREAM = "reactions"
+_SECTION = {section.name: section for section in SECTIONS}
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A reaction as it was read. ``time_ms``: the broker's; ``value``: the record as it was."""
+def judge(
+    reactions: Sequence[ReadReaction], seen: Sequence[Seen], window_ms: int
+) -> list[tuple[ReadReaction, StoredReaction]]:
+    """Return the reactions that are the first of their key, each with what is to be stored; the others are duplicates.
 
-    offset: int
-    time_ms: int
-    reaction: Reaction
-    value: bytes
+    A reaction is late iff its impression is closed, has not got it, and the broker's times say so. A reaction that
+    belongs by its time to an impression that is closed was read before the impression was closed, and whoever closed
+    it has seen it: Redis has forgotten the reaction since, and it is stored again, for nobody.
 
-    @property
-    def wanted(self) -> tuple[bytes, str]:
-        """By what it is looked up: impression id and kind."""
-        return self.reaction.decision.impression_id, self.reaction.kind
-
-    @property
-    def user_id(self) -> str:
-        """Whose reaction it is."""
-        return self.reaction.decision.user_id
-
-
-@dataclass(frozen=True, slots=True)
-class New:
-    """A reaction that is the first of its kind to its impression.
-
-    ``late``: its impression was closed without it. ``settled``: its impression is closed and nothing is left to be
-    decided.
+    Args:
+        reactions: In the order of their offsets.
+        seen: What is known of each.
+        window_ms: The longest join window, after which impressions are closed.
     """
-
-    arrival: Arrival
-    late: bool
-    settled: bool
-
-    def to_store(self) -> Store:
-        """What is written to Redis for it."""
-        arrival = self.arrival
-        kept = Kept(arrival.offset, arrival.time_ms, self.late, arrival.value)
-        return Store(*arrival.wanted, kept, self.settled)
-
-
-def judge(arrivals: Sequence[Arrival], seen: Sequence[Seen]) -> list[New]:
-    """Return the reactions that are the first of their kind; the others are duplicates.
-
-    A reaction is late iff its impression is closed and has not got it. One that has been through here before finds its
-    own copy: either it was late then, and is in ``late-reactions``, or it was stored before the impression was closed,
-    and whoever closed it has seen it.
-    """
-    new: list[New] = []
+    new: list[tuple[ReadReaction, StoredReaction]] = []
     here: set[tuple[bytes, str]] = set()
-    for arrival, known in zip(arrivals, seen, strict=True):
-        before = known.first is not None and known.first.offset < arrival.offset
-        if before or arrival.wanted in here:
+    for read, known in zip(reactions, seen, strict=True):
+        wanted = (read.decision.impression_id, read.key)
+        if wanted in here or (known.first is not None and known.first.offset < read.offset):
             continue
-        here.add(arrival.wanted)
-        closed = known.closed is not None
-        new.append(New(arrival, late=closed and known.first is None, settled=closed))
+        here.add(wanted)
+        closed = known.closed
+        late = closed is not None and known.first is None and not belongs(read.time_ms, closed.time_ms, window_ms)
+        stored = StoredReaction(*wanted, read.offset, read.time_ms, late, read.value, closed is not None)
+        new.append((read, stored))
     return new
 
 
-STREAM = "reactions"
-_EFFECTS: Mapping[str, tuple[Section, str]] = {
-    "click": (CLICKS, "clicks"),
-    "mute": (MUTES, "mutes"),
-    "target": (TARGETS, "targets"),
-}
-"""What a kind of reaction adds to the user's record: an event to a section, one to a counter."""
-
-
-def advance(records: Mapping[str, UserRecord], new: Iterable[New], log: int) -> dict[str, UserRecord]:
+def advance(records: Mapping[str, UserRecord], reactions: Iterable[ReadReaction], log: int) -> dict[str, UserRecord]:
     """Return the records that change when reactions are applied to them, by user id. Applying again changes nothing.
 
     A late reaction counts too: it is no part of an example any more, but the user did it.
 
     Args:
-        records: The users' records, by user id.
-        new: The reactions, in the order of their offsets.
-        log: Of which log those offsets are; see :class:`Position`.
+        records: Of users, by user id; reactions of others are passed over.
+        reactions: In the order of their offsets.
+        log: Of which log those offsets are.
     """
     changed: dict[str, UserRecord] = {}
-    for each in new:
-        arrival = each.arrival
-        record = changed.get(arrival.user_id, records[arrival.user_id])
-        if arrival.offset > record.applied(STREAM, log):
-            changed[arrival.user_id] = _apply(record, arrival).moved(Position(STREAM, log, arrival.offset))
+    for each in reactions:
+        user_id = each.decision.user_id
+        record = changed.get(user_id, records.get(user_id))
+        if record is not None and each.offset > record.applied(STREAM, log):
+            changed[user_id] = _applied(record, each).moved(Position(STREAM, log, each.offset))
     return changed
 
 
-def _apply(record: UserRecord, arrival: Arrival) -> UserRecord:
-    decision = arrival.reaction.decision
-    section, counter = _EFFECTS[arrival.reaction.kind.partition(":")[0]]
-    return record.counted(**{"feedback": 1, counter: 1}).remembered(
-        section,
-        arrival.time_ms // 1000,
+def _applied(record: UserRecord, read: ReadReaction) -> UserRecord:
+    kind, decision = read.kind, read.decision
+    if kind is None:
+        return record
+    record = record.counted(**kind.counted(read.amount))
+    if not kind.section:
+        return record
+    return record.remembered(
+        _SECTION[kind.section],
+        read.time_ms // 1000,
         content_key(decision.service, decision.content_id),
         service_key(decision.service),
         key64(decision.placement),

@@ -13,11 +13,12 @@ from banditmesh.runtime.redis import RedisStore
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.stream import Offsets, Stream, StreamOptions
 from services.joiner.impressions import ImpressionsProcessor
-from services.joiner.ledger import Ledger, Lifetimes
+from services.joiner.ledger import MARKS, REACTIONS, SHOWN, Ledger, Lifetimes
 from services.joiner.metrics import JoinerMetrics
 from services.joiner.reactions import ReactionsProcessor
 from services.joiner.servicer import JoinerServicer
 from services.joiner.settings import JoinerSettings
+from services.joiner.shown import ShownProcessor
 from services.joiner.users import Users
 
 
@@ -48,6 +49,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     reactions: dict[int, ReactionsProcessor] = {}
     reactions_group = f"{mesh.kafka.topic_prefix}joiner-reactions"
     impressions_group = f"{mesh.kafka.topic_prefix}joiner-impressions"
+    shown_group = f"{mesh.kafka.topic_prefix}joiner-shown"
 
     def new_source(topic: str, group: str) -> KafkaSource:
         return KafkaSource(
@@ -55,14 +57,18 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
         )
 
     async def open_reactions(partition: int, offsets: Offsets) -> ReactionsProcessor:
+        ledger = Ledger(store, partition, lifetimes)
         return ReactionsProcessor(
             partition,
             offsets,
-            ledger=Ledger(store, partition, lifetimes),
+            ledger.checkpoint(REACTIONS, await offsets.log(partition)),
+            ledger=ledger,
             users=users,
             producer=producer,
             topics=topics,
-            horizon_ms=round((mesh.join.window + mesh.join.slack) * 1000),
+            window_ms=round(mesh.join.window * 1000),
+            slack_ms=round(mesh.join.slack * 1000),
+            rollout_until_s=mesh.join.rollout_until_s,
             clock=clock,
             metrics=metrics,
             owned=reactions,
@@ -70,18 +76,35 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
         )
 
     async def open_impressions(partition: int, offsets: Offsets) -> ImpressionsProcessor:
+        log_number = await offsets.log(partition)
+        transactions = await TransactionalProducer.open(kafka, f"{impressions_group}-{partition}")
+        ledger = Ledger(store, partition, lifetimes)
         return ImpressionsProcessor(
             partition,
             offsets,
-            await TransactionalProducer.open(kafka, f"{impressions_group}-{partition}"),
-            ledger=Ledger(store, partition, lifetimes),
+            transactions,
+            ledger.checkpoint(MARKS, log_number),
+            ledger=ledger,
             topics=topics,
             group=impressions_group,
             mesh=mesh,
+            mark_ms=lifetimes.mark_ms,
             clock=clock,
             metrics=metrics,
             owned=impressions,
             last_end=impressions_stream.end_offset,
+        )
+
+    async def open_shown(partition: int, offsets: Offsets) -> ShownProcessor:
+        return ShownProcessor(
+            partition,
+            offsets,
+            Ledger(store, partition, lifetimes).checkpoint(SHOWN, await offsets.log(partition)),
+            users=users,
+            horizon_ms=round((mesh.join.window + mesh.join.slack) * 1000),
+            clock=clock,
+            metrics=metrics,
+            last_end=shown_stream.end_offset,
         )
 
     reactions_stream = Stream(
@@ -100,12 +123,22 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
         clock=clock,
         metrics=stream_metrics.stream("impressions"),
     )
+    shown_stream = Stream(
+        "shown",
+        lambda: new_source(topics.impressions, shown_group),
+        open_shown,
+        options=options,
+        clock=clock,
+        metrics=stream_metrics.stream("shown"),
+    )
     server.background("reactions", reactions_stream.run)
+    server.background("shown", shown_stream.run)
     server.background("impressions", impressions_stream.run)
     server.check("redis", store.ping, interval_s=1.0)
     server.check("kafka", producer.ping, interval_s=2.0, timeout_s=5.0)
     server.check("reactions stream", reactions_stream.probe, interval_s=1.0)
     server.check("impressions stream", impressions_stream.probe, interval_s=1.0)
+    server.check("shown stream", shown_stream.probe, interval_s=1.0)
     server.add_service(
         joiner_pb2.DESCRIPTOR.services_by_name["JoinerService"],
         joiner_pb2_grpc.add_JoinerServiceServicer_to_server,

@@ -3,82 +3,74 @@ letter."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.reactions import KINDS, ReactionKind, WrongReaction
 from banditmesh.runtime.deadletters import Unreadable
+from banditmesh.runtime.token import IMPRESSION_ID_BYTES
 
 CONSUMER = "joiner"
-IMPRESSION_ID_BYTES = 16
-MAX_WEIGHT = 1e9
-TARGET = "target:"
-
-CLICK, MUTE = "click", "mute"
+TICK = "tick"
+MAX_INPUT_BYTES = 64 * 1024
+"""A record's value. What a tracker writes has one token in it, at most 4 KiB; whatever is made of a record of this size
+fits into a record."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reaction:
-    """A reaction to an impression. ``kind``: ``click``, ``mute`` or ``target:<name>``; ``weight`` only means something
-    for a target action."""
+class ReadReaction:
+    """A reaction to an impression, as it was read.
 
-    kind: str
+    Attributes:
+        offset: In its partition.
+        time_ms: The broker's.
+        kind: None: it is of a kind that a newer release knows.
+        part: What tells several reactions of the kind to one impression apart, such as a target action's name.
+        amount: Factor on its reward.
+        decision: What the reaction is about.
+        value: The record's value as it was.
+    """
+
+    offset: int
+    time_ms: int
+    kind: ReactionKind | None
+    part: str
+    amount: float
     decision: events_pb2.Decision
-    weight: float = 1.0
+    value: bytes
+
+    @property
+    def key(self) -> str:
+        """What tells the reactions to one impression apart. One of a kind that is not known is taken for no other's
+        copy; who knows the kind reads it out of the value again."""
+        return f"?{self.offset}" if self.kind is None else self.kind.key(self.part)
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Nothing happened: time passed."""
-
-
-def _tick(_: events_pb2.Reaction) -> Tick:
-    return Tick()
-
-
-def _click(reaction: events_pb2.Reaction) -> Reaction:
-    return Reaction(CLICK, _decision(reaction))
-
-
-def _mute(reaction: events_pb2.Reaction) -> Reaction:
-    return Reaction(MUTE, _decision(reaction))
-
-
-def _target(reaction: events_pb2.Reaction) -> Reaction:
-    name, weight = reaction.target.name, reaction.target.weight
-    if not name:
-        raise Unreadable("no_target_name", "target.name is empty")
-    if not (math.isfinite(weight) and 0 <= weight <= MAX_WEIGHT):
-        raise Unreadable("bad_weight", f"target.weight is {weight}, must be a finite number from 0 to {MAX_WEIGHT:g}")
-    return Reaction(TARGET + name, _decision(reaction), weight or 1.0)
-
-
-HANDLERS: Mapping[str, Callable[[events_pb2.Reaction], Reaction | Tick]] = {
-    "click": _click,
-    "mute": _mute,
-    "target": _target,
-    "tick": _tick,
-}
-"""How to read each kind of reaction: one entry for each case of ``events.v1.Reaction.kind``."""
-
-
-def read_reaction(value: bytes) -> Reaction | Tick:
-    """Read a value of topic ``reactions``; fields that are not known are ignored.
+def read_reaction(offset: int, time_ms: int, value: bytes) -> ReadReaction | None:
+    """Read a value of topic ``reactions``; None: a tick. Fields that are not known are ignored.
 
     Raises:
-        Unreadable: It is no reaction, its kind is not known here, or a field that the join needs is missing.
+        Unreadable: It is no reaction, or a field of it is missing or not valid.
     """
     message = _parse(events_pb2.Reaction, value)
-    handler = HANDLERS.get(message.WhichOneof("kind") or "")
-    if handler is None:
-        raise Unreadable(
-            "unknown_kind", f"a reaction of schema version {message.schema_version} has no kind that is known here"
-        )
-    return handler(message)
+    case = message.WhichOneof("kind")
+    if case == TICK:
+        return None
+    if case is None and not len(UnknownFieldSet(message)):
+        raise Unreadable("no_kind", "the reaction has no kind")
+    decision = _decision(message)
+    kind = KINDS.get(case or "")
+    if kind is None:
+        return ReadReaction(offset, time_ms, None, "", 1.0, decision, value)
+    try:
+        part, amount = kind.read(getattr(message, kind.name))
+    except WrongReaction as error:
+        raise Unreadable(error.reason, str(error)) from error
+    return ReadReaction(offset, time_ms, kind, part, amount, decision, value)
 
 
 def read_impression(value: bytes) -> events_pb2.Decision:
@@ -94,6 +86,8 @@ MessageT = TypeVar("MessageT", events_pb2.Reaction, events_pb2.Impression)
 
 
 def _parse(kind: type[MessageT], value: bytes) -> MessageT:
+    if len(value) > MAX_INPUT_BYTES:
+        raise Unreadable("too_large", f"the value has {len(value)} bytes, at most {MAX_INPUT_BYTES} may be")
     try:
         message = kind.FromString(value)
     except DecodeError as error:

@@ -3,11 +3,16 @@ transaction.
 
 The delay is the same for all impressions, so the partition is a queue ordered by due time and its head is the only
 timer there is. The offset is committed in the transaction that holds the examples.
+
+The marks of closed impressions are in Redis, with a checkpoint that says up to which offset they are there. Where it
+stands behind the offset that is committed to Kafka, Redis has lost marks: what lies between is read again and marked
+again, without any output, before anything else is closed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections import Counter
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 
 from banditmesh.bandits.rewards import RewardSpec
@@ -19,10 +24,11 @@ from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Mesh
-from banditmesh.runtime.stream import Consumed, NotYet, Offsets
-from services.joiner.events import CONSUMER, Tick, read_impression, read_reaction
-from services.joiner.join import SCHEMA_VERSION, Came, Joined, is_closed, join
-from services.joiner.ledger import Closing, Kept, Ledger, Mark, Progress
+from banditmesh.runtime.stream import Consumed, NotYet, Offsets, StartOver
+from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
+from services.joiner.events import CONSUMER, ReadReaction, read_impression, read_reaction
+from services.joiner.join import SCHEMA_VERSION, Joined, belongs, is_closed, join
+from services.joiner.ledger import Closing, Ledger, Mark, StoredReaction
 from services.joiner.metrics import JoinerMetrics
 
 log = get_logger(__name__)
@@ -44,17 +50,20 @@ class ImpressionsProcessor:
         partition: int,
         offsets: Offsets,
         transactions: TransactionalProducer,
+        marks: Checkpoint,
         *,
         ledger: Ledger,
         topics: Topics,
         group: str,
         mesh: Mesh,
+        mark_ms: int,
         clock: Clock,
         metrics: JoinerMetrics,
         owned: MutableMapping[int, ImpressionsProcessor],
         last_end: Callable[[int], int | None],
     ) -> None:
-        """``transactions`` is closed with the processor."""
+        """``transactions`` is closed with the processor. ``marks``: the checkpoint of the marks of this log;
+        ``mark_ms``: how long marks are kept."""
         self.partition = partition
         self.next_offset = 0
         self.next_due_ms: int | None = None
@@ -62,6 +71,9 @@ class ImpressionsProcessor:
         """Written since the partition was assigned."""
         self._offsets = offsets
         self._transactions = transactions
+        self._marks = marks
+        self._marked_until = 0
+        """Below this offset impressions are closed, and are only marked again."""
         self._ledger = ledger
         self._topics = topics
         self._group = group
@@ -72,6 +84,7 @@ class ImpressionsProcessor:
         self._last_end = last_end
         self._window_ms = round(mesh.join.window * 1000)
         self._max_age_ms = round(mesh.token.max_age * 1000)
+        self._mark_ms = mark_ms
         self._progress: Progress | None = None
         self._orphans_due_s = 0.0
         owned[partition] = self
@@ -82,13 +95,44 @@ class ImpressionsProcessor:
         return max(self._last_end(self.partition) or 0, self.next_offset)
 
     async def start_offset(self) -> int:
-        """The committed offset; the beginning when nothing is committed."""
+        """The committed offset, or the first one whose mark may be missing in Redis; without either the beginning."""
         committed = await self._offsets.committed(self.partition)
-        self.next_offset = await self._offsets.beginning(self.partition) if committed is None else committed
+        beginning = await self._offsets.beginning(self.partition)
+        marks = await self._marks.read()
+        if committed is None or self._marks.another_log:
+            # An offset that was committed for a topic of the same name that is gone means nothing.
+            self.next_offset = beginning
+            return beginning
+        if marks is None:
+            lost_ms = int(self._clock.now_s() * 1000) - self._mark_ms
+            marked = await self._offsets.at(self.partition, lost_ms)
+            self._metrics.progress_lost.labels(stream="marks").inc()
+        else:
+            marked = marks.offset
+        self._marked_until = committed
+        self.next_offset = max(min(committed if marked is None else marked, committed), beginning)
+        if self.next_offset < committed:
+            log.warning(
+                "marks of closed impressions are not in Redis: reading again",
+                partition=self.partition,
+                marked=self.next_offset,
+                committed=committed,
+            )
         return self.next_offset
 
     async def process(self, records: Sequence[Consumed]) -> None:
         """Close what is due, write its examples, and leave the rest for later."""
+        try:
+            again = sum(record.offset < self._marked_until for record in records)
+            if again:
+                await self._mark_again(records[:again])
+            if again < len(records):
+                await self._close_due(records[again:], again)
+        except ProgressMoved as error:
+            raise StartOver(str(error)) from error
+
+    async def _close_due(self, records: Sequence[Consumed], before: int) -> None:
+        """Close impressions from the first on that is due. ``before``: records of the batch that are done with."""
         read = [(record, _read(record)) for record in records]
         closings = await self._close(read)
         taken = _closed_prefix(read, len(closings))
@@ -98,14 +142,50 @@ class ImpressionsProcessor:
         await self._report_orphans()
         self._observe()
         if self.next_due_ms is not None:
-            raise NotYet(self._wait_s(self.next_due_ms), taken=taken)
+            raise NotYet(self._wait_s(self.next_due_ms), taken=before + taken)
+
+    async def _mark_again(self, records: Sequence[Consumed]) -> None:
+        """Restore the marks of impressions that were closed before Redis lost them.
+
+        Reactions to them that were read since are in time, and were counted, or late, and go where late ones go.
+        """
+        read = [(record, _read(record)) for record in records]
+        lost = [(record, decision) for record, decision in read if not isinstance(decision, Unreadable)]
+        following = self._marks.following(records[-1].offset + 1, records[-1].time_ms)
+        sent: set[int] = set()
+        while True:
+            found = await self._ledger.reactions([decision.impression_id for _, decision in lost])
+            late = [
+                Record(self._topics.late_reactions, decision.user_id.encode(), each.value, self.partition)
+                for (record, decision), reactions in zip(lost, found, strict=True)
+                for each in reactions
+                if not (each.was_late or each.offset in sent)
+                and not belongs(each.time_ms, record.time_ms, self._window_ms)
+            ]
+            if late:
+                await self._transactions.write(late)
+                self._metrics.transactions.inc()
+                self._metrics.late.inc(len(late))
+            sent.update(each.offset for reactions in found for each in reactions)
+            marks = [
+                (decision.impression_id, Mark(record.offset, record.time_ms), len(reactions))
+                for (record, decision), reactions in zip(lost, found, strict=True)
+            ]
+            if await self._ledger.mark_again(self._marks, following, marks):
+                break
+        self.next_offset = following.offset
+        self._metrics.marked_again.inc(len(lost))
+        self._observe()
 
     async def tick(self) -> None:
         """Nothing was due: say so in the examples partition, so that whoever merges the partitions need not wait for
         this one."""
         await self._transactions.write([Record(self._topics.examples, b"", TICK, self.partition)])
         self._metrics.transactions.inc()
-        await self._report_orphans()
+        try:
+            await self._report_orphans()
+        except ProgressMoved as error:
+            raise StartOver(str(error)) from error
         self._observe()
 
     async def close(self) -> None:
@@ -128,7 +208,7 @@ class ImpressionsProcessor:
             if not self._is_due(first_ms):
                 return []
         wanted = [(decision.impression_id, Mark(record.offset, record.time_ms)) for record, decision in waiting]
-        self._progress, closings = await self._ledger.close(wanted, self._window_ms)
+        self._progress, closings = await self._ledger.close(self._marks, wanted, self._window_ms)
         return closings
 
     def _is_due(self, time_ms: int) -> bool:
@@ -146,6 +226,7 @@ class ImpressionsProcessor:
         records: list[Record] = []
         outcomes: list[str] = []
         late = duplicates = redone = 0
+        clipped: Counter[str] = Counter()
         reasons: list[str] = []
         following = iter(closings)
         for record, decision in read:
@@ -169,9 +250,11 @@ class ImpressionsProcessor:
             key = decision.user_id.encode()
             value = joined.example.SerializeToString(deterministic=True)
             records.append(Record(self._topics.examples, key, value, self.partition))
-            records += [Record(self._topics.late_reactions, key, came.value, self.partition) for came in joined.late]
+            records += [Record(self._topics.late_reactions, key, each.value, self.partition) for each in joined.late]
             late += len(joined.late)
             outcomes.append(joined.outcome)
+            if joined.clipped:
+                clipped[decision.placement] += 1
         next_offset = read[-1][0].offset + 1
         await self._transactions.write(
             records,
@@ -189,57 +272,67 @@ class ImpressionsProcessor:
         metrics.duplicates.labels(kind="impression").inc(duplicates)
         for outcome in outcomes:
             metrics.examples.labels(outcome=outcome).inc()
+        for placement, count in clipped.items():
+            metrics.clipped.labels(placement=placement).inc(count)
         for reason in reasons:
             metrics.dead_letters.labels(reason=reason).inc()
 
-    def _join(self, record: Consumed, decision: events_pb2.Decision, kept: Mapping[str, Kept]) -> Joined:
+    def _join(self, record: Consumed, decision: events_pb2.Decision, stored: Sequence[StoredReaction]) -> Joined:
         placement = self._mesh.placements.get(decision.placement)
         if placement is None:
             self._metrics.unknown_placements.inc()
         return join(
             decision,
-            events_pb2.Source(partition=record.partition, offset=record.offset),
+            events_pb2.Source(partition=record.partition, offset=record.offset, log=self._marks.log),
             record.time_ms,
-            [_came(each) for each in kept.values() if not each.was_late],
+            [read for each in stored if not each.was_late and (read := _read_again(each)) is not None],
             _NO_REWARDS if placement is None else placement.rewards,
             round(self._mesh.join_window_s(decision.placement) * 1000),
         )
 
     async def _report_orphans(self) -> None:
-        """Dead letters for reactions to impressions that were never tracked: all that came up to token.max_age after
-        them are closed."""
+        """Dead letters for reactions to impressions that were never tracked: all impressions that came up to
+        token.max_age after them are closed."""
         now_s = self._clock.monotonic_s()
         if now_s < self._orphans_due_s:
             return
         self._orphans_due_s = now_s + max(self._mesh.join.tick_every, 1.0)
-        if self.next_due_ms is not None:
-            closed_ms = self.next_due_ms - self._window_ms
-        else:
-            self._progress = await self._ledger.progress()
-            if self._progress is None:
-                return
-            closed_ms = self._progress.watermark_ms - self._window_ms
+        await self._marks.verify()  # without all marks an impression that is closed would seem never to have come
+        closed_ms = await self._closed_until_ms()
+        if closed_ms is None:
+            return
         orphans = await self._ledger.unmatched(closed_ms - self._max_age_ms, ORPHANS_AT_ONCE)
         if not orphans:
             return
-        letters = [self._orphan(each) for kinds in orphans.values() for each in kinds.values()]
+        if self.next_due_ms is None and await self._offsets.end(self.partition) > self.next_offset:
+            return  # impressions that nobody has read yet may be theirs
+        letters = [self._orphan(each) for reactions in orphans.values() for each in reactions]
         if letters:
             await self._transactions.write(letters)
             self._metrics.transactions.inc()
         await self._ledger.forget_unmatched(list(orphans))
         self._metrics.dead_letters.labels(reason="impression_never_tracked").inc(len(letters))
 
-    def _orphan(self, kept: Kept) -> Record:
-        reaction = read_reaction(kept.value)
-        assert not isinstance(reaction, Tick)
-        decision = reaction.decision
-        log.warning("reaction to an impression that was never tracked", partition=self.partition, offset=kept.offset)
+    async def _closed_until_ms(self) -> int | None:
+        """Broker time up to which all impressions are closed, provided that all were read; None: not known."""
+        if self.next_offset < self._marked_until:
+            return None
+        if self.next_due_ms is not None:
+            return self.next_due_ms - self._window_ms
+        # Asked for before the partition's end is: what is appended after it is newer.
+        self._progress = await self._ledger.progress()
+        return None if self._progress is None else self._progress.watermark_ms - self._window_ms
+
+    def _orphan(self, stored: StoredReaction) -> Record:
+        log.warning("reaction to an impression that was never tracked", partition=self.partition, offset=stored.offset)
+        reaction = _read_again(stored)
+        user_id = "" if reaction is None else reaction.decision.user_id
         record = Consumed(
-            self._topics.reactions, self.partition, kept.offset, kept.time_ms, decision.user_id.encode(), kept.value
+            self._topics.reactions, self.partition, stored.offset, stored.time_ms, user_id.encode(), stored.value
         )
         detail = (
-            f"decision.impression_id {decision.impression_id.hex()}: no impression came within token.max_age, "
-            f"{self._max_age_ms / 1000:g} s (or Redis has lost that it did)"
+            f"decision.impression_id {stored.impression_id.hex()}: no impression came within token.max_age, "
+            f"{self._max_age_ms / 1000:g} s"
         )
         error = Unreadable("impression_never_tracked", detail)
         return dead_letter(record, error, consumer=CONSUMER, topic=self._topics.dead_letters)
@@ -267,7 +360,9 @@ def _closed_prefix(read: Read, closed: int) -> int:
     return len(read)
 
 
-def _came(kept: Kept) -> Came:
-    reaction = read_reaction(kept.value)
-    assert not isinstance(reaction, Tick)  # only reactions are stored
-    return Came(reaction, kept.time_ms, kept.value)
+def _read_again(stored: StoredReaction) -> ReadReaction | None:
+    """The reaction that was stored; None where another release stored what cannot be read here."""
+    try:
+        return read_reaction(stored.offset, stored.time_ms, stored.value)
+    except Unreadable:
+        return None

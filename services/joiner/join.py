@@ -3,40 +3,38 @@ are the broker's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
 
 from banditmesh.bandits import rewards
 from banditmesh.contracts.events.v1 import events_pb2
-from services.joiner.events import TARGET, Reaction
+from banditmesh.reactions import KINDS
+from services.joiner.events import ReadReaction
 
 SCHEMA_VERSION = 1
 OUTCOMES = {
-    "none": events_pb2.OUTCOME_NONE,
-    "click": events_pb2.OUTCOME_CLICK,
-    "mute": events_pb2.OUTCOME_MUTE,
-    "target": events_pb2.OUTCOME_TARGET,
+    rewards.NONE: events_pb2.OUTCOME_NONE,
+    **{kind.name: events_pb2.Outcome.Value(kind.outcome) for kind in KINDS.values()},
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
-    """A reaction that came to an impression, the first of its kind. ``time_ms``: the broker's; ``value``: the record as
-    it was."""
-
-    reaction: Reaction
-    time_ms: int
-    value: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Joined:
-    """What a closed impression gives: its example, and the reactions that came too late for it."""
+    """What a closed impression gives.
+
+    Attributes:
+        example: The record's message.
+        outcome: The kind that counted, or ``none``.
+        clipped: Whether its reward was beyond the placement's cap.
+        late: The reactions that came too late for it, in the order of their times.
+        unknown: How many reactions were passed over because a newer release knows their kind.
+    """
 
     example: events_pb2.Example
     outcome: str
-    late: tuple[Came, ...]
+    clipped: bool
+    late: tuple[ReadReaction, ...]
+    unknown: int
 
 
 def belongs(reaction_time_ms: int, impression_time_ms: int, window_ms: int) -> bool:
@@ -59,7 +57,7 @@ def join(
     decision: events_pb2.Decision,
     source: events_pb2.Source,
     impression_time_ms: int,
-    came: Sequence[Came],
+    reactions: Sequence[ReadReaction],
     spec: rewards.RewardSpec,
     window_ms: int,
 ) -> Joined:
@@ -69,34 +67,45 @@ def join(
         decision: The impression's.
         source: Where the impression stands.
         impression_time_ms: Its broker time.
-        came: The first reaction of each kind, in any order.
+        reactions: In any order; of those with the same key the first by offset counts.
         spec: The placement's rewards.
         window_ms: The placement's join window.
     """
+    first: dict[str, ReadReaction] = {}
+    for each in sorted(reactions, key=lambda reaction: reaction.offset):
+        first.setdefault(each.key, each)
+    came = [each for each in first.values() if each.kind is not None]
     counted = [each for each in came if belongs(each.time_ms, impression_time_ms, window_ms)]
     late = [each for each in came if not belongs(each.time_ms, impression_time_ms, window_ms)]
-    strongest = spec.outcome(_reaction(each.reaction) for each in counted)
+    strongest = spec.outcome(_reaction(each) for each in counted)
     joined = events_pb2.JoinedImpression(
         decision=decision,
         outcome=OUTCOMES[strongest.kind],
-        target=strongest.target,
+        target=strongest.part,
         reward=strongest.reward,
         impression_time_ms=impression_time_ms,
         reaction_time_ms=_time_of(strongest, counted),
-        reactions=sorted({OUTCOMES[_kind(each.reaction)] for each in counted}),
+        reactions=sorted({OUTCOMES[_reaction(each).kind] for each in counted}),
     )
-    example = events_pb2.Example(schema_version=SCHEMA_VERSION, source=source, joined=joined)
-    return Joined(example, strongest.kind, tuple(sorted(late, key=lambda each: (each.time_ms, each.reaction.kind))))
+    return Joined(
+        events_pb2.Example(schema_version=SCHEMA_VERSION, source=source, joined=joined),
+        strongest.kind,
+        strongest.clipped,
+        tuple(sorted(late, key=lambda each: (each.time_ms, each.key))),
+        len(first) - len(came),
+    )
 
 
-def _kind(reaction: Reaction) -> Literal["click", "mute", "target"]:
-    return "target" if reaction.kind.startswith(TARGET) else cast(Literal["click", "mute"], reaction.kind)
+def _reaction(read: ReadReaction) -> rewards.Reaction:
+    assert read.kind is not None  # the others were passed over
+    return rewards.Reaction(read.kind.name, read.part, read.amount)
 
 
-def _reaction(reaction: Reaction) -> rewards.Reaction:
-    return rewards.Reaction(_kind(reaction), reaction.kind.partition(":")[2], reaction.weight)
-
-
-def _time_of(outcome: rewards.Outcome, counted: Iterable[Came]) -> int:
-    kind = TARGET + outcome.target if outcome.kind == "target" else outcome.kind
-    return next((each.time_ms for each in counted if each.reaction.kind == kind), 0)
+def _time_of(outcome: rewards.Outcome, counted: Sequence[ReadReaction]) -> int:
+    """Broker time of the reaction that counted, of the newest one where the kind adds up; 0 when none did."""
+    times = [
+        each.time_ms
+        for each in counted
+        if each.kind is not None and each.kind.name == outcome.kind and (each.kind.adds_up or each.part == outcome.part)
+    ]
+    return max(times, default=0)

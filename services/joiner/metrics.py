@@ -43,14 +43,40 @@ class JoinerMetrics:
         self.transactions = Counter(
             "banditmesh_joiner_transactions_total", "Kafka transactions committed", registry=registry
         )
-        self.state_conflicts = Counter(
-            "banditmesh_joiner_state_conflicts_total",
-            "User records not written because another writer was faster",
+        self.record_conflicts = Counter(
+            "banditmesh_joiner_record_conflicts_total",
+            "User records read again because another writer was faster; a few are normal, two streams write them",
             registry=registry,
         )
         self.progress_lost = Counter(
             "banditmesh_joiner_progress_lost_total",
-            "Starts of a reactions partition from now - window - slack, because Redis knew of no progress",
+            "Partitions opened without progress in Redis: normal at the first start; else Redis has lost data",
+            ["stream"],
+            registry=registry,
+        )
+        self.marked_again = Counter(
+            "banditmesh_joiner_marks_restored_total",
+            "Impressions whose closed mark was written again because Redis had lost it; not 0: Redis has lost data",
+            registry=registry,
+        )
+        self.unknown_kinds = Counter(
+            "banditmesh_joiner_unknown_kinds_total",
+            "Reactions of kinds that a newer release knows; normal while one is rolled out, else update the joiner",
+            registry=registry,
+        )
+        self.clipped = Counter(
+            "banditmesh_joiner_clipped_rewards_total",
+            "Examples whose reward was clipped to the placement's rewards.cap; many: a client sends wrong weights",
+            ["placement"],
+            registry=registry,
+        )
+        self.shown = Counter(
+            "banditmesh_joiner_shown_total", "Impressions brought into users' records", registry=registry
+        )
+        self.shown_lag = Gauge(
+            "banditmesh_joiner_shown_lag_records",
+            "Impressions that are not in users' records yet",
+            partition,
             registry=registry,
         )
         self.impressions_lag = Gauge(

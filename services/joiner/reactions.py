@@ -1,8 +1,7 @@
-"""One partition of topic ``reactions``: into Redis as they come, and at once into the users' states.
+"""One partition of topic ``reactions``: into Redis as they come, and at once into the users' records.
 
-The offset is kept in Redis, in the same script as the reactions (:mod:`services.joiner.ledger`); nothing is committed
-to Kafka. Everything before that script may be done again after a crash: a late reaction may then stand in
-``late-reactions`` twice, and nothing is lost.
+The checkpoint moves in the same script as the reactions (:mod:`services.joiner.checkpoint`). Everything before that
+script may be done again after a crash: a late reaction may then stand in ``late-reactions`` twice, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from banditmesh.runtime.kafka.producer import Producer, Record
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.stream import Consumed, Offsets, StartOver
-from banditmesh.runtime.user_record import ANY_LOG
-from services.joiner.arrivals import Arrival, New, advance, judge
-from services.joiner.events import CONSUMER, Tick, read_reaction
+from services.joiner.arrivals import advance, judge
+from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
+from services.joiner.events import CONSUMER, ReadReaction, read_reaction
 from services.joiner.join import SCHEMA_VERSION
-from services.joiner.ledger import ImpressionClosed, Ledger, Progress, ProgressMoved
+from services.joiner.ledger import ImpressionClosed, Ledger
 from services.joiner.metrics import JoinerMetrics
 from services.joiner.users import Users
 
@@ -38,64 +37,62 @@ class ReactionsProcessor:
         self,
         partition: int,
         offsets: Offsets,
+        checkpoint: Checkpoint,
         *,
         ledger: Ledger,
         users: Users,
         producer: Producer,
         topics: Topics,
-        horizon_ms: int,
+        window_ms: int,
+        slack_ms: int,
+        rollout_until_s: float,
         clock: Clock,
         metrics: JoinerMetrics,
         owned: MutableMapping[int, ReactionsProcessor],
         last_end: Callable[[int], int | None],
     ) -> None:
-        """``horizon_ms``: how far back to begin when Redis knows nothing: the join window and the slack."""
+        """``rollout_until_s``: until when a reaction of an unknown kind is taken for a newer release's."""
         self.partition = partition
-        self.progress: Progress | None = None
         self._offsets = offsets
+        self._checkpoint = checkpoint
         self._ledger = ledger
         self._users = users
         self._producer = producer
         self._topics = topics
-        self._horizon_ms = horizon_ms
+        self._window_ms = window_ms
+        self._slack_ms = slack_ms
+        self._rollout_until_s = rollout_until_s
         self._clock = clock
         self._metrics = metrics
         self._owned = owned
         self._last_end = last_end
         owned[partition] = self
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far this partition has been read."""
+        return self._checkpoint.progress
+
     async def start_offset(self) -> int:
-        """Where Redis says; when it knows nothing, at ``now - horizon``: older reactions have expired, and so have
-        their impressions."""
-        self.progress = await self._ledger.progress()
-        if self.progress is not None:
-            return self.progress.offset
-        since_ms = int(self._clock.now_s() * 1000) - self._horizon_ms
-        start = await self._offsets.at(self.partition, since_ms)
-        if start is None:
-            start = await self._offsets.beginning(self.partition)
-        self._metrics.progress_lost.inc()
-        log.warning(
-            "no progress in Redis: first start, or it was lost",
-            partition=self.partition,
-            offset=start,
-            since_ms=since_ms,
-        )
-        return start
+        """Where Redis says; when it knows nothing, at ``now - window - slack``: older reactions have expired, and so
+        have their impressions."""
+        progress = await self._checkpoint.read()
+        if progress is not None:
+            return progress.offset
+        self._metrics.progress_lost.labels(stream="reactions").inc()
+        return await start_anew(self._checkpoint, self._offsets, self.partition, self._now_ms - self._horizon_ms)
 
     async def process(self, records: Sequence[Consumed]) -> None:
         """Store a batch and what follows from it."""
-        arrivals = await self._read(records)
-        watermark_ms = max(record.time_ms for record in records)
-        if self.progress is not None:
-            watermark_ms = max(watermark_ms, self.progress.watermark_ms)
-        following = Progress(records[-1].offset + 1, watermark_ms)
+        reactions = await self._read(records)
+        following = self._checkpoint.following(records[-1].offset + 1, max(record.time_ms for record in records))
+        sent: set[int] = set()
         try:
-            while not await self._store(arrivals, following):
-                pass  # each turn means that somebody else got on in between
+            while not await self._store(reactions, following, sent):
+                pass  # each turn means that an impression was closed in between
         except ProgressMoved as error:
             raise StartOver(str(error)) from error
-        self.progress = following
+        self._offsets.report(self.partition, following.offset)
         self._observe()
 
     async def tick(self) -> None:
@@ -111,12 +108,17 @@ class ReactionsProcessor:
             with suppress(KeyError):
                 gauge.remove(str(self.partition))
 
-    async def _read(self, records: Sequence[Consumed]) -> list[Arrival]:
-        arrivals: list[Arrival] = []
+    async def _read(self, records: Sequence[Consumed]) -> list[ReadReaction]:
+        reactions: list[ReadReaction] = []
         letters: list[Record] = []
         for record in records:
             try:
-                reaction = read_reaction(record.value)
+                reaction = read_reaction(record.offset, record.time_ms, record.value)
+                if reaction is None:
+                    continue
+                reactions.append(reaction)
+                if reaction.kind is None:
+                    self._passed_over(record)
             except Unreadable as error:
                 log.warning(
                     "dead letter",
@@ -127,37 +129,55 @@ class ReactionsProcessor:
                 )
                 self._metrics.dead_letters.labels(reason=error.reason).inc()
                 letters.append(dead_letter(record, error, consumer=CONSUMER, topic=self._topics.dead_letters))
-                continue
-            if not isinstance(reaction, Tick):
-                arrivals.append(Arrival(record.offset, record.time_ms, reaction, record.value))
         if letters:
             await self._producer.send_many(letters)
-        return arrivals
+        return reactions
 
-    async def _store(self, arrivals: Sequence[Arrival], following: Progress) -> bool:
-        """Whether it is done; False: what was read is not true any more, look again."""
-        found = await self._users.read({arrival.user_id for arrival in arrivals})
-        seen = await self._ledger.look([arrival.wanted for arrival in arrivals])
-        new = judge(arrivals, seen)
-        late = [each for each in new if each.late]
+    def _passed_over(self, record: Consumed) -> None:
+        """A reaction of a kind that this release does not know. It is stored, so that a release that knows it can join
+        it; unless a rollout is declared, somebody shall also hear of it."""
+        self._metrics.unknown_kinds.inc()
+        if self._clock.now_s() >= self._rollout_until_s:
+            raise Unreadable(
+                "unknown_kind",
+                "a reaction of a kind that this release does not know, and no rollout is declared (join.rollout_until)",
+            )
+
+    async def _store(self, reactions: Sequence[ReadReaction], following: Progress, sent: set[int]) -> bool:
+        """Whether it is done; False: what was looked up is not true any more, look again. ``sent``: offsets of the late
+        ones that are in ``late-reactions`` already."""
+        seen = await self._ledger.look([(each.decision.impression_id, each.key) for each in reactions])
+        new = judge(reactions, seen, self._window_ms)
+        late = [read for read, stored in new if stored.was_late and read.offset not in sent]
         if late:
             await self._producer.send_many([self._late(each) for each in late])
-        changed = advance({user: each.record for user, each in found.items()}, new, ANY_LOG)
-        conflicts = await self._users.replace(found, changed)
-        if conflicts:
-            self._metrics.state_conflicts.inc(conflicts)
-            return False
+            sent.update(each.offset for each in late)
+        first = [read for read, _ in new]
+        conflicts = await self._users.change(
+            {each.decision.user_id for each in first},
+            lambda records: advance(records, first, self._checkpoint.log),
+            self._checkpoint.verify,
+        )
+        self._metrics.record_conflicts.inc(conflicts)
         try:
-            await self._ledger.store(self.progress, following, [each.to_store() for each in new])
+            await self._ledger.store(self._checkpoint, following, [stored for _, stored in new])
         except ImpressionClosed:
             return False
         self._metrics.reactions.inc(len(new))
-        self._metrics.late.inc(len(late))
-        self._metrics.duplicates.labels(kind="reaction").inc(len(arrivals) - len(new))
+        self._metrics.late.inc(len(sent))
+        self._metrics.duplicates.labels(kind="reaction").inc(len(reactions) - len(new))
         return True
 
-    def _late(self, new: New) -> Record:
-        return Record(self._topics.late_reactions, new.arrival.user_id.encode(), new.arrival.value, self.partition)
+    def _late(self, read: ReadReaction) -> Record:
+        return Record(self._topics.late_reactions, read.decision.user_id.encode(), read.value, self.partition)
+
+    @property
+    def _horizon_ms(self) -> int:
+        return self._window_ms + self._slack_ms
+
+    @property
+    def _now_ms(self) -> int:
+        return int(self._clock.now_s() * 1000)
 
     def _observe(self) -> None:
         if self.progress is None:
@@ -169,3 +189,19 @@ class ReactionsProcessor:
         end = self._last_end(self.partition)
         if end is not None:
             self._metrics.reactions_lag.labels(partition=partition).set(max(end - self.progress.offset, 0))
+
+
+async def start_anew(checkpoint: Checkpoint, offsets: Offsets, partition: int, since_ms: int) -> int:
+    """The offset to begin with where Redis knows of no progress: the first one since a broker time, or the log's
+    beginning."""
+    start = await offsets.at(partition, since_ms)
+    if start is None:
+        start = await offsets.beginning(partition)
+    log.warning(
+        "no progress in Redis: first start, another log, or it was lost",
+        checkpoint=checkpoint.key,
+        another_log=checkpoint.another_log,
+        offset=start,
+        since_ms=since_ms,
+    )
+    return start

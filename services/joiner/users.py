@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from banditmesh.runtime import keys
@@ -46,17 +46,41 @@ class Users:
         values = await self._redis.read([_key(user_id) for user_id in user_ids])
         return {user_id: _found(user_id, value) for user_id, value in zip(user_ids, values, strict=True)}
 
-    async def replace(self, found: Mapping[str, Found], changed: Mapping[str, UserRecord]) -> int:
-        """Write changed records where the one that was found still stands, and return how many were not written because
-        another one did."""
+    async def change(
+        self,
+        user_ids: Collection[str],
+        step: Callable[[Mapping[str, UserRecord]], Mapping[str, UserRecord]],
+        verify: Callable[[], Awaitable[None]],
+    ) -> int:
+        """Change the records of users, and return how often one had to be read again because another writer was faster.
+
+        Args:
+            user_ids: Whose.
+            step: From the records of some of them to those that change.
+            verify: Raises when Redis has gone back in time; asked after each reading and before each writing, so that a
+                record that stands at a position is never written over the loss of what came before it.
+        """
+        conflicts = 0
+        wanted: Collection[str] = user_ids
+        while wanted:
+            found = await self.read(wanted)
+            await verify()
+            changed = step({user_id: each.record for user_id, each in found.items()})
+            wanted = await self.replace(found, changed)
+            conflicts += len(wanted)
+        return conflicts
+
+    async def replace(self, found: Mapping[str, Found], changed: Mapping[str, UserRecord]) -> list[str]:
+        """Write changed records where the one that was found still stands, and return the users where another one
+        did."""
         if not changed:
-            return 0
+            return []
         pipeline = self._redis.pipeline()
         for user_id, record in changed.items():
             pipeline.eval(_SWAP, 1, _key(user_id), found[user_id].digest, record.pack(), RECORD_TTL_MS)
         async with self._redis.guarded():
             written: list[int] = await pipeline.execute()
-        return len(changed) - sum(written)
+        return [user_id for user_id, done in zip(changed, written, strict=True) if not done]
 
 
 def _found(user_id: str, value: bytes | None) -> Found:

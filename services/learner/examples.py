@@ -85,7 +85,7 @@ def columns(rows: Sequence[tuple[int, int, events_pb2.Example]]) -> Columns:
         services=_array((service_key(each.service) for each in decisions), np.uint64),
         features=_features([each.features for each in decisions]),
         rewards=_array((each.reward for each in joined), np.float32),
-        # 0 says that it is not known (the fallback chose); 1 leaves such an example as it is.
+        # 0 says that it is not known; 1 leaves such an example as it is.
         propensities=_array((each.propensity or 1.0 for each in decisions), np.float32),
         times_s=_array((each.impression_time_ms / 1000 for each in joined), np.float64),
         clicked=_array((events_pb2.OUTCOME_CLICK in each.reactions for each in joined), np.bool_),

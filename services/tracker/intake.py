@@ -1,19 +1,19 @@
 """The checks that an event passes, and the record that it becomes.
 
-One handler for each case of ``Event.kind``: a new kind of event is one message, one case, one entry in
-:data:`HANDLERS`.
+What an event of a kind must be stands in :mod:`banditmesh.reactions`, where the joiner finds it too: what is accepted
+here is used there.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.contracts.tracker.v1 import tracker_pb2
+from banditmesh.reactions import KINDS, ReactionKind, WrongReaction
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.mesh import Mesh, Placement
 from banditmesh.runtime.token import KeyRing, TokenError, TokenFault
@@ -68,56 +68,41 @@ class WrongEvent(Exception):
         self.status = status
 
 
-Handler = Callable[[tracker_pb2.Event, events_pb2.Decision, Placement, int], tuple[Stream, bytes]]
-"""(event, its token's decision, the decision's placement, client time in ms) → where to, and the record's value. Raises
-WrongEvent."""
+SHOWN = "shown"
+CASES: tuple[str, ...] = (SHOWN, *KINDS)
+"""The cases of ``Event.kind``."""
 
 
-def shown(
-    _event: tracker_pb2.Event, decision: events_pb2.Decision, _placement: Placement, client_time_ms: int
-) -> tuple[Stream, bytes]:
-    """An impression: the whole decision, from which the learner will learn."""
+def _impression(decision: events_pb2.Decision, client_time_ms: int) -> tuple[Stream, bytes]:
+    """The whole decision, from which the learner will learn."""
     impression = events_pb2.Impression(schema_version=SCHEMA_VERSION, decision=decision, client_time_ms=client_time_ms)
     return Stream.IMPRESSIONS, impression.SerializeToString()
 
 
-def click(
-    event: tracker_pb2.Event, decision: events_pb2.Decision, _placement: Placement, client_time_ms: int
+def _reaction(
+    kind: ReactionKind,
+    event: tracker_pb2.Event,
+    decision: events_pb2.Decision,
+    placement: Placement,
+    client_time_ms: int,
 ) -> tuple[Stream, bytes]:
-    """A click."""
-    return _reaction(decision, events_pb2.Reaction(client_time_ms=client_time_ms, click=event.click))
-
-
-def mute(
-    event: tracker_pb2.Event, decision: events_pb2.Decision, _placement: Placement, client_time_ms: int
-) -> tuple[Stream, bytes]:
-    """A mute."""
-    return _reaction(decision, events_pb2.Reaction(client_time_ms=client_time_ms, mute=event.mute))
-
-
-def target(
-    event: tracker_pb2.Event, decision: events_pb2.Decision, placement: Placement, client_time_ms: int
-) -> tuple[Stream, bytes]:
-    """A target action that the placement lists, with a weight that multiplies its reward."""
-    action = event.target
-    known = placement.rewards.targets
-    if action.name not in known:
-        listed = ", ".join(sorted(known)) or "none"
+    """A reaction carries the decision without its features: the impression has them. Raises WrongEvent."""
+    message = getattr(event, kind.name)
+    try:
+        part, _ = kind.read(message)
+    except WrongReaction as error:
+        raise WrongEvent(tracker_pb2.EVENT_STATUS_INVALID, str(error)) from error
+    listed = None if kind.listed is None else kind.listed(placement.rewards)
+    if listed is not None and part not in listed:
         raise WrongEvent(
             tracker_pb2.EVENT_STATUS_UNKNOWN_TARGET,
-            f"target.name = {action.name[:80]!r}: rewards.targets of placement {decision.placement!r} has {listed}",
+            f"{kind.name}.name = {part!r}: rewards.{kind.name}s of placement {decision.placement!r} has "
+            f"{', '.join(sorted(listed)) or 'none'}",
         )
-    if not (math.isfinite(action.weight) and action.weight >= 0):
-        raise WrongEvent(
-            tracker_pb2.EVENT_STATUS_INVALID,
-            f"target.weight = {action.weight:g}: must be a finite number greater than 0 (or 0 for the default, 1)",
-        )
-    stored = events_pb2.TargetAction(name=action.name, weight=action.weight or 1.0)
-    return _reaction(decision, events_pb2.Reaction(client_time_ms=client_time_ms, target=stored))
-
-
-HANDLERS: Mapping[str, Handler] = {"shown": shown, "click": click, "mute": mute, "target": target}
-"""By case of ``Event.kind``."""
+    decision.ClearField("features")
+    reaction = events_pb2.Reaction(schema_version=SCHEMA_VERSION, decision=decision, client_time_ms=client_time_ms)
+    getattr(reaction, kind.name).CopyFrom(message)
+    return Stream.REACTIONS, reaction.SerializeToString()
 
 
 @dataclass(frozen=True)
@@ -132,16 +117,15 @@ class Intake:
         """The record that an event becomes, or why it does not."""
         kind = event.WhichOneof("kind")
         try:
-            decision = self.keys.verify(
+            decision, token_key = self.keys.read(
                 event.impression_token, now_s=self.clock.now_s(), max_age_s=self.mesh.token.max_age
             )
         except TokenError as error:
             return Refused(kind or "none", error.key, b"", _BY_FAULT[error.fault], str(error), error.fault)
-        token_key = event.impression_token[1]
         try:
             if kind is None:
                 raise WrongEvent(
-                    tracker_pb2.EVENT_STATUS_INVALID, f"kind: the event has none; set one of {', '.join(HANDLERS)}"
+                    tracker_pb2.EVENT_STATUS_INVALID, f"kind: the event has none; set one of {', '.join(CASES)}"
                 )
             placement = self.mesh.placements.get(decision.placement)
             if placement is None:
@@ -149,18 +133,14 @@ class Intake:
                     tracker_pb2.EVENT_STATUS_UNKNOWN_PLACEMENT,
                     f"the token's placement {decision.placement!r} is not in mesh.yaml (any more)",
                 )
-            stream, value = HANDLERS[kind](event, decision, placement, _client_time_ms(event))
+            client_time_ms = _client_time_ms(event)
+            if kind == SHOWN:
+                stream, value = _impression(decision, client_time_ms)
+            else:
+                stream, value = _reaction(KINDS[kind], event, decision, placement, client_time_ms)
         except WrongEvent as error:
             return Refused(kind or "none", token_key, decision.impression_id, error.status, str(error))
         return Accepted(kind, token_key, decision.impression_id, stream, decision.user_id.encode(), value)
-
-
-def _reaction(decision: events_pb2.Decision, reaction: events_pb2.Reaction) -> tuple[Stream, bytes]:
-    """Reactions carry the decision without its features: the impression has them."""
-    decision.ClearField("features")
-    reaction.schema_version = SCHEMA_VERSION
-    reaction.decision.CopyFrom(decision)
-    return Stream.REACTIONS, reaction.SerializeToString()
 
 
 def _client_time_ms(event: tracker_pb2.Event) -> int:

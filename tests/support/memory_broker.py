@@ -21,6 +21,8 @@ class MemoryTopic:
         self.first: list[int] = [0] * partitions
         """First offset that retention has left."""
         self.committed: dict[tuple[str, int], int] = {}
+        self.generation = 1
+        """Another one: the topic was made anew."""
         self.away = False
         """Whether the broker answers nothing."""
         self._members: dict[str, list[MemorySource]] = {}
@@ -151,6 +153,14 @@ class MemorySource:
     async def at(self, partition: int, time_ms: int) -> int | None:
         self._check()
         return next((record.offset for record in self.topic.logs[partition] if record.time_ms >= time_ms), None)
+
+    async def log(self, partition: int) -> int:
+        self._check()
+        return self.topic.generation * 1000 + partition + 1
+
+    def report(self, partition: int, offset: int) -> None:
+        if not self.topic.away and partition in self.positions:
+            self.topic.committed[self.group, partition] = offset
 
     def _available(self) -> dict[int, list[Consumed]]:
         found: dict[int, list[Consumed]] = {}

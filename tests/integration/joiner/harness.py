@@ -12,14 +12,18 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.runtime import keys
 from banditmesh.runtime.addresses import KafkaAddress, RedisAddress
 from banditmesh.runtime.kafka.producer import Acked, Producer, Record
 from banditmesh.runtime.kafka.topics import Topics, ensure_topics
+from banditmesh.runtime.redis import RedisStore
 from banditmesh.runtime.serve import Server, ServerOptions
 from banditmesh.runtime.stream import Consumed
+from banditmesh.runtime.user_record import UserRecord
+from banditmesh.runtime.user_records import UserRecords
 from services.joiner.bootstrap import bootstrap
 from services.joiner.settings import JoinerSettings
 
@@ -81,6 +85,31 @@ class World:
                 for each in reactions
             ]
         )
+
+    async def write_raw(self, topic: str, key: bytes, value: bytes) -> None:
+        """Write what our own producers refuse."""
+        producer = AIOKafkaProducer(bootstrap_servers=self.kafka, max_request_size=2**20)
+        await producer.start()
+        try:
+            await producer.send_and_wait(topic, value, key)
+        finally:
+            await producer.stop()
+
+    async def record(self, user_id: str) -> UserRecord:
+        """What the joiner keeps of a user."""
+        (value,) = await self._read_records([user_id])
+        return UserRecord.empty() if value is None else UserRecord.unpack(value)
+
+    async def records(self, user_ids: Sequence[str]) -> UserRecords:
+        """What the joiner keeps of users."""
+        return UserRecords(await self._read_records(user_ids))
+
+    async def _read_records(self, user_ids: Sequence[str]) -> list[bytes | None]:
+        redis = RedisStore(self.redis, timeout_s=5.0)
+        try:
+            return await redis.read([keys.state(keys.user_tag(user_id)) for user_id in user_ids])
+        finally:
+            await redis.close()
 
     async def until_reactions_at(self, time_ms: int) -> None:
         """Wait until every reactions partition has a record (a tick) later than this broker time."""

@@ -99,7 +99,7 @@ async def test_records_that_cannot_be_understood_become_dead_letters_and_the_res
         b"\xff\xff": "not_a_protobuf",
         events_pb2.Reaction(decision=decision(1), click=events_pb2.Click()).SerializeToString(): "no_schema_version",
         events_pb2.Reaction(schema_version=1, click=events_pb2.Click()).SerializeToString(): "no_decision",
-        events_pb2.Reaction(schema_version=2, decision=decision(1)).SerializeToString(): "unknown_kind",
+        events_pb2.Reaction(schema_version=2, decision=decision(1)).SerializeToString(): "no_kind",
         purchase(decision(1), weight=float("nan")).SerializeToString(): "bad_weight",
     }
     async with joiner(mesh.settings()):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from banditmesh.contracts.events.v1 import events_pb2
@@ -63,6 +64,10 @@ async def test_three_kills_of_two_joiners_lose_nothing_and_repeat_nothing(mesh: 
     assert found.keys() == shown_at.keys()
     belong = {number for number, time in clicked_at.items() if time <= shown_at[number] + WINDOW_MS}
     assert {number for number, each in found.items() if each.outcome == events_pb2.OUTCOME_CLICK} == belong
+    records = await mesh.records([f"user-{number}" for number in range(N)])
+    assert records.shown.tolist() == [1] * N
+    assert np.flatnonzero(records.clicks).tolist() == sorted(clicked_at)
+    assert records.clicks.max() == 1
 
 
 async def test_a_joiner_that_is_asked_to_stop_finishes_leaves_and_the_next_one_goes_on(

@@ -8,23 +8,26 @@ import pytest
 
 from banditmesh.runtime import keys
 from banditmesh.runtime.redis import RedisStore
-from banditmesh.runtime.user_record import Position, UserRecord
+from banditmesh.runtime.user_record import ANY_LOG, Position, UserRecord
+from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
 from services.joiner.ledger import (
+    MARKS,
+    REACTIONS,
+    SHOWN,
+    Closing,
     ImpressionClosed,
-    Kept,
     Ledger,
     Lifetimes,
     Mark,
-    Progress,
-    ProgressMoved,
     Seen,
-    Store,
+    StoredReaction,
 )
 from services.joiner.users import Users
 
 T = 1_700_000_000_000
 WINDOW = 1000
 P = 3
+LOG = 77
 ONE, TWO = (1).to_bytes(16, "big"), (2).to_bytes(16, "big")
 
 
@@ -37,105 +40,172 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
 
 
 @pytest.fixture
-async def ledger(store: RedisStore) -> Ledger:
+def ledger(store: RedisStore) -> Ledger:
     return Ledger(store, P, Lifetimes(reaction_ms=60_000, mark_ms=60_000))
 
 
-def reaction(impression_id: bytes, offset: int, *, kind: str = "click", settled: bool = False) -> Store:
-    return Store(impression_id, kind, Kept(offset, T + offset, False, b"\x00:\xff"), settled)
+async def checkpoint(ledger: Ledger, stream: str = REACTIONS, log: int = LOG) -> Checkpoint:
+    """A checkpoint as its owner has it when the partition is opened."""
+    here = ledger.checkpoint(stream, log)
+    await here.read()
+    return here
+
+
+def reaction(impression_id: bytes, offset: int, *, key: str = "click", closed: bool = False) -> StoredReaction:
+    return StoredReaction(impression_id, key, offset, T + offset, False, b"\x00:\xff", closed)
+
+
+async def read_up_to(ledger: Ledger, offset: int, watermark_ms: int, *reactions: StoredReaction) -> Checkpoint:
+    """The checkpoint after reactions were stored by an owner who has just opened the partition."""
+    here = await checkpoint(ledger)
+    await ledger.store(here, here.following(offset, watermark_ms), reactions)
+    return here
+
+
+async def closed(ledger: Ledger, *impressions: tuple[bytes, Mark]) -> list[Closing]:
+    """What is closed by an owner who has just opened the partition."""
+    return (await ledger.close(await checkpoint(ledger, MARKS), impressions, WINDOW))[1]
+
+
+async def seen(ledger: Ledger, impression_id: bytes, key: str = "click") -> Seen:
+    """What is known of one reaction."""
+    return (await ledger.look([(impression_id, key)]))[0]
 
 
 async def test_reactions_and_progress_are_stored_together_and_found_again(ledger: Ledger) -> None:
     assert await ledger.progress() is None
-    stored = reaction(ONE, 10)
-    await ledger.store(None, Progress(11, T), [stored])
-    assert await ledger.progress() == Progress(11, T)
+    await read_up_to(ledger, 11, T, reaction(ONE, 10))
+    assert await ledger.progress() == Progress(11, T, LOG)
     assert await ledger.look([(ONE, "click"), (ONE, "mute"), (TWO, "click")]) == [
-        Seen(None, stored.kept),
+        Seen(None, reaction(ONE, 10)),
         Seen(None, None),
         Seen(None, None),
     ]
 
 
-async def test_a_reader_with_another_progress_than_redis_stores_nothing(ledger: Ledger) -> None:
-    await ledger.store(None, Progress(11, T), [])
-    for expected in (None, Progress(10, T), Progress(11, T + 1)):
+async def test_an_owner_who_knows_another_progress_than_redis_stores_nothing(ledger: Ledger) -> None:
+    nothing, older = await checkpoint(ledger), await checkpoint(ledger)
+    await older.move(older.following(10, T))
+    await read_up_to(ledger, 11, T)
+    for here in (nothing, older):
         with pytest.raises(ProgressMoved):
-            await ledger.store(expected, Progress(99, T + 99), [reaction(ONE, 98)])
-    assert await ledger.progress() == Progress(11, T)
-    assert await ledger.look([(ONE, "click")]) == [Seen(None, None)]
+            await here.verify()
+        with pytest.raises(ProgressMoved):
+            await ledger.store(here, here.following(99, T + 99), [reaction(ONE, 98)])
+        with pytest.raises(ProgressMoved):
+            await here.move(here.following(99, T + 99))
+    assert await ledger.progress() == Progress(11, T, LOG)
+    assert await seen(ledger, ONE) == Seen(None, None)
+
+
+async def test_progress_of_another_log_means_nothing_and_is_replaced(ledger: Ledger) -> None:
+    await read_up_to(ledger, 500, T + 50)
+    here = await checkpoint(ledger, log=LOG + 1)
+    assert (here.progress, here.another_log) == (None, True)
+    await ledger.store(here, here.following(3, T + 1), [])
+    assert await ledger.progress() == Progress(3, T + 1, LOG + 1)
+
+
+async def test_progress_of_a_release_that_knew_no_logs_is_taken_for_this_log(ledger: Ledger, store: RedisStore) -> None:
+    await store.client.set(keys.join_progress(P), b"7:1234", px=60_000)
+    here = await checkpoint(ledger)
+    assert here.progress == Progress(7, 1234, ANY_LOG)
+    await ledger.store(here, here.following(8, 1235), [])
+    assert await ledger.progress() == Progress(8, 1235, LOG)
 
 
 async def test_a_reaction_to_an_impression_that_was_closed_meanwhile_stores_nothing(ledger: Ledger) -> None:
-    await ledger.store(None, Progress(5, T + WINDOW + 1), [])
-    await ledger.close([(ONE, Mark(0, T))], WINDOW)
+    here = await read_up_to(ledger, 5, T + WINDOW + 1)
+    await closed(ledger, (ONE, Mark(0, T)))
+    following = here.following(7, T + WINDOW + 2)
     with pytest.raises(ImpressionClosed):
-        await ledger.store(
-            Progress(5, T + WINDOW + 1), Progress(7, T + WINDOW + 2), [reaction(TWO, 5), reaction(ONE, 6)]
-        )
-    assert await ledger.progress() == Progress(5, T + WINDOW + 1)
-    assert await ledger.look([(TWO, "click")]) == [Seen(None, None)]
-    await ledger.store(
-        Progress(5, T + WINDOW + 1),
-        Progress(7, T + WINDOW + 2),
-        [reaction(TWO, 5), reaction(ONE, 6, settled=True)],
-    )
-    assert await ledger.look([(ONE, "click")]) == [Seen(Mark(0, T), reaction(ONE, 6).kept)]
+        await ledger.store(here, following, [reaction(TWO, 5), reaction(ONE, 6)])
+    assert await ledger.progress() == Progress(5, T + WINDOW + 1, LOG)
+    assert await seen(ledger, TWO) == Seen(None, None)
+    await ledger.store(here, following, [reaction(TWO, 5), reaction(ONE, 6, closed=True)])
+    assert await seen(ledger, ONE) == Seen(Mark(0, T), reaction(ONE, 6))
 
 
 async def test_of_two_copies_the_earlier_one_is_kept_whatever_their_order(ledger: Ledger) -> None:
-    await ledger.store(None, Progress(11, T), [reaction(ONE, 10)])
-    await ledger.store(Progress(11, T), Progress(12, T), [reaction(ONE, 11)])
-    assert (await ledger.look([(ONE, "click")]))[0].first == reaction(ONE, 10).kept
-    await ledger.store(Progress(12, T), Progress(13, T), [reaction(ONE, 9)])  # 9 < 10 as numbers, not as texts
-    assert (await ledger.look([(ONE, "click")]))[0].first == reaction(ONE, 9).kept
+    await read_up_to(ledger, 11, T, reaction(ONE, 10))
+    await read_up_to(ledger, 12, T, reaction(ONE, 11))
+    assert (await seen(ledger, ONE)).first == reaction(ONE, 10)
+    await read_up_to(ledger, 13, T, reaction(ONE, 9))  # 9 < 10 as numbers, not as texts
+    assert (await seen(ledger, ONE)).first == reaction(ONE, 9)
 
 
 async def test_impressions_are_closed_from_the_first_on_as_far_as_the_watermark_allows(ledger: Ledger) -> None:
-    await ledger.store(None, Progress(11, T + WINDOW + 5), [reaction(ONE, 1), reaction(ONE, 2, kind="mute")])
-    progress, closed = await ledger.close([(ONE, Mark(0, T + 4)), (TWO, Mark(1, T + 5))], WINDOW)
-    assert progress == Progress(11, T + WINDOW + 5)
-    ((earlier, reactions),) = [(each.earlier, each.reactions) for each in closed]
-    assert earlier is None
-    assert {kind: kept.offset for kind, kept in reactions.items()} == {"click": 1, "mute": 2}
-    assert (await ledger.look([(TWO, "click")]))[0].closed is None
+    await read_up_to(ledger, 11, T + WINDOW + 5, reaction(ONE, 1), reaction(ONE, 2, key="mute"))
+    marks = await checkpoint(ledger, MARKS)
+    progress, (first,) = await ledger.close(marks, [(ONE, Mark(0, T + 4)), (TWO, Mark(1, T + 5))], WINDOW)
+    assert progress == Progress(11, T + WINDOW + 5, LOG)
+    assert first.earlier is None
+    assert {each.key: each.offset for each in first.reactions} == {"click": 1, "mute": 2}
+    assert (await seen(ledger, TWO)).closed is None
+    assert marks.progress == (await checkpoint(ledger, MARKS)).progress == Progress(1, T + 4, LOG)
 
 
 async def test_without_progress_nothing_is_closed(ledger: Ledger) -> None:
-    assert await ledger.close([(ONE, Mark(0, 0))], WINDOW) == (None, [])
+    marks = await checkpoint(ledger, MARKS)
+    assert await ledger.close(marks, [(ONE, Mark(0, 0))], WINDOW) == (None, [])
+    assert (await checkpoint(ledger, MARKS)).progress is None
+
+
+async def test_whoever_does_not_know_how_far_the_marks_are_closes_nothing(ledger: Ledger) -> None:
+    await read_up_to(ledger, 11, T + WINDOW + 5)
+    older = await checkpoint(ledger, MARKS)
+    await closed(ledger, (ONE, Mark(4, T)))
+    with pytest.raises(ProgressMoved):
+        await ledger.close(older, [(TWO, Mark(5, T))], WINDOW)
+    assert (await seen(ledger, TWO)).closed is None
 
 
 async def test_the_mark_of_the_first_copy_stays(ledger: Ledger) -> None:
-    await ledger.store(None, Progress(11, T + WINDOW + 5), [])
-    _, closed = await ledger.close([(ONE, Mark(4, T)), (ONE, Mark(6, T + 1))], WINDOW)
-    assert [each.earlier for each in closed] == [None, Mark(4, T)]
-    _, again = await ledger.close([(ONE, Mark(4, T)), (ONE, Mark(6, T + 1))], WINDOW)
-    assert [each.earlier for each in again] == [Mark(4, T), Mark(4, T)]
+    await read_up_to(ledger, 11, T + WINDOW + 5)
+    both = [(ONE, Mark(4, T)), (ONE, Mark(6, T + 1))]
+    assert [each.earlier for each in await closed(ledger, *both)] == [None, Mark(4, T)]
+    assert [each.earlier for each in await closed(ledger, *both)] == [Mark(4, T), Mark(4, T)]
+
+
+async def test_lost_marks_are_written_again_and_those_that_stand_stay(ledger: Ledger) -> None:
+    await read_up_to(ledger, 11, T + WINDOW + 5, reaction(TWO, 1))
+    await closed(ledger, (ONE, Mark(4, T)))
+    marks = await checkpoint(ledger, MARKS)
+    fewer = [(ONE, Mark(6, T + 1), 0), (TWO, Mark(7, T + 2), 0)]
+    assert not await ledger.mark_again(marks, marks.following(8, T + 2), fewer)
+    assert (await seen(ledger, TWO)).closed is None
+    again = [(ONE, Mark(6, T + 1), 0), (TWO, Mark(7, T + 2), 1)]
+    assert await ledger.mark_again(marks, marks.following(8, T + 2), again)
+    assert (await seen(ledger, ONE)).closed == Mark(4, T)
+    assert (await seen(ledger, TWO)).closed == Mark(7, T + 2)
+    assert await ledger.unmatched(T + WINDOW, 10) == {}
+    assert (await checkpoint(ledger, MARKS)).progress == Progress(8, T + 2, LOG)
 
 
 async def test_an_impression_that_does_not_come_leaves_its_reactions_unmatched(ledger: Ledger) -> None:
-    await ledger.store(None, Progress(11, T + WINDOW + 50), [reaction(ONE, 1), reaction(TWO, 2)])
-    await ledger.close([(ONE, Mark(0, T))], WINDOW)
+    await read_up_to(ledger, 11, T + WINDOW + 50, reaction(ONE, 1), reaction(TWO, 2))
+    await closed(ledger, (ONE, Mark(0, T)))
     assert await ledger.unmatched(T + 2, 10) == {}
-    assert await ledger.unmatched(T + 3, 10) == {TWO: {"click": reaction(TWO, 2).kept}}
+    assert await ledger.unmatched(T + 3, 10) == {TWO: [reaction(TWO, 2)]}
     await ledger.forget_unmatched([TWO])
     assert await ledger.unmatched(T + 3, 10) == {}
-    assert (await ledger.look([(TWO, "click")]))[0].first == reaction(TWO, 2).kept
+    assert (await seen(ledger, TWO)).first == reaction(TWO, 2)
 
 
 async def test_a_reaction_to_a_closed_impression_is_not_unmatched(ledger: Ledger) -> None:
-    progress = Progress(5, T + WINDOW + 1)
-    await ledger.store(None, progress, [])
-    await ledger.close([(ONE, Mark(0, T))], WINDOW)
-    await ledger.store(progress, Progress(6, T + WINDOW + 2), [reaction(ONE, 5, settled=True)])
+    await read_up_to(ledger, 5, T + WINDOW + 1)
+    await closed(ledger, (ONE, Mark(0, T)))
+    await read_up_to(ledger, 6, T + WINDOW + 2, reaction(ONE, 5, closed=True))
     assert await ledger.unmatched(T + WINDOW, 10) == {}
 
 
 async def test_every_key_has_a_time_to_live(ledger: Ledger, store: RedisStore) -> None:
-    await ledger.store(None, Progress(11, T + WINDOW + 50), [reaction(ONE, 1), reaction(TWO, 2)])
-    await ledger.close([(ONE, Mark(0, T))], WINDOW)
+    await read_up_to(ledger, 11, T + WINDOW + 50, reaction(ONE, 1), reaction(TWO, 2))
+    await closed(ledger, (ONE, Mark(0, T)))
+    shown = await checkpoint(ledger, SHOWN)
+    await shown.move(shown.following(1, T))
     for name in (
-        keys.join_progress(P),
+        *(keys.join_progress(P, stream) for stream in (REACTIONS, MARKS, SHOWN)),
         keys.unmatched(P),
         keys.closed(P, ONE),
         keys.reactions(P, ONE),
@@ -148,8 +218,8 @@ async def test_a_user_record_is_replaced_only_where_the_one_that_was_read_still_
     users = Users(store)
     names = [f"user {{{i}}}" for i in range(20)]
     found = await users.read(names)
-    assert await users.replace(found, {name: UserRecord.empty().counted(clicks=7) for name in names}) == 0
-    assert await users.replace(found, {name: UserRecord.empty().counted(clicks=3) for name in names}) == 20
+    assert await users.replace(found, {name: UserRecord.empty().counted(clicks=7) for name in names}) == []
+    assert await users.replace(found, {name: UserRecord.empty().counted(clicks=3) for name in names}) == names
     assert {each.record.count("clicks") for each in (await users.read(names)).values()} == {7}
 
 
@@ -157,10 +227,10 @@ async def test_two_streams_that_change_one_record_lose_nothing_of_each_other(sto
     users = Users(store)
     by_reactions, by_shown = await users.read(["ann"]), await users.read(["ann"])
     clicked = by_reactions["ann"].record.counted(clicks=1).moved(Position("reactions", 5, 3))
-    assert await users.replace(by_reactions, {"ann": clicked}) == 0
-    assert await users.replace(by_shown, {"ann": by_shown["ann"].record.shown(T // 1000, 1, 2)}) == 1
+    assert await users.replace(by_reactions, {"ann": clicked}) == []
+    assert await users.replace(by_shown, {"ann": by_shown["ann"].record.shown(T // 1000, 1, 2)}) == ["ann"]
     again = await users.read(["ann"])
-    assert await users.replace(again, {"ann": again["ann"].record.shown(T // 1000, 1, 2)}) == 0
+    assert await users.replace(again, {"ann": again["ann"].record.shown(T // 1000, 1, 2)}) == []
     record = (await users.read(["ann"]))["ann"].record
     assert (record.count("clicks"), record.count("shown"), record.applied("reactions", 5)) == (1, 1, 3)
 
@@ -169,5 +239,5 @@ async def test_a_value_that_is_no_record_begins_anew(store: RedisStore) -> None:
     users = Users(store)
     await store.client.set(keys.state(keys.user_tag("ann")), b"torn", px=60_000)
     found = await users.read(["ann"])
-    assert await users.replace(found, {"ann": found["ann"].record.counted(clicks=1)}) == 0
+    assert await users.replace(found, {"ann": found["ann"].record.counted(clicks=1)}) == []
     assert (await users.read(["ann"]))["ann"].record.count("clicks") == 1

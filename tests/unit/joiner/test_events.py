@@ -6,7 +6,8 @@ import pytest
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.deadletters import Unreadable
-from services.joiner.events import HANDLERS, Reaction, Tick, read_impression, read_reaction
+from services.joiner.events import MAX_INPUT_BYTES, ReadReaction, read_impression
+from services.joiner.events import read_reaction as read_at
 
 DECISION = events_pb2.Decision(impression_id=bytes(16), user_id="ann", placement="home")
 
@@ -15,35 +16,50 @@ def reaction(**fields: object) -> bytes:
     return events_pb2.Reaction(**{"schema_version": 1, "decision": DECISION, **fields}).SerializeToString()  # type: ignore[arg-type]
 
 
-def test_each_kind_of_reaction_has_a_handler() -> None:
-    cases = {field.name for field in events_pb2.Reaction.DESCRIPTOR.oneofs_by_name["kind"].fields}
-    assert HANDLERS.keys() == cases
+def read_reaction(value: bytes) -> ReadReaction | None:
+    return read_at(7, 1000, value)
 
 
 def test_reactions_are_told_apart_by_kind_and_target_actions_by_name() -> None:
     target = events_pb2.TargetAction(name="purchase", weight=2.0)
-    assert read_reaction(reaction(click=events_pb2.Click())) == Reaction("click", DECISION)
-    assert read_reaction(reaction(mute=events_pb2.Mute())) == Reaction("mute", DECISION)
-    assert read_reaction(reaction(target=target)) == Reaction("target:purchase", DECISION, 2.0)
+    read = [
+        read_reaction(reaction(click=events_pb2.Click())),
+        read_reaction(reaction(mute=events_pb2.Mute())),
+        read_reaction(reaction(target=target)),
+    ]
+    assert [each and (each.key, each.amount, each.decision) for each in read] == [
+        ("click", 1.0, DECISION),
+        ("mute", 1.0, DECISION),
+        ("target:purchase", 2.0, DECISION),
+    ]
 
 
 def test_a_weight_of_zero_means_one() -> None:
     read = read_reaction(reaction(target=events_pb2.TargetAction(name="purchase")))
-    assert isinstance(read, Reaction)
-    assert read.weight == 1.0
+    assert read is not None
+    assert read.amount == 1.0
 
 
 def test_a_tick_needs_no_decision() -> None:
-    assert read_reaction(reaction(decision=None, tick=events_pb2.Tick())) == Tick()
+    assert read_reaction(reaction(decision=None, tick=events_pb2.Tick())) is None
+
+
+OF_TOMORROW = b"\xfa\x3e\x05later"  # field 1007
 
 
 def test_a_later_schema_version_is_read_as_far_as_it_is_known() -> None:
-    unknown_field = b"\xfa\x3e\x05later"  # field 1007
-    assert read_reaction(reaction(schema_version=9, click=events_pb2.Click()) + unknown_field) == Reaction(
-        "click", DECISION
-    )
+    read = read_reaction(reaction(schema_version=9, click=events_pb2.Click()) + OF_TOMORROW)
+    assert read is not None
+    assert (read.key, read.decision) == ("click", DECISION)
     impression = events_pb2.Impression(schema_version=9, decision=DECISION).SerializeToString()
-    assert read_impression(impression + unknown_field) == DECISION
+    assert read_impression(impression + OF_TOMORROW) == DECISION
+
+
+def test_a_reaction_of_a_kind_that_a_later_release_knows_is_read_and_keeps_its_value() -> None:
+    value = reaction(schema_version=2) + OF_TOMORROW
+    read = read_reaction(value)
+    assert read is not None
+    assert (read.kind, read.key, read.value) == (None, "?7", value)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +68,14 @@ def test_a_later_schema_version_is_read_as_far_as_it_is_known() -> None:
         (b"\xff", "not_a_protobuf"),
         (b"", "no_schema_version"),
         (reaction(schema_version=0, click=events_pb2.Click()), "no_schema_version"),
-        (reaction(schema_version=2), "unknown_kind"),
+        (reaction(schema_version=2), "no_kind"),
         (reaction(decision=None, click=events_pb2.Click()), "no_decision"),
         (reaction(decision=events_pb2.Decision(user_id="ann"), click=events_pb2.Click()), "bad_impression_id"),
         (reaction(decision=events_pb2.Decision(impression_id=bytes(16)), click=events_pb2.Click()), "no_user_id"),
+        (reaction(click=events_pb2.Click()) + b"\xfa\x3e\x80\x80\x04" + bytes(MAX_INPUT_BYTES), "too_large"),
         (reaction(target=events_pb2.TargetAction()), "no_target_name"),
+        (reaction(target=events_pb2.TargetAction(name="t" * 65)), "bad_target_name"),
+        (reaction(target=events_pb2.TargetAction(name="t", weight=1.1e9)), "bad_weight"),
         (reaction(target=events_pb2.TargetAction(name="t", weight=-1.0)), "bad_weight"),
         (reaction(target=events_pb2.TargetAction(name="t", weight=float("inf"))), "bad_weight"),
         (reaction(target=events_pb2.TargetAction(name="t", weight=float("nan"))), "bad_weight"),

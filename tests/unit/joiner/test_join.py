@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.contracts.events.v1 import events_pb2
-from services.joiner.events import Reaction
-from services.joiner.join import Came, Joined, belongs, is_closed, join
+from banditmesh.reactions import KINDS
+from services.joiner.events import ReadReaction
+from services.joiner.join import Joined, belongs, is_closed, join
 
 T = 1_700_000_000_000
 WINDOW = 600_000
@@ -14,11 +15,14 @@ SOURCE = events_pb2.Source(partition=3, offset=42)
 SPEC = RewardSpec(click=1.0, none=0.5, mute=0.0, targets={"purchase": 3.0, "signup": 2.0})
 
 
-def came(kind: str, after_ms: int = 1000, *, weight: float = 1.0) -> Came:
-    return Came(Reaction(kind, DECISION, weight), T + after_ms, f"{kind} {after_ms}".encode())
+def came(kind: str, after_ms: int = 1000, *, weight: float = 1.0, offset: int | None = None) -> ReadReaction:
+    name, _, part = kind.partition(":")
+    at = T + after_ms
+    value = f"{kind} {after_ms}".encode()
+    return ReadReaction(at if offset is None else offset, at, KINDS.get(name), part, weight, DECISION, value)
 
 
-def joined(*reactions: Came, spec: RewardSpec = SPEC, window_ms: int = WINDOW) -> Joined:
+def joined(*reactions: ReadReaction, spec: RewardSpec = SPEC, window_ms: int = WINDOW) -> Joined:
     return join(DECISION, SOURCE, T, reactions, spec, window_ms)
 
 
@@ -78,6 +82,23 @@ def test_a_target_actions_weight_multiplies_its_reward() -> None:
 def test_a_target_action_that_is_not_configured_earns_nothing() -> None:
     body = joined(came("target:unheard"), came("click", 5)).example.joined
     assert (body.outcome, body.reaction_time_ms) == (events_pb2.OUTCOME_CLICK, T + 5)
+
+
+def test_a_reward_beyond_the_cap_is_clipped_and_says_so() -> None:
+    result = joined(came("target:purchase", weight=1e6))
+    assert (result.example.joined.reward, result.clipped) == (30.0, True)
+    assert not joined(came("target:purchase")).clipped
+
+
+def test_a_reaction_of_a_kind_that_is_not_known_is_passed_over_and_counted() -> None:
+    result = joined(came("of tomorrow"), came("click"))
+    assert (result.outcome, result.unknown, result.late) == ("click", 1, ())
+
+
+def test_of_two_copies_the_first_by_offset_counts() -> None:
+    first = came("target:purchase", 1, weight=2.0, offset=4)
+    second = came("target:purchase", 2, weight=9.0, offset=5)
+    assert joined(second, first).example.joined.reward == 6.0
 
 
 def test_the_order_in_which_reactions_are_found_changes_no_byte() -> None:

@@ -33,7 +33,13 @@ def test_the_keys_that_the_engine_reads_are_those_that_the_importer_and_the_join
 
 @pytest.mark.parametrize(
     "key",
-    [keys.join_progress(3), keys.reactions(3, b"i" * 16), keys.closed(3, b"i" * 16), keys.unmatched(3)],
+    [
+        keys.join_progress(3),
+        keys.join_progress(3, "marks"),
+        keys.reactions(3, b"i" * 16),
+        keys.closed(3, b"i" * 16),
+        keys.unmatched(3),
+    ],
 )
 def test_keys_of_a_join_partition_share_a_slot(key: str) -> None:
     assert key_slot(key.encode()) == key_slot(b"p3")
