@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -15,14 +17,28 @@ from rich.table import Column, Table
 
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
 
+if TYPE_CHECKING:
+    from banditmesh.ope.interval import Interval
+
+NOT_TO_BE_BELIEVED: Final = 3
+"""The exit code of ``--strict``."""
+
 
 class MethodName(StrEnum):
     """How the log is used."""
 
     rejection = "rejection"
-    ips = "ips"
-    dr = "dr"
     simulate = "simulate"
+    auto = "auto"
+    dr = "dr"
+    mrdr = "mrdr"
+    dm = "dm"
+    switch = "switch"
+    dros = "dros"
+    ips = "ips"
+    clipped_ips = "clipped_ips"
+    snips = "snips"
+    bounds = "bounds"
 
 
 def replay(
@@ -34,8 +50,8 @@ def replay(
     method: Annotated[
         MethodName | None,
         typer.Option(
-            help="rejection: uniform logs. ips, dr: logged propensities. simulate: every candidate's own reward. "
-            "Absent: what fits the first row."
+            help="rejection: uniform logs. simulate: every candidate's own reward. The others: logged propensities, "
+            "auto the one with the smallest interval. Absent: what fits the first row."
         ),
     ] = None,
     limit_matches: Annotated[int | None, typer.Option(min=1, help="Stop a policy after so many decisions.")] = None,
@@ -43,7 +59,14 @@ def replay(
     uniform: Annotated[
         bool, typer.Option("--uniform", help="Rows without a propensity were shown uniformly at random.")
     ] = False,
-    reward_model: Annotated[str, typer.Option(help="The policy that predicts rewards for dr.")] = "linear",
+    reward_model: Annotated[str, typer.Option(help="The policy that predicts rewards for dr and its kin.")] = "linear",
+    reward_range: Annotated[
+        str | None,
+        typer.Option(metavar="LEAST,MOST", help="Rewards that there can be, for intervals. Absent: as the log shows."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit code 3 when an estimate should not be believed.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the learning curves into this PNG file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
@@ -56,7 +79,9 @@ def replay(
 
     specs = [parse(text) for text in policy]
     _check_plot(plot)
-    options = Options(method.value if method else None, limit_matches, seeds, uniform, reward_model)
+    options = Options(
+        method.value if method else None, limit_matches, seeds, uniform, reward_model, _range(reward_range)
+    )
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -78,6 +103,25 @@ def replay(
         print(json.dumps({"log": str(log), "method": taken, "policies": found}, allow_nan=False))
     else:
         _show(taken, found)
+    for each in found:
+        for warning in each.get("warnings", ()):
+            print(f"banditmesh: {each['policy']}: {warning}", file=sys.stderr)
+    if strict and any(each.get("warnings") for each in found):
+        raise typer.Exit(NOT_TO_BE_BELIEVED)
+
+
+def _range(text: str | None) -> Interval | None:
+    from banditmesh.ope.interval import Interval
+
+    if text is None:
+        return None
+    try:
+        least, most = map(float, text.split(","))
+    except ValueError:
+        least = most = math.nan
+    if not (math.isfinite(least) and math.isfinite(most) and least < most):
+        raise InvalidArgument("must be two numbers, the smaller first, such as 0,1", field="reward-range", value=text)
+    return Interval(least, most)
 
 
 def _check_plot(plot: Path | None) -> None:
@@ -107,15 +151,43 @@ def _show(method: str, found: list[dict[str, Any]]) -> None:
     console.print(f"Method: {method}")
     console.print(table)
     if "estimators" in found[0]:
-        names = list(found[0]["estimators"])
-        table = Table(Column("policy", overflow="fold"), *names, "mean weight", header_style="bold")
-        for each in found:
-            values = [_digits(each["estimators"][name]["value"]) for name in names]
-            table.add_row(each["policy"], *values, _digits(each["mean_weight"]))
-        console.print(table)
+        console.print(_estimators(found))
+        console.print(_support(found))
     for each in found:
         if each["unusable_scores"]:
             console.print(f"{each['policy']}: {each['unusable_scores']} scores were not finite and ranked last")
+
+
+def _estimators(found: list[dict[str, Any]]) -> Table:
+    table = Table(Column("policy", overflow="fold"), "estimator", "value", "95 % interval", header_style="bold")
+    for each in found:
+        for at, (name, estimate) in enumerate(each["estimators"].items()):
+            lower, upper = (_digits(bound) for bound in estimate["interval"])
+            taken = " *" if name == each["estimator"] else ""
+            policy, last = "" if at else each["policy"], at == len(each["estimators"]) - 1
+            table.add_row(policy, name + taken, _digits(estimate["value"]), f"{lower} to {upper}", end_section=last)
+    return table
+
+
+def _support(found: list[dict[str, Any]]) -> Table:
+    table = Table(
+        Column("policy", overflow="fold"),
+        "effective rows",
+        "mean weight",
+        "largest weight",
+        "never shown",
+        header_style="bold",
+    )
+    for each in found:
+        support = each["support"]
+        table.add_row(
+            each["policy"],
+            _digits(support["effective_rows"]),
+            _digits(support["mean_weight"]),
+            f"{_digits(support['largest_weight'])} (line {support['largest_weight_line']})",
+            f"{support['never_shown']:.1%}",
+        )
+    return table
 
 
 def _digits(number: float | None) -> str:

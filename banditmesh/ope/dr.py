@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from banditmesh.ope.estimator import Estimator, Terms
-from banditmesh.ope.rows import Rows
+from banditmesh.ope.rows import Floats, Rows
 
 
 class Dr(Estimator):
@@ -18,6 +18,12 @@ class Dr(Estimator):
     """
 
     name: ClassVar[str] = "dr"
+    needs_model: ClassVar[bool] = True
 
     def _terms(self, rows: Rows) -> Terms:
-        return rows.expected + rows.weights * (rows.rewards - rows.predicted), np.ones(len(rows))
+        return doubly_robust(rows, rows.weights), np.ones(len(rows))
+
+
+def doubly_robust(rows: Rows, weights: Floats) -> Floats:
+    """float64[n]: the model's expectation, its residuals corrected with these weights."""
+    return rows.expected + weights * (rows.rewards - rows.predicted)

@@ -1,4 +1,4 @@
-"""Means and covariance of pairs, in one pass and mergeable, without the cancellation that sums of squares suffer."""
+"""Means, covariance and skewness of pairs, in one pass and mergeable, without the cancellation of power sums."""
 
 from __future__ import annotations
 
@@ -7,32 +7,61 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+
 
 @dataclass
 class Moments:
-    """Of pairs (a, b), by the pairwise update of Chan, Golub and LeVeque 1979.
+    """Of pairs (a, b), by the pairwise updates of Chan, Golub, LeVeque 1979 and, for the third order, Pébay 2008.
 
     Attributes:
         n: how many pairs.
         mean: float64[2].
         scatter: float64[2, 2], sums of products of the deviations from the mean.
+        third: float64[2, 2, 2], sums of triple products of the deviations from the mean.
     """
 
     n: int = 0
-    mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-    scatter: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 2)))
+    mean: Floats = field(default_factory=lambda: np.zeros(2))
+    scatter: Floats = field(default_factory=lambda: np.zeros((2, 2)))
+    third: Floats = field(default_factory=lambda: np.zeros((2, 2, 2)))
 
-    def add(self, pairs: NDArray[np.float64]) -> None:
+    def add(self, pairs: Floats) -> None:
         """Takes in float64[n, 2]."""
         if len(pairs):
             mean = pairs.mean(axis=0)
-            self.merge(Moments(len(pairs), mean, (pairs - mean).T @ (pairs - mean)))
+            off = pairs - mean
+            products = off[:, :, None] * off[:, None, :]
+            self.merge(Moments(len(pairs), mean, products.sum(axis=0), np.tensordot(products, off, (0, 0))))
 
     def merge(self, other: Moments) -> None:
         """Adds the pairs that `other` has seen."""
         n = self.n + other.n
         if n:
             step = other.mean - self.mean
-            self.scatter = self.scatter + other.scatter + np.outer(step, step) * (self.n * other.n / n)
+            square = np.outer(step, step)
+            mixed = (other.scatter * self.n - self.scatter * other.n) / n
+            crossed = mixed[:, :, None] * step
+            self.third = (
+                self.third
+                + other.third
+                + square[:, :, None] * step * (self.n * other.n * (self.n - other.n) / n**2)
+                + (crossed + crossed.transpose(0, 2, 1) + crossed.transpose(2, 1, 0))
+            )
+            self.scatter = self.scatter + other.scatter + square * (self.n * other.n / n)
             self.mean = self.mean + step * (other.n / n)
             self.n = n
+
+    def beside(self, pair: tuple[float, float]) -> Moments:
+        """The same with one more pair."""
+        found = Moments(1, np.array(pair))
+        found.merge(self)
+        return found
+
+    def along(self, gradient: Floats) -> tuple[float, float]:
+        """Standard error of the mean of gradient · (a, b), and that combination's skewness divided by sqrt(n)."""
+        n = self.n
+        square = max(float(gradient @ self.scatter @ gradient), 0.0)
+        cube = float(np.einsum("ijk,i,j,k", self.third, gradient, gradient, gradient))
+        # skewness = (cube / n) / (square / n)^1.5, so its quotient by sqrt(n) is cube / square^1.5
+        return (square / (n * (n - 1))) ** 0.5, cube / square**1.5 if square > 0 else 0.0

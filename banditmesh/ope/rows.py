@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,13 +13,17 @@ from banditmesh.bandits.errors import InvalidBatch
 
 Floats = NDArray[np.float64]
 
+LARGEST_WEIGHT: Final = 1e9
+"""A weight beyond it counts as it: a propensity that small is a fault of the log, not a fact about the policy."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
     """n logged decisions, and what the evaluated policy and a reward model make of them.
 
     Attributes:
-        keys: uint64[n], which decision each row is (its number in the log, say); unique, for the bootstrap draws by it.
+        keys: uint64[n], which decision each row is (its number in the log, say); unique, for halves
+            are made by it.
         rewards: float64[n], r, what the shown content earned.
         propensities: float64[n], p in (0, 1], the probability with which the logging policy showed it.
         targets: float64[n], pi in [0, 1], the probability with which the evaluated policy would have.
@@ -68,8 +73,23 @@ class Rows:
 
     @property
     def weights(self) -> Floats:
-        """float64[n]: the importance weights w = pi / p."""
-        return self.targets / self.propensities
+        """float64[n]: the importance weights w = pi / p, at most `LARGEST_WEIGHT`."""
+        return self.targets / np.maximum(self.propensities, self.targets / LARGEST_WEIGHT)
+
+    def rewarded(self, reward: float) -> Self:
+        """The same decisions, each with this reward."""
+        return replace(self, rewards=np.full(len(self), reward))
+
+    def part(self, at: NDArray[Any]) -> Self:
+        """Some of the rows: bool[n], or numbers."""
+        columns = (self.keys, self.rewards, self.propensities, self.targets, self.expected, self.predicted)
+        return type(self)(*(column[at] for column in columns))
+
+    @classmethod
+    def concat(cls, parts: Sequence[Rows]) -> Self:
+        """All rows of all parts, of which there is at least one."""
+        names = ("keys", "rewards", "propensities", "targets", "expected", "predicted")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _demand(name: str, array: Floats, good: NDArray[np.bool_], complaint: str) -> None:

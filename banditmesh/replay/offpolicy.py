@@ -1,7 +1,7 @@
 """Replays in which the log decides: the policy learns from every row, after its estimators have seen the row.
 
-So each row is evaluated by a policy (and a reward model) that has not learned from it: progressive validation (Blum,
-Kalai, Langford 1999), which keeps IPS and DR unbiased.
+So each row is evaluated by a policy that has not learned from it: progressive validation (Blum, Kalai, Langford 1999),
+which keeps IPS and DR unbiased. The reward model's predictions come from outside (`banditmesh.replay.reward_model`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from banditmesh.bandits import segments
 from banditmesh.decisions.batch import LoggedBatch
 from banditmesh.decisions.spec import Spec
-from banditmesh.ope.clipped_ips import ClippedIps
-from banditmesh.ope.dm import Dm
-from banditmesh.ope.dr import Dr
-from banditmesh.ope.estimator import Estimator
-from banditmesh.ope.ips import Ips
+from banditmesh.ope.dr import doubly_robust
+from banditmesh.ope.evaluation import AUTO, ESTIMATORS, WITHOUT_MODEL, Estimate, Evaluation
+from banditmesh.ope.interval import Interval
 from banditmesh.ope.rows import Rows
-from banditmesh.ope.snips import Snips
+from banditmesh.ope.warnings import warnings
 from banditmesh.replay.run import Run
 
 LEARN_EVERY = 32
@@ -26,14 +24,40 @@ LEARN_EVERY = 32
 
 
 class OffPolicy(Run):
-    """Estimates from logged propensities; the first of `estimators` is the answer, the others stand beside it."""
+    """Estimates from logged propensities.
 
-    def __init__(self, spec: Spec, seed: int, limit: int | None, *, doubly_robust: bool) -> None:
+    The tally, and so the learning curve, is that of DR with a reward model and of IPS without one.
+
+    Args:
+        spec, seed, limit: see `Run`.
+        method: the estimator that is the answer, or `auto`.
+        modelled: whether there is a reward model; without one, the estimators that need none.
+        rewards: the least and the largest reward there can be; None: as the log shows.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        seed: int,
+        limit: int | None,
+        *,
+        method: str = AUTO,
+        modelled: bool = True,
+        rewards: Interval | None = None,
+    ) -> None:
         super().__init__(spec, seed, limit)
-        self.estimators: list[Estimator] = [Ips(seed=seed), ClippedIps(seed=seed), Snips(seed=seed)]
-        if doubly_robust:
-            self.estimators = [Dr(seed=seed), Dm(seed=seed), *self.estimators]
-        self.weight = 0.0  # sum of the importance weights; about one a row when the propensities are right
+        self.evaluation = Evaluation(tuple(ESTIMATORS) if modelled else WITHOUT_MODEL, rewards=rewards)
+        self._method = method
+
+    @property
+    def answer(self) -> Estimate:
+        """The estimate that the method asks for."""
+        return self.evaluation.choice if self._method == AUTO else self.evaluation.estimates[self._method]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why the answer should not be believed; none when all is well."""
+        return warnings(self.evaluation.support, self.evaluation.unseen, "line")
 
     def take(self, batch: LoggedBatch, predicted: NDArray[np.float32] | None) -> None:
         """See `Run.take`."""
@@ -44,11 +68,9 @@ class OffPolicy(Run):
         rewards = batch.rewards.astype(np.float64)
         keys = batch.lines.astype(np.uint64)
         rows = Rows(keys, rewards, batch.propensities, probabilities[shown], expected, q[shown])
-        for estimator in self.estimators:
-            estimator.add(rows)
-        terms = expected + rows.weights * (rewards - rows.predicted)
-        for term in terms.tolist():
+        self.evaluation.add(rows)
+        self.evaluation.unseen.add(batch.candidates.contents, probabilities, shown)
+        for term in doubly_robust(rows, rows.weights).tolist():
             self.tally.add(term)
         self.tally.rows += len(batch)
-        self.weight += float(rows.weights.sum())
         self._policy.learn(batch.shown_examples())

@@ -9,21 +9,25 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from banditmesh.decisions.batch import LoggedBatch
 from banditmesh.decisions.encoder import encode
 from banditmesh.decisions.reader import batches
 from banditmesh.decisions.row import Decision
 from banditmesh.decisions.spec import Spec, parse
-from banditmesh.decisions.view import View
+from banditmesh.ope.evaluation import AUTO, WITHOUT_MODEL
+from banditmesh.ope.interval import Interval
 from banditmesh.replay.offpolicy import LEARN_EVERY, OffPolicy
 from banditmesh.replay.online import Rejection, Simulation
+from banditmesh.replay.reward_model import CrossFitted, Progressive, RewardModel
 from banditmesh.replay.run import Run
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
 
-Method = Literal["rejection", "ips", "dr", "simulate"]
+Method = Literal[
+    "rejection", "simulate", "auto", "dr", "mrdr", "dm", "switch", "dros", "ips", "clipped_ips", "snips", "bounds"
+]
 REWARD_MODEL = "linear"
+_ONLINE = ("rejection", "simulate")
 _UNIFORM_WITHIN = 0.01
 
 
@@ -33,11 +37,12 @@ class Options:
 
     Attributes:
         method: None: simulate when the first row has every candidate's reward, rejection when it was shown uniformly
-            at random or without a propensity, else dr.
+            at random or without a propensity, else auto. Auto is the estimator with the smallest interval.
         limit: stop each run after so many matches.
         seeds: runs of each policy, with the seeds 0, 1, …
         uniform: rows without a propensity were shown uniformly at random.
-        reward_model: the policy whose means are the reward model of dr.
+        reward_model: the policy whose means are the reward model of the estimators that have one.
+        rewards: the least and the largest reward there can be, for intervals; None: as the log shows.
     """
 
     method: Method | None = None
@@ -45,6 +50,7 @@ class Options:
     seeds: int = 1
     uniform: bool = False
     reward_model: str = REWARD_MODEL
+    rewards: Interval | None = None
 
 
 def replay(
@@ -56,7 +62,8 @@ def replay(
     """The method that was taken, and for each policy its runs, one a seed.
 
     Args:
-        log: read once, in batches, whatever the number of policies and seeds.
+        log: read in batches, once whatever the number of policies and seeds, and once more before to fit the reward
+            model; a pipe, once.
         specs: the policies.
         options: see there.
         progress: told how many rows are done, and which share of the file they are (0 where its size is unknown).
@@ -76,18 +83,20 @@ def replay(
     if first is None:
         raise InvalidArgument(f"{log} has no rows", field="log", value=str(log))
     method = options.method or _fitting(first[0])
-    runs = [[_run(method, spec, seed, options.limit) for seed in range(options.seeds)] for spec in specs]
+    off_policy, modelled = method not in _ONLINE, _needs_model(method)
+    model = _reward_model(log, first, parse(options.reward_model)) if modelled else None
+    runs = [[_run(method, spec, seed, options) for seed in range(options.seeds)] for spec in specs]
     views = [spec.view(first) for spec in specs]
-    model = _RewardModel(parse(options.reward_model), first) if method == "dr" else None
-    rows = 0
+    rows = blocks = 0
     for decisions in chain([first], log_batches):
         for decision in decisions:
-            _demand(method, decision, options.uniform)
+            _demand(method, decision, options)
         encoded = {view: encode(decisions, view) for view in {*views, *([model.view] if model else [])}}
-        if method in ("ips", "dr"):
+        if off_policy:
             encoded = {view: _with_propensities(batch) for view, batch in encoded.items()}
-        for start, stop in _parts(len(decisions), LEARN_EVERY if method in ("ips", "dr") else len(decisions)):
-            predicted = model.take(encoded[model.view].part(start, stop)) if model else None
+        for start, stop in _parts(len(decisions), LEARN_EVERY if off_policy else len(decisions)):
+            predicted = model.predict(encoded[model.view].part(start, stop), blocks) if model else None
+            blocks += 1
             for view, each in zip(views, runs, strict=True):
                 for run in each:
                     if not run.done:
@@ -99,39 +108,36 @@ def replay(
     return method, runs
 
 
-class _RewardModel:
-    """Predicts each part of the log before it learns from it."""
-
-    def __init__(self, spec: Spec, first: Sequence[Decision]) -> None:
-        self.view: View = spec.view(first)
-        self._policy = spec.build()
-
-    def take(self, batch: LoggedBatch) -> NDArray[np.float32]:
-        mean = self._policy.score(batch.candidates).mean
-        self._policy.learn(batch.shown_examples())
-        return np.where(np.isfinite(mean), mean, np.float32(0.0))
+def _needs_model(method: Method) -> bool:
+    return method == AUTO or (method not in _ONLINE and method not in WITHOUT_MODEL)
 
 
-def _run(method: Method, spec: Spec, seed: int, limit: int | None) -> Run:
+def _reward_model(log: Path, first: Sequence[Decision], spec: Spec) -> RewardModel:
+    return CrossFitted(log, spec) if log.is_file() else Progressive(first, spec)
+
+
+def _run(method: Method, spec: Spec, seed: int, options: Options) -> Run:
     if method == "simulate":
-        return Simulation(spec, seed, limit)
+        return Simulation(spec, seed, options.limit)
     if method == "rejection":
-        return Rejection(spec, seed, limit)
-    return OffPolicy(spec, seed, limit, doubly_robust=method == "dr")
+        return Rejection(spec, seed, options.limit)
+    modelled = _needs_model(method)
+    return OffPolicy(spec, seed, options.limit, method=method, modelled=modelled, rewards=options.rewards)
 
 
 def _fitting(first: Decision) -> Method:
     if first.has_all_rewards and len(first.ids) > 1:
         return "simulate"
-    return "rejection" if first.propensity is None or _is_uniform(first) else "dr"
+    return "rejection" if first.propensity is None or _is_uniform(first) else "auto"
 
 
-def _demand(method: Method, decision: Decision, uniform: bool) -> None:
+def _demand(method: Method, decision: Decision, options: Options) -> None:
     """Raises FailedPrecondition when the row lacks what the method needs."""
     message = hint = None
+    _demand_range(decision, options.rewards)
     if method == "simulate":
         if not decision.has_all_rewards:
-            message, hint = "simulate needs a reward in every candidate", "take rejection, ips or dr"
+            message, hint = "simulate needs a reward in every candidate", "take rejection or auto"
     elif decision.shown is None:
         message, hint = f"{method} needs to know which candidate was shown", "take simulate"
     elif method == "rejection":
@@ -140,12 +146,19 @@ def _demand(method: Method, decision: Decision, uniform: bool) -> None:
                 f"rejection needs candidates that were shown uniformly at random; here {len(decision.ids)} of "
                 f"them and propensity {decision.propensity:g}"
             )
-            hint = "take ips or dr"
-    elif decision.propensity is None and not uniform:
+            hint = "take auto"
+    elif decision.propensity is None and not options.uniform:
         message = f"{method} needs the propensity with which the candidate was shown"
         hint = "with --uniform a row without one was shown uniformly at random"
     if message is not None:
         raise FailedPrecondition(f"{decision.where}: {message}", hint=hint)
+
+
+def _demand_range(decision: Decision, rewards: Interval | None) -> None:
+    reward = decision.reward
+    if rewards is not None and reward is not None and not rewards.lower <= reward <= rewards.upper:
+        message = f"{decision.where}: is outside of the stated range, {rewards.lower:g} to {rewards.upper:g}"
+        raise InvalidArgument(message, field="reward", value=reward)
 
 
 def _is_uniform(decision: Decision) -> bool:

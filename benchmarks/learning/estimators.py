@@ -17,14 +17,19 @@ import numpy as np
 from banditmesh.ope.clipped_ips import ClippedIps
 from banditmesh.ope.dm import Dm
 from banditmesh.ope.dr import Dr
+from banditmesh.ope.dros import Dros
 from banditmesh.ope.estimator import Estimator
 from banditmesh.ope.ips import Ips
+from banditmesh.ope.mrdr import Mrdr, importance
 from banditmesh.ope.rows import Rows
 from banditmesh.ope.snips import Snips
+from banditmesh.ope.switch import Switch
 from benchmarks.learning.figure import Figure
 
 TOLERANCE = 1e-6
 CLIP = 2.0
+TAU = 1.2
+SHRINKAGE = 3.0
 
 
 def run(scratch: Path, data: Path) -> Iterator[Figure]:
@@ -51,16 +56,64 @@ def run(scratch: Path, data: Path) -> Iterator[Figure]:
             "estimated_rewards_by_reg_model": q[:, :, None],
             "position": np.zeros(len(policy), int),
         }
-        ours: list[Estimator] = [Ips(), ClippedIps(clip=CLIP), Snips(), Dm(), Dr()]
+        ours: list[Estimator] = [
+            Ips(),
+            ClippedIps(clip=CLIP),
+            Snips(),
+            Dm(),
+            Dr(),
+            Switch(tau=TAU),
+            Dros(shrinkage=SHRINKAGE),
+        ]
         for estimator in ours:
             estimator.add(rows)
             # This obp cannot clip; propensities raised to pi / clip are the same.
             raised = {"pscore": np.maximum(rows.propensities, rows.targets / CLIP)}
             clipped = raised if estimator.name == "clipped_ips" else {}
             peer = float(theirs[estimator.name].estimate_policy_value(**{**given, **clipped}))
-            gap = abs(estimator.value - peer)
-            what = f"{campaign}: distance of {estimator.name} from obp's {peer:.8f}"
-            yield Figure("estimators", what, gap, f"<= {TOLERANCE:g}", gap <= TOLERANCE)
+            yield _compared(campaign, estimator, peer)
+        fitted = obp_mrdr_model(policy, logged)
+        peer = float(theirs["dr"].estimate_policy_value(**{**given, "estimated_rewards_by_reg_model": fitted}))
+        # The same least squares, one reward a item, by our weights: a weighted mean.
+        weight = importance(rows)
+        of_item = np.bincount(logged["item"], weight * logged["click"], n_items) / np.maximum(
+            np.bincount(logged["item"], weight, n_items), 1e-300
+        )
+        mrdr = Mrdr()
+        mrdr.add(
+            Rows.checked(
+                at[0], logged["click"], logged["propensity"], policy[at], policy @ of_item, of_item[logged["item"]]
+            )
+        )
+        yield _compared(campaign, mrdr, peer)
+
+
+def _compared(campaign: str, estimator: Estimator, peer: float) -> Figure:
+    gap = abs(estimator.value - peer)
+    what = f"{campaign}: distance of {estimator.name} from obp's {peer:.8f}"
+    return Figure("estimators", what, gap, f"<= {TOLERANCE:g}", gap <= TOLERANCE)
+
+
+def obp_mrdr_model(policy: np.ndarray, logged: dict[str, np.ndarray]) -> np.ndarray:
+    """float64[n, n_items, 1]: rewards by obp's regression model, fitted for MRDR, one reward a item."""
+    from sklearn.linear_model import LinearRegression
+
+    n, n_items = policy.shape
+    model = importlib.import_module("obp.ope.regression_model").RegressionModel(
+        n_actions=n_items,
+        len_list=1,
+        action_context=np.eye(n_items),
+        base_model=LinearRegression(fit_intercept=False),
+        fitting_method="mrdr",
+    )
+    found: np.ndarray = model.fit_predict(
+        context=np.zeros((n, 1)),
+        action=logged["item"],
+        reward=logged["click"],
+        pscore=logged["propensity"],
+        action_dist=policy[:, :, None],
+    )
+    return found
 
 
 def obp_estimators() -> dict[str, Any]:
@@ -83,6 +136,8 @@ def obp_estimators() -> dict[str, Any]:
         "snips": ope.SelfNormalizedInverseProbabilityWeighting(),
         "dm": ope.DirectMethod(),
         "dr": ope.DoublyRobust(),
+        "switch": ope.SwitchDoublyRobust(tau=TAU),
+        "dros": ope.DoublyRobustWithShrinkage(lambda_=SHRINKAGE),
     }
 
 

@@ -37,13 +37,67 @@ def test_json_is_one_object_with_a_part_for_each_policy(log: Path) -> None:
         assert each["curve"][-1] == [each["seeds"][0]["matches"], pytest.approx(each["seeds"][0]["reward"])]
 
 
-@pytest.mark.parametrize(("method", "names"), [("ips", "ips clipped_ips snips"), ("dr", "dr dm ips clipped_ips snips")])
+WITHOUT_MODEL = "ips clipped_ips snips bounds"
+ALL = f"dr mrdr dm switch dros {WITHOUT_MODEL}"
+
+
+@pytest.mark.parametrize(
+    ("method", "names"), [("ips", WITHOUT_MODEL), ("snips", WITHOUT_MODEL), ("bounds", WITHOUT_MODEL), ("dr", ALL)]
+)
 def test_off_policy_methods_show_all_estimators(log: Path, method: str, names: str) -> None:
     (found,) = json.loads(run(log, "--policy", "random", "--method", method, "--json"))["policies"]
     assert list(found["estimators"]) == names.split()
     assert found["reward"] == pytest.approx(found["estimators"][method]["value"])
+    assert found["estimator"] == method
     for estimate in found["estimators"].values():
-        assert estimate["bootstrap"][0] <= estimate["value"] <= estimate["bootstrap"][1]
+        assert estimate["interval"][0] <= estimate["value"] <= estimate["interval"][1]
+    assert found["mean_weight"] == found["support"]["mean_weight"] == pytest.approx(1)
+    assert found["support"]["effective_rows"] == pytest.approx(200)
+    assert found["warnings"] == []
+
+
+def test_auto_names_the_estimator_that_it_took(log: Path) -> None:
+    (found,) = json.loads(run(log, "--policy", "random", "--method", "auto", "--json"))["policies"]
+    assert found["reward"] == found["estimators"][found["estimator"]]["value"]
+
+
+@pytest.fixture
+def one_arm(tmp_path: Path) -> Path:
+    """A log that always showed the first of ten arms."""
+    path = tmp_path / "one-arm.jsonl"
+    row = {"candidates": [{"id": str(arm)} for arm in range(10)], "shown": 0, "propensity": 1.0}
+    path.write_text("".join(json.dumps({**row, "reward": n % 2}) + "\n" for n in range(300)))
+    return path
+
+
+def test_strict_ends_with_three_when_the_log_does_not_support_a_policy(log: Path, one_arm: Path) -> None:
+    def code(path: Path, *options: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["replay", str(path), "--policy", "random", "--method", "auto", *options])
+        return result.exit_code, result.stderr
+
+    assert code(log, "--strict") == (0, "")
+    assert code(one_arm)[0] == 0
+    assert code(one_arm, "--strict")[0] == 3
+    assert "random: 90% of what the policy would show" in code(one_arm, "--strict")[1]
+
+
+def test_seeds_widen_an_off_policy_interval(log: Path) -> None:
+    told = [
+        json.loads(run(log, "--policy", "fm", "--method", "snips", "--seeds", seeds, "--json"))["policies"][0]
+        for seeds in (1, 3)
+    ]
+    assert len(told[1]["seeds"]) == 3
+    assert told[1]["interval"][0] <= told[1]["reward"] <= told[1]["interval"][1]
+
+
+def test_a_range_of_rewards_is_two_numbers(log: Path) -> None:
+    for wrong in ("1", "1,0", "a,b", "0,inf"):
+        with pytest.raises(InvalidArgument, match="two numbers"):
+            run(log, "--policy", "random", "--method", "ips", "--reward-range", wrong)
+    (found,) = json.loads(run(log, "--policy", "random", "--method", "ips", "--reward-range", "0,9", "--json"))[
+        "policies"
+    ]
+    assert found["interval"][1] > 0.6
 
 
 def test_too_few_rows_for_an_interval_are_null_in_json(log: Path) -> None:

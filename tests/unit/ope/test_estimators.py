@@ -7,17 +7,21 @@ import numpy as np
 import pytest
 
 from banditmesh.bandits.errors import InvalidBatch, InvalidParams, NotMergeable
+from banditmesh.ope.bounds import Bounds
 from banditmesh.ope.clipped_ips import ClippedIps
 from banditmesh.ope.dm import Dm
 from banditmesh.ope.dr import Dr
+from banditmesh.ope.dros import Dros
 from banditmesh.ope.estimator import Estimator
 from banditmesh.ope.ips import Ips
+from banditmesh.ope.mrdr import Mrdr
 from banditmesh.ope.rows import Rows
 from banditmesh.ope.snips import Snips
+from banditmesh.ope.switch import Switch
 
-from .worlds import part, world
+from .worlds import world
 
-ALL: list[Callable[[], Estimator]] = [Ips, ClippedIps, Snips, Dm, Dr]
+ALL: list[Callable[[], Estimator]] = [Ips, ClippedIps, Snips, Dm, Dr, Mrdr, Switch, Dros, Bounds]
 THREE = Rows.checked(
     keys=[1, 2, 3],
     rewards=[1.0, 0.0, 1.0],
@@ -42,8 +46,12 @@ def fed(make: Callable[[], Estimator], rows: Rows) -> Estimator:
         (Snips, (1 + 0 + 4) / (1 + 2 + 4)),
         (Dm, (0.6 + 0.2 + 0.4) / 3),
         (Dr, (0.6 + 1 * 0.5 + 0.2 - 2 * 0.5 + 0.4 + 4 * 0.25) / 3),
+        (Mrdr, (0.6 + 1 * 0.5 + 0.2 - 2 * 0.5 + 0.4 + 4 * 0.25) / 3),
+        (lambda: Switch(tau=2), (0.6 + 1 * 0.5 + 0.2 - 2 * 0.5 + 0.4) / 3),
+        (lambda: Dros(shrinkage=4), (0.6 + 4 / 5 * 0.5 + 0.2 - 1 * 0.5 + 0.4 + 4 / 5 * 0.25) / 3),
+        (Bounds, 1 / 2 + (1 * 0.5 - 2 * 0.5 + 4 * 0.5) / 3),
     ],
-    ids=["ips", "clipped", "snips", "dm", "dr"],
+    ids=["ips", "clipped", "snips", "dm", "dr", "mrdr", "switch", "dros", "bounds"],
 )
 def test_three_rows_give_what_one_works_out_by_hand(make: Callable[[], Estimator], by_hand: float) -> None:
     assert fed(make, THREE).value == pytest.approx(by_hand, rel=1e-12)
@@ -68,12 +76,12 @@ def test_two_halves_add_up_to_the_whole(make: Callable[[], Estimator]) -> None:
     rng = np.random.default_rng(1)
     rows = world(rng, 3000).rows
     half = rng.random(3000) < 0.3
-    whole, left, right = fed(make, rows), fed(make, part(rows, half)), fed(make, part(rows, ~half))
+    whole, left, right = fed(make, rows), fed(make, rows.part(half)), fed(make, rows.part(~half))
     left.merge(right)
     assert left.n == whole.n
     assert left.value == pytest.approx(whole.value, rel=1e-12)
     assert left.normal() == pytest.approx(whole.normal(), rel=1e-12)
-    assert left.bootstrap() == pytest.approx(whole.bootstrap(), rel=1e-12)
+    assert left.interval() == pytest.approx(whole.interval(), rel=1e-9)
 
 
 @pytest.mark.parametrize("make", ALL)
@@ -81,20 +89,9 @@ def test_batches_of_any_size_give_the_same(make: Callable[[], Estimator]) -> Non
     rows = world(np.random.default_rng(2), 500).rows
     whole, parts = fed(make, rows), make()
     for at in np.array_split(np.arange(500), [3, 3, 100, 499]):
-        parts.add(part(rows, at))
+        parts.add(rows.part(at))
     assert parts.value == pytest.approx(whole.value, rel=1e-12)
-    assert parts.bootstrap() == pytest.approx(whole.bootstrap(), rel=1e-12)
-
-
-@pytest.mark.parametrize("kind", ["normal", "bootstrap"])
-@pytest.mark.parametrize("make", [Ips, Snips, Dr])
-def test_nineteen_of_twenty_intervals_cover_the_truth(make: type[Estimator], kind: str) -> None:
-    covered = 0
-    for seed in range(200):
-        true = world(np.random.default_rng(seed), 300, model_bias=0.1)
-        lower, upper = getattr(fed(lambda seed=seed: make(seed=seed), true.rows), kind)()
-        covered += lower <= true.value <= upper
-    assert 0.89 <= covered / 200 <= 0.99
+    assert parts.interval() == pytest.approx(whole.interval(), rel=1e-9)
 
 
 def test_a_better_reward_model_leaves_dr_a_narrower_interval_than_ips() -> None:
@@ -137,7 +134,8 @@ def test_the_interval_of_large_rewards_does_not_cancel_away() -> None:
 def test_nothing_is_known_before_the_first_row(make: Callable[[], Estimator]) -> None:
     estimator = make()
     assert math.isnan(estimator.value)
-    assert all(math.isnan(bound) for bound in (*estimator.normal(), *estimator.bootstrap()))
+    assert all(math.isnan(bound) for bound in estimator.normal())
+    assert estimator.interval() == (0, 1)
 
 
 def test_a_policy_that_shares_nothing_with_the_log_has_no_snips() -> None:
@@ -151,11 +149,54 @@ def test_different_estimators_do_not_add_up() -> None:
         Ips().merge(Snips())  # type: ignore[arg-type]
     with pytest.raises(NotMergeable):
         ClippedIps(clip=3).merge(ClippedIps(clip=4))
+    with pytest.raises(NotMergeable):
+        Switch(tau=3).merge(Switch(tau=4))
+    with pytest.raises(NotMergeable):
+        Dros(shrinkage=3).merge(Dros(shrinkage=4))
 
 
-def test_a_clip_must_be_positive() -> None:
-    with pytest.raises(InvalidParams, match="clip"):
-        ClippedIps(clip=0)
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: ClippedIps(clip=0), "clip"),
+        (lambda: Switch(tau=-1), "tau"),
+        (lambda: Dros(shrinkage=float("nan")), "shrinkage"),
+    ],
+)
+def test_a_parameter_out_of_its_range_is_named(make: Callable[[], Estimator], field: str) -> None:
+    with pytest.raises(InvalidParams, match=field):
+        make()
+
+
+def test_switch_and_dros_lie_between_the_direct_method_and_dr() -> None:
+    rows = world(np.random.default_rng(8), 400, model_bias=0.2).rows
+    dm, dr = fed(Dm, rows).value, fed(Dr, rows).value
+    assert fed(lambda: Switch(tau=0), rows).value == fed(lambda: Dros(shrinkage=0), rows).value == pytest.approx(dm)
+    assert fed(lambda: Switch(tau=math.inf), rows).value == pytest.approx(dr)
+    assert fed(lambda: Dros(shrinkage=math.inf), rows).value == pytest.approx(dr)
+    assert dr < fed(lambda: Dros(shrinkage=10), rows).value < dm
+
+
+@pytest.mark.parametrize("make", [ClippedIps, Dm, Switch, Dros])
+def test_the_interval_of_an_estimator_with_a_bias_reaches_to_its_value_and_to_the_unbiased_one(
+    make: type[Estimator],
+) -> None:
+    """Weights of up to 60, so that clipping takes most of the value away, and a model that is far off."""
+    true = world(np.random.default_rng(9), 20_000, model_bias=0.2, logging=(0.97, 0.01, 0.01, 0.01))
+    estimator = fed(make, true.rows)
+    lower, upper = estimator.interval()
+    assert lower <= estimator.value <= upper
+    assert lower < true.value < upper
+    assert abs(estimator.value - true.value) > 0.1
+
+
+def test_a_weight_out_of_all_proportion_stays_finite() -> None:
+    rows = Rows.checked(range(200), [1.0] * 200, [0.5] * 199 + [1e-300], [0.5] * 200)
+    ips = fed(Ips, rows)
+    assert ips.value == pytest.approx(1e9 / 200, rel=1e-3)
+    assert ips.interval() == (0, 1)
+    assert (ips.support.largest, ips.support.largest_key) == (pytest.approx(1e9), 199)
+    assert ips.support.effective == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -14,6 +16,7 @@ from banditmesh.bandits.hashing import content_key, numeric_id
 from banditmesh.bandits.linucb import Linucb, LinucbParams
 from banditmesh.decisions.errors import BrokenRow
 from banditmesh.decisions.spec import parse
+from banditmesh.ope.interval import Interval
 from banditmesh.replay.offpolicy import LEARN_EVERY, OffPolicy
 from banditmesh.replay.replay import Method, Options, replay
 from banditmesh.replay.run import Run
@@ -40,6 +43,17 @@ def uniform_rows(n: int, seed: int = 0, *, features: bool = False) -> list[dict[
                 candidate["features"] = {"x0": float(rng.normal()), "x1": float(rng.normal())}
         rows.append({"candidates": candidates, "shown": shown, "reward": float(rng.random() < RATES[shown])})
     return rows
+
+
+@contextmanager
+def piped(log: Path) -> Iterator[Path]:
+    """A named pipe that gives the log's bytes once."""
+    pipe = log.parent / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=lambda: pipe.write_bytes(log.read_bytes()))
+    writer.start()
+    yield pipe
+    writer.join()
 
 
 def one(log: Path, spec: str, method: Method | None = None, **options: Any) -> Run:
@@ -103,18 +117,45 @@ def test_ips_of_random_choice_is_worked_out_by_hand(tmp_path: Path) -> None:
     run = one(written(tmp_path / "log", rows), "random", "ips")
     assert isinstance(run, OffPolicy)
     by_hand = np.mean([row["reward"] / N_ARMS / row["propensity"] for row in rows])
-    assert run.estimators[0].value == pytest.approx(by_hand, rel=1e-6)
+    assert run.answer.name == "ips"
+    assert run.answer.value == pytest.approx(by_hand, rel=1e-6)
     assert run.tally.mean == pytest.approx(by_hand, rel=1e-6)
 
 
-def test_a_row_is_estimated_before_it_is_learned_from(tmp_path: Path) -> None:
-    """Every shown content is new and earns 1: who had peeked would expect 1."""
-    rows = [{"candidates": [{"id": str(n)}], "propensity": 1.0, "reward": 1.0} for n in range(LEARN_EVERY)]
-    run = one(written(tmp_path / "log", rows), "random", "dr", reward_model="popularity:prior_reward=0.25")
+def new_contents(n: int) -> list[dict[str, Any]]:
+    """Every shown content is new and earns 1: a reward model that had peeked would expect 1 of it."""
+    return [{"candidates": [{"id": str(row)}], "propensity": 1.0, "reward": 1.0} for row in range(n)]
+
+
+def test_a_reward_model_has_not_learned_from_the_row_that_it_predicts(tmp_path: Path) -> None:
+    log = written(tmp_path / "log", new_contents(500))
+    run = one(log, "random", "dr", reward_model="popularity:prior_reward=0.25")
     assert isinstance(run, OffPolicy)
-    values = {estimator.name: estimator.value for estimator in run.estimators}
-    assert values["dm"] == pytest.approx(0.25)
-    assert values["dr"] == pytest.approx(1.0)
+    assert run.evaluation.estimates["dm"].value == pytest.approx(0.25)
+    assert run.answer.value == pytest.approx(1.0)
+
+
+def test_a_reward_model_has_learned_from_all_other_folds(tmp_path: Path) -> None:
+    log = written(tmp_path / "log", [{**row, "candidates": [{"id": "a"}]} for row in new_contents(500)])
+    run = one(log, "random", "dr", reward_model="popularity:prior_reward=0,prior_weight=1")
+    assert isinstance(run, OffPolicy)
+    assert run.evaluation.estimates["dm"].value == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_reward_model_takes_its_prior_from_the_log(tmp_path: Path) -> None:
+    rows = [{**row, "reward": float(number % 50 == 0)} for number, row in enumerate(new_contents(500))]
+    run = one(written(tmp_path / "log", rows), "random", "dr")
+    assert isinstance(run, OffPolicy)
+    assert run.evaluation.estimates["dm"].value == pytest.approx(0.02, abs=0.005)
+
+
+def test_a_pipe_is_predicted_by_a_model_that_learns_on_the_way(tmp_path: Path) -> None:
+    log = written(tmp_path / "log", [{**row, "candidates": [{"id": "a"}]} for row in new_contents(2 * LEARN_EVERY)])
+    with piped(log) as pipe:
+        run = one(pipe, "random", "dr", reward_model="popularity:prior_reward=0,prior_weight=1,half_life=null")
+    assert isinstance(run, OffPolicy)
+    expected = (LEARN_EVERY * 0 + LEARN_EVERY * LEARN_EVERY / (LEARN_EVERY + 1)) / (2 * LEARN_EVERY)
+    assert run.evaluation.estimates["dm"].value == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_policy_that_is_evaluated_has_not_learned_from_the_row_either(tmp_path: Path) -> None:
@@ -145,10 +186,48 @@ def test_dr_values_the_best_arm_from_a_log_that_rarely_showed_it(tmp_path: Path)
         )
     run = one(written(tmp_path / "log", rows), "popularity:half_life=null,explore=greedy", "dr")
     assert isinstance(run, OffPolicy)
-    lower, upper = run.estimators[0].normal()
+    lower, upper = run.answer.interval
     assert lower < 0.9 < upper + 0.03
-    assert upper - lower < 0.2
-    assert run.weight / run.tally.rows == pytest.approx(1, abs=0.2)
+    assert upper - lower < 0.25
+    assert run.evaluation.support.mean_weight == pytest.approx(1, abs=0.2)
+    assert run.evaluation.unseen.share == 0
+    assert run.warnings == []
+
+
+def test_a_log_that_always_showed_one_arm_says_little_of_random_choice(tmp_path: Path) -> None:
+    """Nine arms of ten were never seen, so nearly everything between 0 and 1 is possible."""
+    candidates = [{"id": str(arm)} for arm in range(10)]
+    rows = [{"candidates": candidates, "shown": 0, "propensity": 1.0, "reward": float(n % 2)} for n in range(1000)]
+    run = one(written(tmp_path / "log", rows), "random", "auto")
+    assert isinstance(run, OffPolicy)
+    assert all(each.interval.lower < 0.06 and each.interval.upper > 0.94 for each in run.evaluation.estimates.values())
+    assert run.evaluation.unseen.share == pytest.approx(0.9)
+    assert any("never showed" in each for each in run.warnings)
+
+
+def test_a_tiny_propensity_is_named_with_its_line(tmp_path: Path) -> None:
+    rows = [{**row, "propensity": 0.25} for row in uniform_rows(300)]
+    rows[6] |= {"propensity": 1e-300, "reward": 1.0}
+    run = one(written(tmp_path / "log", rows), "random", "ips")
+    assert isinstance(run, OffPolicy)
+    assert any("line 7 has a propensity so small" in each for each in run.warnings)
+    assert run.answer.interval == (0, 1)
+    assert run.evaluation.estimates["clipped_ips"].value == pytest.approx(np.mean(RATES), abs=0.15)
+
+
+def test_auto_takes_the_smallest_interval(tmp_path: Path) -> None:
+    rows = [{**row, "propensity": 0.1 + 0.2 * row["shown"]} for row in uniform_rows(3000)]
+    run = one(written(tmp_path / "log", rows), "random", "auto")
+    assert isinstance(run, OffPolicy)
+    unbiased = [run.evaluation.estimates[name] for name in ("dr", "mrdr", "snips", "ips", "bounds")]
+    assert run.answer.interval.width <= 1.1 * min(each.interval.width for each in unbiased)
+
+
+def test_a_reward_outside_of_the_stated_range_names_its_line(tmp_path: Path) -> None:
+    rows = [{**row, "propensity": 0.25} for row in uniform_rows(20)]
+    rows[11]["reward"] = 7
+    with pytest.raises(InvalidArgument, match=r"log:12: .*0 to 1"):
+        one(written(tmp_path / "log", rows), "random", "ips", rewards=Interval(0.0, 1.0))
 
 
 def test_two_seeds_draw_otherwise_and_one_seed_twice_draws_the_same(tmp_path: Path) -> None:
@@ -171,7 +250,7 @@ def test_policies_side_by_side_do_as_they_do_alone(tmp_path: Path) -> None:
     [
         ({}, "rejection"),
         ({"propensity": 0.25}, "rejection"),
-        ({"propensity": 0.5}, "dr"),
+        ({"propensity": 0.5}, "auto"),
         (
             {"candidates": [{"id": "a", "reward": 1}, {"id": "b", "reward": 0}], "shown": None, "reward": None},
             "simulate",
@@ -229,9 +308,5 @@ def test_progress_is_the_rows_that_are_done_and_the_share_of_the_file(tmp_path: 
 
 def test_a_pipe_is_replayed(tmp_path: Path) -> None:
     log = written(tmp_path / "log", uniform_rows(300))
-    os.mkfifo(tmp_path / "pipe")
-    writer = Thread(target=lambda: (tmp_path / "pipe").write_bytes(log.read_bytes()))
-    writer.start()
-    piped = one(tmp_path / "pipe", "random", "rejection")
-    writer.join()
-    assert piped.tally.mean == one(log, "random", "rejection").tally.mean
+    with piped(log) as pipe:
+        assert one(pipe, "random", "rejection").tally.mean == one(log, "random", "rejection").tally.mean
