@@ -50,13 +50,14 @@ class Content:
     """One thing that can be shown in a slot.
 
     Attributes:
-        content_id: Unique within the service; 1 to 128 bytes of UTF-8.
-        title: What an app shows as the headline.
-        uri: Where a click leads.
+        content_id: Unique within the service; 1 to 256 bytes of UTF-8.
+        title: What an app shows as the headline; no control characters.
+        uri: Where a click leads; any scheme but ``javascript:``, ``vbscript:`` and ``data:``.
         attributes: What the model knows of it, by the names that ``features.content`` of ``mesh.yaml`` refers to: a
             text, several texts (such as genres), or a finite number.
         expires_at: After this time (with a time zone) it is never shown; None: it does not expire by itself.
         hidden: Exists, but must not be shown now.
+        image_uri: The picture of a banner.
     """
 
     content_id: str
@@ -65,6 +66,7 @@ class Content:
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     expires_at: datetime | None = None
     hidden: bool = False
+    image_uri: str = ""
 
     def to_message(self) -> provider_pb2.Content:
         """Return the content as it travels.
@@ -78,6 +80,7 @@ class Content:
             uri=self.uri,
             attributes=[_attribute(name, value) for name, value in self.attributes.items()],
             hidden=self.hidden,
+            image_uri=self.image_uri,
         )
         if self.expires_at is not None:
             if self.expires_at.tzinfo is None:

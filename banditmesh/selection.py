@@ -62,6 +62,7 @@ class Selected:
     logic: str
     variant: str
     origin: Origin
+    image_uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ def _selected(selected: crs_engine_pb2.SelectedContent) -> Selected:
         logic=selected.logic,
         variant=selected.variant,
         origin=Origin(selected.origin) if selected.origin in events_pb2.Origin.values() else Origin.UNKNOWN,
+        image_uri=content.image_uri,
     )
 
 

@@ -60,6 +60,15 @@ class Service(_Section):
     refresh_every: Positive | None = Field(
         None, description="How often all its known contents are asked for again; absent: never."
     )
+    refresh_max_missing: Share = Field(
+        0.5,
+        description="When more than this share of its contents is missing from one refresh, none of them is dropped.",
+    )
+    mapping_max_missing: Share | None = Field(
+        None,
+        description="A new version of a mapping fails when it has so much fewer rows than the live one, as a share; "
+        "absent: any number will do.",
+    )
 
 
 class Mute(_Section):
@@ -233,6 +242,9 @@ class Importing(_Section):
     """The importer."""
 
     max_rejected: Share = Field(0.01, description="A job fails when more than this share of its rows is broken.")
+    profiles_max_missing: Share | None = Field(
+        None, description="As a service's mapping_max_missing, for the profiles."
+    )
     max_candidates: int = Field(
         100, ge=1, le=1000, description="Candidates of one user in one mapping; a row with more is broken."
     )

@@ -72,7 +72,7 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
     files = FileAccess(
         S3Access.of(settings.store), AllowedUris(importing.allowed_uris, local_files=settings.import_local_files)
     )
-    refresher = Refresher(catalog, providers, metrics)
+    refresher = Refresher(catalog, providers, metrics, mesh.services)
     schedule = RefreshSchedule(redis, refresher, mesh.services, metrics, clock, owner=owner, lease_s=importing.lease)
     deps = ImportDependencies(
         redis=redis,
@@ -84,6 +84,7 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
         rejects=RejectsFolder(redis, rejects_store, prefix),
         files=files,
         settings=importing,
+        services=mesh.services,
         metrics=metrics,
         clock=clock,
         bell=bell,

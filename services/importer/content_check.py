@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import math
+import re
 
 from banditmesh.contracts.provider.v1 import provider_pb2
+from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES
 
-MAX_ID_BYTES = 128
 MAX_TITLE_BYTES = 1024
 MAX_URI_BYTES = 2048
 MAX_ATTRIBUTES = 64
 MAX_NAME_BYTES = 64
 MAX_VALUES = 64
 MAX_VALUE_BYTES = 256
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):")
+_RUN_BY_BROWSERS = ("javascript", "vbscript", "data")
+"""An app that hands such a URI to a web view runs whatever its provider's database holds."""
 
 
 def content_problem(content: provider_pb2.Content) -> str:
     """Return why a content is not valid, short and countable; empty: it is."""
     if not content.content_id:
         return "no_id"
-    if len(content.content_id.encode()) > MAX_ID_BYTES:
+    if len(content.content_id.encode()) > MAX_CONTENT_ID_BYTES:
         return "id_too_long"
+    if _CONTROL.search(content.content_id):
+        return "id_has_control_character"
     if len(content.title.encode()) > MAX_TITLE_BYTES:
         return "title_too_long"
-    if len(content.uri.encode()) > MAX_URI_BYTES:
-        return "uri_too_long"
+    if _CONTROL.search(content.title):
+        return "title_has_control_character"
+    if problem := _uri_problem(content.uri):
+        return f"uri_{problem}"
+    if problem := _uri_problem(content.image_uri, image=True):
+        return f"image_uri_{problem}"
     if len(content.attributes) > MAX_ATTRIBUTES:
         return "too_many_attributes"
     if len({attribute.name for attribute in content.attributes}) < len(content.attributes):
@@ -35,6 +46,17 @@ def content_problem(content: provider_pb2.Content) -> str:
         if not (-62_135_596_800 <= at.seconds < 253_402_300_800 and 0 <= at.nanos < 1_000_000_000):
             return "expires_at_out_of_range"
     return next((problem for attribute in content.attributes if (problem := _attribute_problem(attribute))), "")
+
+
+def _uri_problem(uri: str, *, image: bool = False) -> str:
+    if len(uri.encode()) > MAX_URI_BYTES:
+        return "too_long"
+    if _CONTROL.search(uri):
+        return "has_control_character"
+    scheme = _SCHEME.match(uri)
+    if scheme and scheme[1].lower() in _RUN_BY_BROWSERS and not (image and uri.lower().startswith("data:image/")):
+        return f"is_{scheme[1].lower()}"
+    return ""
 
 
 def _attribute_problem(attribute: provider_pb2.Attribute) -> str:

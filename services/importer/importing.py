@@ -15,20 +15,21 @@ reader takes them; they are overwritten by the next version in that slot or expi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from banditmesh.runtime import packing
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.mesh import Importing
+from banditmesh.runtime.mesh import Importing, Service
 from banditmesh.runtime.redis import RedisStore
 from services.importer.bell import Bell
 from services.importer.catalog import Catalog
 from services.importer.changes import Changes
 from services.importer.contents import ContentImport
 from services.importer.failure import Failure, ImportFailed
-from services.importer.job import Job, Kind, Progress, State, Target
+from services.importer.job import Job, Kind, Progress, State, Target, job_id
 from services.importer.jobs import Jobs
 from services.importer.lease import Lease
 from services.importer.live import LivePointers
@@ -66,6 +67,7 @@ class ImportDependencies:
     rejects: RejectsFolder
     files: FileAccess
     settings: Importing
+    services: Mapping[str, Service]
     metrics: ImporterMetrics
     clock: Clock
     bell: Bell
@@ -162,6 +164,7 @@ class ImportRun:
             )
             await self._save(replace(self.job, part=index + 1, row=0, progress=progress))
         self._check_result()
+        await self._check_shrinkage()
         await self._go_live()
 
     async def _take_up(self, source: Source) -> None:
@@ -217,7 +220,7 @@ class ImportRun:
     def _check_result(self) -> None:
         progress = self.job.progress
         self._check_rejected(progress.rows)
-        if progress.rows == progress.rejected_rows:
+        if not progress.valid_rows:
             what = self.job.kind.value
             raise ImportFailed(
                 Failure(
@@ -226,6 +229,31 @@ class ImportRun:
                     file=self.job.uri,
                 )
             )
+
+    async def _check_shrinkage(self) -> None:
+        """Raise ImportFailed when so many users would lose what they have that the file is likely to be cut."""
+        job, most = self.job, self._max_missing()
+        if most is None or not job.target.base:
+            return
+        live = packing.LiveVersion.unpack(job.target.base.encode())
+        before = await self._deps.jobs.get(job_id(job.kind, job.service, job.logic, live.name))
+        if before is None or before.id == job.id:
+            return
+        rows, rows_before = job.progress.valid_rows, before.progress.valid_rows
+        if rows < (1 - most) * rows_before:
+            raise ImportFailed(
+                Failure(
+                    "too_few_rows",
+                    f"{rows} valid rows where the live version {live.name!r} has {rows_before}; fewer than "
+                    f"{most:.0%} may be missing (mapping_max_missing, profiles_max_missing)",
+                    file=job.uri,
+                )
+            )
+
+    def _max_missing(self) -> float | None:
+        if self.job.kind is Kind.PROFILES:
+            return self._deps.settings.profiles_max_missing
+        return self._deps.services[self.job.service].mapping_max_missing
 
     def _check_rejected(self, rows: int) -> None:
         rejected, most = self.job.progress.rejected_rows, self._deps.settings.max_rejected

@@ -48,6 +48,11 @@ class Progress:
     new_contents: int = 0
     missing_contents: int = 0
 
+    @property
+    def valid_rows(self) -> int:
+        """Rows that were taken."""
+        return self.rows - self.rejected_rows
+
 
 @dataclass(frozen=True)
 class Target:

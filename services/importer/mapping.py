@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from banditmesh.bandits.hashing import content_key
 from banditmesh.runtime import packing
+from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES, MAX_USER_ID_BYTES
 from services.importer.failure import Reject, shorten
 from services.importer.rows import (
-    MAX_ID_BYTES,
     USER_ID,
     Packed,
     broken_utf8,
@@ -108,7 +108,7 @@ class MappingPacker:
 
         lengths = text_lengths(users)
         note(np.flatnonzero(lengths == 0), USER_ID, "user_id_missing")
-        note(np.flatnonzero(lengths > MAX_ID_BYTES), USER_ID, "user_id_too_long")
+        note(np.flatnonzero(lengths > MAX_USER_ID_BYTES), USER_ID, "user_id_too_long")
         note(np.flatnonzero(broken_utf8(users)), USER_ID, "user_id_not_utf8")
         note(np.flatnonzero(np.asarray(pc.is_null(contents))), CONTENTS, "contents_missing")
         counts = _counts(contents)
@@ -117,7 +117,7 @@ class MappingPacker:
         ids = contents.flatten()
         lengths = text_lengths(ids)
         note(row_of[lengths == 0], CONTENTS, "content_id_missing")
-        note(row_of[lengths > MAX_ID_BYTES], CONTENTS, "content_id_too_long")
+        note(row_of[lengths > MAX_CONTENT_ID_BYTES], CONTENTS, "content_id_too_long")
         note(row_of[broken_utf8(ids)], CONTENTS, "content_id_not_utf8")
         if scores is not None:
             given = _counts(scores)

@@ -53,7 +53,8 @@ class ImporterMetrics:
         )
         self.contents = Counter(
             f"{prefix}_contents_total",
-            "Contents from providers: changed (or new), same, missing",
+            "Contents from providers: changed (or new), same, missing, kept (left out by the provider, with so many "
+            "others that it is taken to be broken)",
             ["service", "outcome"],
             registry=registry,
         )
@@ -65,7 +66,8 @@ class ImporterMetrics:
         )
         self.refreshes = Counter(
             f"{prefix}_refreshes_total",
-            "Refreshes of a service's contents: succeeded, failed",
+            "Refreshes of a service's contents: succeeded, failed, held_back (more was missing than "
+            "refresh_max_missing, so all stays as it was: look at the provider)",
             ["service", "outcome"],
             registry=registry,
         )

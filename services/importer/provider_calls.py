@@ -4,6 +4,8 @@ it.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -28,6 +30,13 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 RETRIED = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 )
+_TOO_LARGE = re.compile(r"larger than|exceeds (the )?max|too large", re.IGNORECASE)
+"""How gRPC's libraries for C, Go and Java say RESOURCE_EXHAUSTED of a message, rather than of a quota."""
+_CHANNEL = (
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+    # Several providers behind one name share the calls, and one that came later gets its share.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+)
 
 
 class ProviderUnavailable(Unavailable):
@@ -38,19 +47,36 @@ class ProviderFailed(FailedPrecondition):
     """The Data Provider answered with an error that asking again does not change."""
 
 
+class _TooLarge(Exception):
+    """The answer does not fit into a message."""
+
+
+@dataclass(frozen=True)
+class RejectedContent:
+    """A content that is ignored.
+
+    Attributes:
+        content_id: As the provider named it.
+        reason: Short and countable.
+    """
+
+    content_id: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What a provider said to one call.
+    """What a provider said.
 
     Attributes:
         contents: The valid ones, each asked for.
         missing: Ids that it does not have.
-        rejected: How many contents it returned that nobody asked for, that came twice or that were not valid.
+        rejected: Contents that nobody asked for, that came twice, that were not valid or too large for a message.
     """
 
     contents: list[provider_pb2.Content]
     missing: list[str]
-    rejected: int
+    rejected: list[RejectedContent]
 
 
 class ProviderCalls:
@@ -80,12 +106,26 @@ class ProviderCalls:
         self._channels.clear()
 
     async def get_contents(self, service: str, content_ids: Sequence[str]) -> Answer:
-        """Ask for at most :data:`MAX_IDS` contents, each once.
+        """Ask for at most :data:`MAX_IDS` contents, each once; an answer that is too large for a message is asked for
+        in halves, and a single content that is too large is rejected.
 
         Raises:
             ProviderUnavailable: UNAVAILABLE, DEADLINE_EXCEEDED or RESOURCE_EXHAUSTED, :data:`ATTEMPTS` times.
             ProviderFailed: Any other status.
         """
+        try:
+            return self._check(service, content_ids, await self._ask(service, content_ids))
+        except _TooLarge:
+            if len(content_ids) == 1:
+                return self._answer(service, [], [], [RejectedContent(content_ids[0], "too_large")])
+        middle = len(content_ids) // 2
+        first = await self.get_contents(service, content_ids[:middle])
+        second = await self.get_contents(service, content_ids[middle:])
+        return Answer(
+            first.contents + second.contents, first.missing + second.missing, first.rejected + second.rejected
+        )
+
+    async def _ask(self, service: str, content_ids: Sequence[str]) -> list[provider_pb2.Content]:
         address = self._addresses[service]
         request = provider_pb2.GetContentsRequest(service=service, content_ids=content_ids)
         for attempt in range(1, ATTEMPTS + 1):
@@ -94,6 +134,8 @@ class ProviderCalls:
                 response = await self._stub(address).GetContents(request, timeout=self._timeout_s)
             except grpc.aio.AioRpcError as error:
                 self._metrics.provider_calls.labels(service=service, code=error.code().name).inc()
+                if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(error.details() or ""):
+                    raise _TooLarge from error
                 if error.code() not in RETRIED:
                     raise ProviderFailed(
                         f"the Data Provider of {service} at {address} answered {error.code().name}: {error.details()}",
@@ -118,14 +160,14 @@ class ProviderCalls:
             else:
                 self._metrics.provider_calls.labels(service=service, code="OK").inc()
                 self._metrics.provider_seconds.labels(service=service).observe(self._clock.monotonic_s() - began_s)
-                return self._check(service, content_ids, response.contents)
+                return list(response.contents)
         raise AssertionError("the loop returns or raises")
 
     def _check(self, service: str, content_ids: Sequence[str], contents: Sequence[provider_pb2.Content]) -> Answer:
         asked = set(content_ids)
         answered: set[str] = set()
         valid: list[provider_pb2.Content] = []
-        rejected: dict[str, int] = {}
+        rejected: list[RejectedContent] = []
         for content in contents:
             problem = content_problem(content)
             if not problem and content.content_id not in asked:
@@ -134,19 +176,27 @@ class ProviderCalls:
                 problem = "twice"
             answered.add(content.content_id)
             if problem:
-                rejected[problem] = rejected.get(problem, 0) + 1
+                rejected.append(RejectedContent(content.content_id, problem))
             else:
                 valid.append(content)
-        for problem, count in rejected.items():
-            self._metrics.rejected_contents.labels(service=service, reason=problem).inc(count)
-        if rejected:
-            log.warning("data provider answered with contents that are ignored", of=service, **rejected)
         missing = [content_id for content_id in content_ids if content_id not in answered]
-        return Answer(valid, missing, sum(rejected.values()))
+        return self._answer(service, valid, missing, rejected)
+
+    def _answer(
+        self,
+        service: str,
+        valid: list[provider_pb2.Content],
+        missing: list[str],
+        rejected: list[RejectedContent],
+    ) -> Answer:
+        for problem, count in Counter(each.reason for each in rejected).items():
+            self._metrics.rejected_contents.labels(service=service, reason=problem).inc(count)
+            first = next(each.content_id for each in rejected if each.reason == problem)
+            log.warning("contents of a data provider are ignored", of=service, reason=problem, count=count, first=first)
+        return Answer(valid, missing, rejected)
 
     def _stub(self, address: str) -> provider_pb2_grpc.DataProviderServiceAsyncStub:
         channel = self._channels.get(address)
         if channel is None:
-            options = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES)]
-            channel = self._channels[address] = open_channel(address, options=options)
+            channel = self._channels[address] = open_channel(address, options=_CHANNEL)
         return provider_pb2_grpc.DataProviderServiceStub(channel)  # type: ignore[return-value]

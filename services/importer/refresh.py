@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from banditmesh.runtime import keys
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, MeshError
+from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Service
 from banditmesh.runtime.redis import RedisStore
 from services.importer.catalog import Catalog
 from services.importer.metrics import ImporterMetrics
-from services.importer.provider_calls import MAX_IDS, ProviderCalls
-from services.importer.rows import MAX_ID_BYTES
+from services.importer.provider_calls import MAX_IDS, ProviderCalls, RejectedContent
 
 log = get_logger(__name__)
 
 LOOK_S = 1.0
 """How often to see whether a refresh is due."""
+SHOWN_REJECTIONS = 100
 RETRY_AFTER_S = 30.0
 """How soon a refresh that failed is tried again, if not due sooner."""
 
@@ -29,34 +30,56 @@ _IF_OURS = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEX
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What a refresh did, in contents."""
+    """What a refresh did.
+
+    Attributes:
+        requested: Contents that were asked for.
+        changed: Contents that were new or had changed.
+        missing: Contents that were dropped.
+        kept: Contents that the provider left out and that stay, since too many were missing at once.
+        rejected: How many contents were ignored.
+        rejections: The first of them.
+    """
 
     requested: int = 0
     changed: int = 0
     missing: int = 0
+    kept: int = 0
     rejected: int = 0
+    rejections: tuple[RejectedContent, ...] = ()
 
     def __add__(self, other: Refreshed) -> Refreshed:
         return Refreshed(
             self.requested + other.requested,
             self.changed + other.changed,
             self.missing + other.missing,
+            self.kept + other.kept,
             self.rejected + other.rejected,
+            (self.rejections + other.rejections)[:SHOWN_REJECTIONS],
         )
 
 
 class Refresher:
     """Asks the Data Providers again for what is known already."""
 
-    def __init__(self, catalog: Catalog, providers: ProviderCalls, metrics: ImporterMetrics) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        providers: ProviderCalls,
+        metrics: ImporterMetrics,
+        services: Mapping[str, Service],
+    ) -> None:
         self._catalog = catalog
         self._providers = providers
         self._metrics = metrics
+        self._services = services
 
-    async def refresh(self, service: str, content_ids: Sequence[str] = ()) -> Refreshed:
+    async def refresh(self, service: str, content_ids: Sequence[str] = (), *, drop_missing: bool = False) -> Refreshed:
         """Ask for these contents, or for all known ones; those that do not exist any more are dropped.
 
-        An answer that is not valid changes nothing: the content stays as it was.
+        When all are asked for and more than ``refresh_max_missing`` of them do not come back, the provider is taken to
+        be broken, and what is known stays, unless ``drop_missing`` says that it is right. An answer that is not valid
+        changes nothing: the content stays as it was.
 
         Raises:
             FailedPrecondition: The service has no provider, or that answered with an error.
@@ -70,23 +93,48 @@ class Refresher:
                 hint="set services.<name>.provider in mesh.yaml",
             )
         await self._catalog.announce_leftovers(service)
-        done = Refreshed()
         if content_ids:
-            return await self._refresh(service, content_ids)
+            done, missing = await self._update(service, content_ids)
+            return done + await self._drop(service, missing)
+        done = Refreshed()
+        missing = []
         async for known in self._catalog.known(service, MAX_IDS):
-            done += await self._refresh(service, known)
-        return done
+            part, gone = await self._update(service, known)
+            done += part
+            missing += gone
+        most = self._services[service].refresh_max_missing * done.requested
+        if len(missing) > most and not drop_missing:
+            self._metrics.contents.labels(service=service, outcome="kept").inc(len(missing))
+            log.warning(
+                "data provider leaves out more than refresh_max_missing: all contents stay",
+                of=service,
+                requested=done.requested,
+                missing=len(missing),
+                first=missing[0],
+            )
+            return done + Refreshed(kept=len(missing))
+        return done + await self._drop(service, missing)
 
-    async def _refresh(self, service: str, content_ids: Sequence[str]) -> Refreshed:
+    async def _update(self, service: str, content_ids: Sequence[str]) -> tuple[Refreshed, list[str]]:
+        """Store what the provider answers, drop what has expired by itself, and return the ids that are missing."""
         answer = await self._providers.get_contents(service, content_ids)
         alive = [content for content in answer.contents if not self._catalog.has_expired(content)]
         expired = [content.content_id for content in answer.contents if self._catalog.has_expired(content)]
         changed = await self._catalog.save(service, alive)
-        gone = answer.missing + expired
-        await self._catalog.drop(service, gone)
-        for outcome, count in (("changed", changed), ("same", len(alive) - changed), ("missing", len(gone))):
+        for outcome, count in (("changed", changed), ("same", len(alive) - changed)):
             self._metrics.contents.labels(service=service, outcome=outcome).inc(count)
-        return Refreshed(len(content_ids), changed, len(gone), answer.rejected)
+        done = Refreshed(
+            len(content_ids),
+            changed,
+            rejected=len(answer.rejected),
+            rejections=tuple(answer.rejected[:SHOWN_REJECTIONS]),
+        )
+        return done + await self._drop(service, expired), answer.missing
+
+    async def _drop(self, service: str, content_ids: Sequence[str]) -> Refreshed:
+        await self._catalog.drop(service, content_ids)
+        self._metrics.contents.labels(service=service, outcome="missing").inc(len(content_ids))
+        return Refreshed(missing=len(content_ids))
 
 
 class RefreshSchedule:
@@ -120,11 +168,17 @@ class RefreshSchedule:
         self._lease_ms = int(lease_s * 1000)
 
     async def run(self) -> None:
-        """Work until cancelled. Raises Unavailable when Redis is away; whoever supervises calls again."""
+        """Work until cancelled; a service whose provider hangs does not hold the others."""
+        async with asyncio.TaskGroup() as group:
+            for service, every_s in self._every_s.items():
+                group.create_task(self._keep_fresh(service, every_s), name=f"refresh of {service}")
+
+    async def _keep_fresh(self, service: str, every_s: float) -> None:
         while True:
-            async with asyncio.TaskGroup() as group:
-                for service, every_s in self._every_s.items():
-                    group.create_task(self._refresh_if_due(service, every_s))
+            try:
+                await self._refresh_if_due(service, every_s)
+            except MeshError as error:
+                log.warning("refresh interrupted", of=service, error=str(error))
             await self._clock.sleep(LOOK_S)
 
     async def _refresh_if_due(self, service: str, every_s: float) -> None:
@@ -142,9 +196,14 @@ class RefreshSchedule:
             log.warning("refresh failed", of=service, error=str(error))
             next_s = min(every_s, RETRY_AFTER_S)
         else:
-            self._metrics.refreshes.labels(service=service, outcome="succeeded").inc()
+            self._metrics.refreshes.labels(service=service, outcome="held_back" if done.kept else "succeeded").inc()
             log.info(
-                "contents refreshed", of=service, requested=done.requested, changed=done.changed, missing=done.missing
+                "contents refreshed",
+                of=service,
+                requested=done.requested,
+                changed=done.changed,
+                missing=done.missing,
+                kept=done.kept,
             )
             next_s = every_s
         finally:
@@ -169,8 +228,8 @@ def check_content_ids(content_ids: Sequence[str]) -> list[str]:
     if len(content_ids) > MAX_IDS:
         raise InvalidArgument(f"at most {MAX_IDS} content ids in a call", field="content_ids", value=len(content_ids))
     for i, content_id in enumerate(content_ids):
-        if not 1 <= len(content_id.encode()) <= MAX_ID_BYTES:
+        if not 1 <= len(content_id.encode()) <= MAX_CONTENT_ID_BYTES:
             raise InvalidArgument(
-                f"a content id has 1 to {MAX_ID_BYTES} bytes", field=f"content_ids[{i}]", value=content_id
+                f"a content id has 1 to {MAX_CONTENT_ID_BYTES} bytes", field=f"content_ids[{i}]", value=content_id
             )
     return list(dict.fromkeys(content_ids))

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from banditmesh.runtime.limits import MAX_USER_ID_BYTES
 from services.importer.failure import Reject
 from services.importer.sources.records import Batch
 
-MAX_ID_BYTES = 128
 USER_ID = "user_id"
 
 
@@ -55,7 +55,7 @@ class Packer(Protocol):
         ...
 
 
-def id_problem(value: object) -> str:
+def id_problem(value: object, most_bytes: int = MAX_USER_ID_BYTES) -> str:
     """Return what is wrong with a user or content id: ``missing``, ``not_text``, ``too_long``, ``not_utf8``; empty:
     nothing.
     """
@@ -64,7 +64,7 @@ def id_problem(value: object) -> str:
     if not isinstance(value, str):
         return "not_text"
     try:
-        return "too_long" if len(value.encode()) > MAX_ID_BYTES else ""
+        return "too_long" if len(value.encode()) > most_bytes else ""
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
         return "not_utf8"
 

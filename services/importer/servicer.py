@@ -16,6 +16,7 @@ from services.importer.job import Job, Kind, State
 from services.importer.refresh import Refresher, check_content_ids
 from services.importer.requests import ImportRequests
 
+MAX_SHOWN_ID = 256
 Context: TypeAlias = grpc.aio.ServicerContext
 
 _KINDS = {Kind.MAPPING: pb.IMPORT_KIND_MAPPING, Kind.PROFILES: pb.IMPORT_KIND_PROFILES}
@@ -64,7 +65,7 @@ class ImporterServicer(importer_pb2_grpc.ImporterServiceServicer):
         self._requests.check_service(request.service)
         content_ids = check_content_ids(request.content_ids)
         began_s = self._clock.monotonic_s()
-        done = await self._refresher.refresh(request.service, content_ids)
+        done = await self._refresher.refresh(request.service, content_ids, drop_missing=request.drop_missing)
         elapsed = Duration()
         elapsed.FromNanoseconds(int((self._clock.monotonic_s() - began_s) * 1e9))
         return pb.RefreshContentsResponse(
@@ -73,6 +74,11 @@ class ImporterServicer(importer_pb2_grpc.ImporterServiceServicer):
             missing=done.missing,
             rejected=done.rejected,
             elapsed=elapsed,
+            kept=done.kept,
+            rejections=[
+                pb.RejectedContent(content_id=each.content_id[:MAX_SHOWN_ID], reason=each.reason)
+                for each in done.rejections
+            ],
         )
 
 

@@ -14,7 +14,12 @@ class ImporterSettings(ServiceSettings, UsesRedis, UsesStore):
     grpc_address: HostPortSetting = Field(
         HostPort("0.0.0.0", 50051), description="host:port to serve gRPC on; port 0 takes a free one"
     )
-    import_jobs: int = Field(2, ge=1, le=16, description="import jobs that this process works on at once")
+    import_jobs: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="import jobs that this process works on at once; one service has at most half of them",
+    )
     import_handover_s: float = Field(
         2.0,
         ge=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
@@ -24,14 +25,18 @@ MOST_STALLED = 10
 
 
 class Worker:
-    """Claims jobs and runs them, a few at a time, at most one a source."""
+    """Claims jobs and runs them, a few at a time: at most one a source, and at most half of them for one service, so
+    that a service whose files or provider hang does not hold the others.
+    """
 
     def __init__(self, leases: Leases, deps: ImportDependencies, *, jobs_at_once: int, handover_s: float) -> None:
         self._leases = leases
         self._deps = deps
         self._jobs_at_once = jobs_at_once
+        self._of_one_service = (jobs_at_once + 1) // 2
         self._handover_s = handover_s
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._busy: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Work until cancelled; then the jobs at hand stop at their last checkpoint and their leases are given back.
@@ -56,8 +61,8 @@ class Worker:
             return
         tried: set[str] = set()
         for listed in await self._deps.jobs.unended():
-            source = listed.job.source
-            if source in self._running or source in tried:
+            source, service = listed.job.source, listed.job.service
+            if source in self._running or source in tried or self._busy[service] >= self._of_one_service:
                 continue
             if len(self._running) >= self._jobs_at_once:
                 return
@@ -65,10 +70,12 @@ class Worker:
             if lease := await self._leases.acquire(source):
                 task = asyncio.create_task(self._work(lease), name=f"import into {source}")
                 self._running[source] = task
-                task.add_done_callback(partial(self._ended, source))
+                self._busy[service] += 1
+                task.add_done_callback(partial(self._ended, source, service))
 
-    def _ended(self, source: str, _task: asyncio.Task[None]) -> None:
+    def _ended(self, source: str, service: str, _task: asyncio.Task[None]) -> None:
         del self._running[source]
+        self._busy[service] -= 1
         self._deps.bell.ring()
 
     async def _work(self, lease: Lease) -> None:

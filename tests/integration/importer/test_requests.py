@@ -91,7 +91,7 @@ async def test_a_wrong_listing_is_refused(importer: Importer, request_: Any, cod
         (pb.RefreshContentsRequest(service="nobody"), "NOT_FOUND", "service"),
         (pb.RefreshContentsRequest(service="comics"), "FAILED_PRECONDITION", "service"),
         (pb.RefreshContentsRequest(service="weather", content_ids=["ok", ""]), "INVALID_ARGUMENT", "content_ids[1]"),
-        (pb.RefreshContentsRequest(service="weather", content_ids=["x" * 129]), "INVALID_ARGUMENT", "content_ids[0]"),
+        (pb.RefreshContentsRequest(service="weather", content_ids=["x" * 257]), "INVALID_ARGUMENT", "content_ids[0]"),
         (pb.RefreshContentsRequest(service="weather", content_ids=["x"] * 501), "INVALID_ARGUMENT", "content_ids"),
     ],
 )

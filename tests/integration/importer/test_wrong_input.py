@@ -97,7 +97,7 @@ async def test_a_parquet_column_of_the_wrong_type_fails_the_job_before_a_row_is_
         (b'{"user_id": "b", "contents": [1]}', "contents", "content_id_not_text"),
         (b'{"user_id": "b", "contents": ["sun", ""]}', "contents", "content_id_missing"),
         (b'{"user_id": "b", "contents": ["sun", null]}', "contents", "content_id_missing"),
-        (b'{"user_id": "b", "contents": ["%s"]}' % ("ü".encode() * 65), "contents", "content_id_too_long"),
+        (b'{"user_id": "b", "contents": ["%s"]}' % ("ü".encode() * 129), "contents", "content_id_too_long"),
         (b'{"user_id": "b", "contents": ["1","2","3","4","5","6"]}', "contents", "too_many_candidates"),
         (b'{"user_id": "b", "contents": ["sun"], "scores": [1, 2]}', "scores", "scores_mismatch"),
         (b'{"user_id": "b", "contents": ["sun"], "scores": [NaN]}', "scores", "score_not_finite"),
