@@ -125,6 +125,18 @@ async def test_an_unreadable_parquet_file_is_said_to_be(
     assert (job.error.reason, job.error.file) == ("unreadable_file", f"{folder}/m.parquet")
 
 
+async def test_an_hdfs_that_refuses_fails_the_job_and_holds_nobody(
+    fresh_redis: str, reader: Reader, tmp_path: Path
+) -> None:
+    good = _put_file(tmp_path / "source")("m.csv", b"user_id,contents\nu,sun\n")
+    async with running_importer(tmp_path, fresh_redis, mesh_yaml(), import_jobs=1) as importer:
+        away = await importer.import_mapping("hdfs://127.0.0.1:1/exports/m.csv", logic="tomorrow")
+        job = await importer.import_mapping(good)
+
+    assert (away.error.reason, job.state) == ("source_unavailable", pb.IMPORT_STATE_SUCCEEDED)
+    assert "127.0.0.1:1 does not let us in (Connection refused)" in away.error.message
+
+
 async def test_an_import_works_on_a_cluster(fresh_redis_cluster: str, tmp_path: Path) -> None:
     reader = Reader(fresh_redis_cluster)
     rows = [{"user_id": f"u{i}", "contents": ["sun", f"c{i}"]} for i in range(100)]
