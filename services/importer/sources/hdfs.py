@@ -21,7 +21,7 @@ CONNECT_TIMEOUT_S = 1.5
 ANSWER_TIMEOUT_S = 2.0
 _SASL = 0xDF
 _CONNECTION = b"hrpc" + bytes([9, 0, _SASL])
-# RpcRequestHeaderProto: rpcKind = protocol buffer, rpcOp = final packet, callId = -33 (SASL), no clientId, retryCount -1.
+# RpcRequestHeaderProto: rpcKind = protocol buffer, rpcOp = final packet, callId = -33 (SASL), retryCount = -1.
 _REQUEST = b"\x08\x02\x10\x00\x18\x41\x22\x00\x28\x01"
 _NEGOTIATE = b"\x10\x01"  # RpcSaslProto: state = NEGOTIATE
 _ADVICE = (
