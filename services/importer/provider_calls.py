@@ -27,16 +27,12 @@ ATTEMPTS = 5
 FIRST_PAUSE_S = 0.2
 MOST_PAUSE_S = 5.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_OPTIONS = (("grpc.max_receive_message_length", MAX_ANSWER_BYTES),)
 RETRIED = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 )
 _TOO_LARGE = re.compile(r"larger than|exceeds (the )?max|too large", re.IGNORECASE)
 """How gRPC's libraries for C, Go and Java say RESOURCE_EXHAUSTED of a message, rather than of a quota."""
-_CHANNEL = (
-    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
-    # Several providers behind one name share the calls, and one that came later gets its share.
-    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
-)
 
 
 class ProviderUnavailable(Unavailable):
@@ -198,5 +194,5 @@ class ProviderCalls:
     def _stub(self, address: str) -> provider_pb2_grpc.DataProviderServiceAsyncStub:
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = open_channel(address, options=_CHANNEL)
+            channel = self._channels[address] = open_channel(address, options=_OPTIONS)
         return provider_pb2_grpc.DataProviderServiceStub(channel)  # type: ignore[return-value]
