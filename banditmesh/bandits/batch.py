@@ -210,6 +210,18 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.contents)
 
+    def part(self, start: int, stop: int) -> Candidates:
+        """The decisions start:stop, without a copy of what is large."""
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        return Candidates(
+            self.offsets[start : stop + 1] - first,
+            self.contents[first:last],
+            self.logics[first:last],
+            self.services[first:last],
+            self.context.part(start, stop),
+            self.features.part(first, last),
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:

@@ -167,7 +167,7 @@ class HashedPolicy(ABC):
         borders = _borders(candidates.offsets)
         if len(borders) <= 2:
             return self._score(candidates)
-        parts = [self._score(_part(candidates, start, stop)) for start, stop in pairwise(borders)]
+        parts = [self._score(candidates.part(start, stop)) for start, stop in pairwise(borders)]
         return Scores(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _scores(self, z: NDArray[np.floating[Any]], variance: NDArray[np.floating[Any]]) -> Scores:
@@ -322,16 +322,3 @@ def _borders(offsets: NDArray[np.int64]) -> list[int]:
     """Cuts decisions into runs of about so many candidates that what is gathered for them stays in the cache."""
     blocks = offsets[:-1] // _SCORE_AT_ONCE
     return [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(offsets) - 1]
-
-
-def _part(candidates: Candidates, start: int, stop: int) -> Candidates:
-    """The decisions start:stop."""
-    first, last = candidates.offsets[start], candidates.offsets[stop]
-    return Candidates(
-        candidates.offsets[start : stop + 1] - first,
-        candidates.contents[first:last],
-        candidates.logics[first:last],
-        candidates.services[first:last],
-        candidates.context.part(start, stop),
-        candidates.features.part(int(first), int(last)),
-    )

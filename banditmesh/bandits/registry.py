@@ -18,6 +18,7 @@ from banditmesh.bandits.exploration.greedy import Greedy
 from banditmesh.bandits.exploration.softmax import Softmax
 from banditmesh.bandits.exploration.thompson import Thompson
 from banditmesh.bandits.exploration.ucb import Ucb
+from banditmesh.bandits.exploration.zipf import Zipf
 from banditmesh.bandits.fm import Fm
 from banditmesh.bandits.linear import Linear
 from banditmesh.bandits.linucb import Linucb
@@ -32,7 +33,7 @@ POLICIES: Final[dict[str, type[Policy]]] = {
 }
 
 EXPLORATIONS: Final[dict[str, type[Exploration]]] = {
-    exploration.name: exploration for exploration in (EpsilonGreedy, Greedy, Softmax, Thompson, Ucb)
+    exploration.name: exploration for exploration in (EpsilonGreedy, Greedy, Softmax, Thompson, Ucb, Zipf)
 }
 
 _Model = TypeVar("_Model", bound=BaseModel)

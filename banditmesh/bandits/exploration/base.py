@@ -70,6 +70,11 @@ class Exploration(BaseModel, ABC):
         shares[hopeless] = (1.0 / np.repeat(counts, counts))[hopeless]
         return shares
 
+    def bonus(self, scores: Scores) -> NDArray[np.float64]:
+        """float64[n_candidates]: what is added to each mean before the best one is looked for; 0 where exploration is
+        no bonus."""
+        return np.zeros(len(scores.mean))
+
     @abstractmethod
     def _shares(self, beliefs: Beliefs, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
         """A new float64[n_candidates]: the probabilities before the floor."""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.batch import Scores
-from banditmesh.bandits.exploration.base import Exploration
+from banditmesh.bandits.exploration.constraint import Constraint
+
+
+class Explores(Protocol):
+    """What `rank` needs of an exploration."""
+
+    def probabilities(self, scores: Scores, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See `Exploration.probabilities`."""
+        ...
 
 
 class Choice(NamedTuple):
@@ -58,26 +67,66 @@ def choose(probabilities: NDArray[np.float64], offsets: NDArray[np.int64], rng: 
 
 
 def rank(
-    exploration: Exploration, scores: Scores, offsets: NDArray[np.int64], k: int, rng: np.random.Generator
+    exploration: Explores,
+    scores: Scores,
+    offsets: NDArray[np.int64],
+    k: int,
+    rng: np.random.Generator,
+    constraints: Sequence[Constraint] = (),
+    wanted: NDArray[np.int64] | None = None,
 ) -> Choice:
     """Draws up to k different candidates per decision, one position after the other without replacement.
 
-    At each position the exploration sees the candidates that are left, and the propensity is conditional on the
-    positions before it; their product is that of the whole list. Loops over positions, never over decisions.
+    At each position the exploration sees the candidates that are left and that no constraint blocks, so the propensity
+    is conditional on the positions before it; their product is that of the whole list. A list ends at the first
+    position that nobody can have: it has no holes. Loops over positions, never over decisions.
+
+    Args:
+        exploration: gives the candidates of each position their probabilities.
+        scores: float32[n_candidates] each.
+        offsets: int64[n_decisions + 1].
+        k: positions of the longest list.
+        rng: gives one number per decision and position, in their order.
+        constraints: what may not be drawn, for these candidates.
+        wanted: int64[n_decisions], positions of each list, at most k; None: k of each.
     """
-    n = len(scores.mean)
-    ranking = np.full((len(offsets) - 1, k), -1, np.int64)
-    propensity = np.zeros(ranking.shape)
-    left = np.ones(n, np.bool_)
+    shape = (len(offsets) - 1, k)
+    chosen, propensity = np.full(shape, -1, np.int64), np.zeros(shape)
+    left = np.ones(len(scores.mean), np.bool_)
+    if wanted is not None:
+        left &= np.repeat(wanted > 0, segments.lengths(offsets))
     for position in range(k):
-        candidates = np.flatnonzero(left)
-        if not len(candidates):
+        free = left
+        for constraint in constraints:
+            blocked = constraint.blocks(chosen[:, :position])
+            if blocked is not None:
+                free = free & ~blocked
+        at = np.flatnonzero(free)
+        if not len(at):
             break
-        remaining = segments.kept_offsets(offsets, left)
-        still = Scores(scores.mean[candidates], scores.deviation[candidates])
-        choice = choose(exploration.probabilities(still, remaining), remaining, rng)
-        some = choice.chosen >= 0
-        ranking[some, position] = candidates[choice.chosen[some]]
-        propensity[:, position] = choice.propensity
-        left[ranking[some, position]] = False
-    return Choice(ranking, propensity)
+        choice = _draw(exploration, scores, offsets, free, at, rng)
+        chosen[:, position], propensity[:, position] = choice
+        if position + 1 < k:
+            some = choice.chosen >= 0
+            left[choice.chosen[some]] = False
+            ended = ~some if wanted is None else ~some | (wanted <= position + 1)
+            if ended.any():
+                left &= np.repeat(~ended, segments.lengths(offsets))
+    return Choice(chosen, propensity)
+
+
+def _draw(
+    exploration: Explores,
+    scores: Scores,
+    offsets: NDArray[np.int64],
+    free: NDArray[np.bool_],
+    at: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> Choice:
+    """Draws one of the free candidates per decision. `at`: int64[n_free], their flat index."""
+    if len(at) == len(free):
+        return choose(exploration.probabilities(scores, offsets), offsets, rng)
+    remaining = segments.kept_offsets(offsets, free)
+    still = Scores(scores.mean[at], scores.deviation[at])
+    choice = choose(exploration.probabilities(still, remaining), remaining, rng)
+    return Choice(np.where(choice.chosen >= 0, at[choice.chosen], -1), choice.propensity)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from banditmesh.bandits.batch import Scores
 from banditmesh.bandits.exploration.base import Beliefs, Exploration, share_among_best
 
 
@@ -20,6 +21,10 @@ class Ucb(Exploration):
     name: ClassVar[str] = "ucb"
 
     alpha: float = Field(default=1.0, ge=0, description="Deviations added to the mean.")
+
+    def bonus(self, scores: Scores) -> NDArray[np.float64]:
+        """See `Exploration.bonus`: alpha deviations."""
+        return self.alpha * scores.deviation.astype(np.float64)
 
     def _shares(self, beliefs: Beliefs, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
         return share_among_best(beliefs.mean + self.alpha * beliefs.deviation, offsets)

@@ -19,6 +19,7 @@ from banditmesh.bandits.exploration.greedy import Greedy
 from banditmesh.bandits.exploration.softmax import Softmax
 from banditmesh.bandits.exploration.thompson import Thompson, probability_of_best
 from banditmesh.bandits.exploration.ucb import Ucb
+from banditmesh.bandits.exploration.zipf import Zipf
 from banditmesh.bandits.registry import EXPLORATIONS, build_exploration
 
 from .batches import candidate_counts, generators
@@ -115,6 +116,19 @@ def test_epsilon_greedy_gives_epsilon_to_all() -> None:
     assert one(EpsilonGreedy(epsilon=0.3, floor=0.5), [0.1, 0.5]) == pytest.approx(
         [0.5 * 0.15 + 0.25, 0.5 * 0.85 + 0.25]
     )
+
+
+def test_zipf_sees_the_order_alone_and_ties_share_their_ranks() -> None:
+    assert one(Zipf(), [-900.0, 3.0, 2.9]) == pytest.approx([2 / 11, 6 / 11, 3 / 11])
+    assert one(Zipf(exponent=2.0), [0.1, 0.2]) == pytest.approx([0.2, 0.8])
+    assert one(Zipf(), [0.5, 0.1, 0.5]) == pytest.approx([9 / 22, 4 / 22, 9 / 22])
+
+
+@every_exploration
+def test_only_ucb_has_a_bonus_and_it_is_what_decides(name: str) -> None:
+    exploration = build_exploration(name, {"alpha": 2.0} if name == "ucb" else {})
+    bonus = exploration.bonus(scores_of([0.5, 0.2], [0.1, 0.5])).tolist()
+    assert bonus == pytest.approx([0.2, 1.0] if name == "ucb" else [0.0, 0.0])
 
 
 def test_softmax_odds_follow_the_temperature_without_overflow() -> None:
@@ -265,3 +279,59 @@ def test_the_propensity_of_a_position_is_conditional_on_those_before() -> None:
     first_b_then_a = (lists == [1, 0]).all(axis=1)
     assert first_b_then_a.mean() == pytest.approx(0.3 * 0.5 / 0.7, abs=0.02)
     np.testing.assert_allclose(choice.propensity[first_b_then_a], [[0.3, 0.5 / 0.7]] * first_b_then_a.sum(), rtol=1e-5)
+
+
+class OneOfEach:
+    """At most one candidate of each group in a list. ``groups``: int64[n_candidates], numbered over all decisions."""
+
+    def __init__(self, groups: list[int]) -> None:
+        self.groups = np.array(groups)
+
+    def blocks(self, before: np.ndarray) -> np.ndarray | None:
+        return np.isin(self.groups, self.groups[before[before >= 0]])
+
+
+class NeverAt:
+    """Blocks some candidates at one position. ``barred``: bool[n_candidates]."""
+
+    def __init__(self, position: int, barred: list[bool]) -> None:
+        self.position, self.barred = position, np.array(barred)
+
+    def blocks(self, before: np.ndarray) -> np.ndarray | None:
+        return self.barred if before.shape[1] == self.position else None
+
+
+EVEN = EpsilonGreedy(epsilon=1.0)
+
+
+def test_propensities_under_a_constraint_are_those_of_what_is_left_to_draw_from() -> None:
+    """Of a, a', b each has 1/3; one of each letter: after a or a' nothing but b is left, after b either is."""
+    n = 3000
+    scores, groups = scores_of([0.0] * 3 * n), np.repeat(np.arange(n) * 2, 3) + np.tile([0, 0, 1], n)
+    ranked = rank(EVEN, scores, np.arange(n + 1) * 3, 3, np.random.default_rng(1), [OneOfEach(groups.tolist())])
+    lists = ranked.chosen - np.arange(n)[:, None] * 3
+    b_first = lists[:, 0] == 2
+    assert set(map(tuple, lists[b_first, :2].tolist())) == {(2, 0), (2, 1)}
+    assert set(map(tuple, lists[~b_first, :2].tolist())) == {(0, 2), (1, 2)}
+    np.testing.assert_allclose(ranked.propensity[b_first], [[1 / 3, 1 / 2, 0]] * b_first.sum())
+    np.testing.assert_allclose(ranked.propensity[~b_first], [[1 / 3, 1, 0]] * (~b_first).sum())
+    assert (ranked.chosen[:, 2] == -1).all()
+    assert b_first.mean() == pytest.approx(1 / 3, abs=4 * 0.5 / n**0.5)
+
+
+def test_a_list_ends_where_everything_is_blocked_and_has_no_hole() -> None:
+    barred = NeverAt(1, [True, True, True, False, False, False])
+    ranked = rank(EVEN, scores_of([0.0] * 6), np.array([0, 3, 6]), 3, np.random.default_rng(1), [barred])
+    assert (ranked.chosen >= 0).tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_several_constraints_block_together() -> None:
+    constraints = [NeverAt(0, [True, False, False]), NeverAt(0, [False, True, False])]
+    ranked = rank(EVEN, scores_of([0.9, 0.8, 0.0]), np.array([0, 3]), 1, np.random.default_rng(1), constraints)
+    assert (ranked.chosen.tolist(), ranked.propensity.tolist()) == ([[2]], [[1.0]])
+
+
+def test_each_list_is_as_long_as_wanted() -> None:
+    wanted = np.array([0, 1, 2, 9])
+    ranked = rank(EVEN, scores_of([0.0] * 12), np.arange(5) * 3, 9, np.random.default_rng(1), wanted=wanted)
+    assert (ranked.chosen >= 0).sum(axis=1).tolist() == [0, 1, 2, 3]
