@@ -81,6 +81,8 @@ def _default(field: FieldInfo) -> str:
         return "see below" if field.default_factory else "**needed**"
     if field.default is None:
         return "none"
+    if isinstance(field.default, list):
+        return f"`[{', '.join(map(str, field.default))}]`"
     if is_duration(field):
         return f"`{written(field.default)}`"
     return f"`{field.default}`".lower() if isinstance(field.default, bool) else f"`{field.default}`"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, ValidationError, model_validator
 
 from banditmesh.bandits.durations import Duration, Positive
 from banditmesh.bandits.errors import BanditError
@@ -19,6 +19,8 @@ from banditmesh.bandits.features import FeatureSpec
 from banditmesh.bandits.registry import EXPLORATIONS, POLICIES, build_exploration, model_name, policy_params
 from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.placement_options import Filters, Rules
+from banditmesh.runtime.section import Section as _Section
 from banditmesh.runtime.validation import StrictLoader, WrongKeys, problems, suggestion
 
 _FILES_PREFIX = re.compile(r"(file://(localhost)?/|(hdfs|s3)://[^/?#@]+(/|$))[^?#]*")
@@ -45,9 +47,8 @@ FilesPrefix = Annotated[str, AfterValidator(_files_prefix)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Section(BaseModel):
-    # Strict: `partitions: "4"` and `partitions: yes` are mistakes, not numbers.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+RETRIEVERS: Final = ("popularity", "newest")
+"""Sources that no service maps: a model in the engine proposes."""
 
 
 class Service(_Section):
@@ -173,12 +174,25 @@ def _default_experiment() -> Experiment:
     )
 
 
+def _chain(value: object) -> object:
+    """Read ``fallback: popularity`` as a list of one, and ``none`` as an empty one."""
+    if value == "none":
+        return []
+    return [value] if isinstance(value, str) else value
+
+
 class Placement(_Section):
     """A slot of the app."""
 
-    sources: list[str] = Field(min_length=1, description="Whose candidates compete here: service/logic.")
+    sources: list[str] = Field(
+        min_length=1,
+        description="Whose candidates compete here: service/logic; or popularity, newest: what these models of the "
+        "engine propose, of the same services. Of a content that two propose, the first source gets it.",
+    )
     eligible: Literal["used_services", "all"] = Field(
-        "all", description="used_services: only services that the user's profile lists in `used_services`."
+        "all",
+        description="used_services: only services that the user's profile lists in `used_services`. A user whose "
+        "profile does not say has none of the sources; the fallback may show such a user every service.",
     )
     features: FeatureSpec = Field(default_factory=FeatureSpec)
     rewards: RewardSpec = Field(default_factory=RewardSpec)
@@ -187,9 +201,13 @@ class Placement(_Section):
     )
     mute: Mute = Field(default_factory=Mute)
     hide_clicked: bool = Field(True, description="Do not show again what the user clicked a short while ago.")
-    fallback: Literal["popularity", "none"] = Field(
-        "popularity", description="What to show when there are no candidates."
+    fallback: Annotated[list[Literal["popularity", "newest"]], BeforeValidator(_chain)] = Field(
+        ["popularity"],
+        description="What fills the positions that the sources leave open: `popularity`, `newest`, `none`, or a list "
+        "of the first two, asked one after the other.",
     )
+    filters: Filters = Field(default_factory=Filters)
+    rules: Rules = Field(default_factory=Rules)
     experiment: Experiment = Field(default_factory=_default_experiment)
 
 
@@ -281,6 +299,24 @@ class Engine(_Section):
     )
 
 
+class Model(NamedTuple):
+    """A model of a placement.
+
+    Attributes:
+        policy: Its name in the registry.
+        params: Its parameters, as written.
+        variants: The variants that score with it; none: only a source does.
+    """
+
+    policy: str
+    params: dict[str, Any]
+    variants: tuple[str, ...] = ()
+
+
+POPULARITY: Final = Model("popularity", {})
+"""What the retriever of that name proposes by."""
+
+
 class Mesh(_Section):
     """The whole of ``mesh.yaml``."""
 
@@ -300,10 +336,15 @@ class Mesh(_Section):
         for name, placement in self.placements.items():
             sources = f"placements.{name}.sources"
             for position, source in enumerate(placement.sources):
-                if source not in known:
-                    wrong[f"{sources}.{position}"] = f"{source!r} is no service/logic{suggestion(source, known)}"
+                if source not in known and source not in RETRIEVERS:
+                    wrong[f"{sources}.{position}"] = (
+                        f"{source!r} is no service/logic{suggestion(source, [*known, *RETRIEVERS])}"
+                    )
                 elif source in placement.sources[:position]:
                     wrong[f"{sources}.{position}"] = f"{source!r} stands twice"
+            twice = [each for each in RETRIEVERS if placement.fallback.count(each) > 1]
+            if twice:
+                wrong[f"placements.{name}.fallback"] = f"{twice[0]!r} stands twice"
             if placement.join_window is not None and placement.join_window > self.join.window:
                 wrong[f"placements.{name}.join_window"] = (
                     f"{placement.join_window:g}s is longer than join.window, {self.join.window:g}s; "
@@ -318,13 +359,18 @@ class Mesh(_Section):
         found = self.placements.get(placement)
         return self.join.window if found is None or found.join_window is None else found.join_window
 
-    def models(self) -> dict[tuple[str, str], Variant]:
-        """Return a variant for each (placement, model): what the learner's shards and the engine's snapshots are."""
-        return {
-            (name, variant.model): variant
-            for name, placement in self.placements.items()
-            for variant in placement.experiment.variants.values()
-        }
+    def models(self) -> dict[tuple[str, str], Model]:
+        """Return every model by placement and name, the fallback's included: what the learner's shards and the engine's
+        snapshots are."""
+        found: dict[tuple[str, str], Model] = {}
+        for placement, config in self.placements.items():
+            for name, variant in config.experiment.variants.items():
+                before = found.get((placement, variant.model))
+                variants = (*before.variants, name) if before else (name,)
+                found[placement, variant.model] = Model(variant.policy_name, variant.policy_params, variants)
+            if POPULARITY.policy in (*config.fallback, *config.sources):
+                found.setdefault((placement, model_name(POPULARITY.policy, POPULARITY.params)), POPULARITY)
+        return found
 
 
 def load_mesh(path: str | Path) -> Mesh:

@@ -11,9 +11,8 @@ from typing import Final
 from banditmesh.runtime.admission import RetryDelay
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import DeadlineExceeded, ResourceExhausted
-from services.crs_engine.engine import Outcome
 from services.crs_engine.metrics import EngineMetrics
-from services.crs_engine.pipeline.batch import SelectionRequest
+from services.crs_engine.pipeline.batch import Outcome, SelectionRequest
 
 IN_FLIGHT: Final = 2
 """While one batch waits for Redis another is computed; a third would only make batches smaller."""

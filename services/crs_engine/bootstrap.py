@@ -21,15 +21,16 @@ from services.crs_engine.batching import Batcher
 from services.crs_engine.breaker import Breaker
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.compiled_placement import compile_placements, featurizers
-from services.crs_engine.decide import Decider
-from services.crs_engine.engine import Engine
+from services.crs_engine.engine import Engine, RedisReads
 from services.crs_engine.explain import Explainer
 from services.crs_engine.live import BLOCK_S, LiveFollower
 from services.crs_engine.maintenance import Maintenance
 from services.crs_engine.memory import freeze_heap
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.models import Models
+from services.crs_engine.pipeline import filters, retrievers, rules
 from services.crs_engine.pipeline.hydrate import Hydrator
+from services.crs_engine.pipeline.pipeline import Pipeline
 from services.crs_engine.servicer import CrsEngineServicer
 from services.crs_engine.settings import EngineSettings
 
@@ -72,17 +73,28 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
 
     placements = compile_placements(mesh)
     catalog = Catalog(mesh.engine.catalog_size, featurizers(placements))
-    sources = sorted({source.name for placement in placements.values() for source in placement.sources})
+    sources = sorted({each.name for placement in placements.values() for each in placement.sources if each.mapped})
     live = LiveFollower(stream, [*sources, keys.PROFILES], catalog.mark_changed, clock, metrics)
     models = Models.of(mesh, Snapshots(store, settings.model_cache), clock, metrics)
-    decider = Decider(catalog, models, metrics, rng)
+    newest = retrievers.Newest(catalog, mesh.engine.fallback_contents)
+    pipeline = Pipeline(
+        catalog,
+        models,
+        retrievers.by_name(retrievers.Popularity(models), newest),
+        {name: filters.enabled(placement) for name, placement in mesh.placements.items()},
+        {name: rules.enabled(placement) for name, placement in mesh.placements.items()},
+        ring,
+        clock,
+        metrics,
+        rng,
+    )
     hydrator = Hydrator(catalog, redis, clock, metrics)
     # A read, and not a ping: a node that cannot be read may well answer a ping.
     breaker = Breaker(clock, lambda: redis.read([keys.live(keys.PROFILES)]), metrics)
-    engine = Engine(placements, redis, breaker, live, catalog, hydrator, decider, ring, clock, metrics)
+    engine = Engine(placements, pipeline, RedisReads(redis, breaker, live, hydrator, metrics), metrics)
     batcher = Batcher(engine.select, mesh.engine.max_batch, clock, metrics, mesh.engine.max_waiting)
     explainer = Explainer(engine, mesh.token.max_age)
-    maintenance = Maintenance(engine, clock, metrics)
+    maintenance = Maintenance(engine, newest, clock, metrics)
 
     server.add_service(
         SERVICE,

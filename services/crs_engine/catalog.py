@@ -17,6 +17,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from banditmesh.bandits import hashing
 from banditmesh.bandits.blocks import FieldBlock
 from banditmesh.bandits.features import Featurizer, Value
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
@@ -28,6 +29,8 @@ from services.crs_engine.key_index import KeyIndex
 
 log = get_logger(__name__)
 
+PUBLISHED_AT: Final = "published_at"
+"""The attribute that says when a content was published: a number, in seconds since the Unix epoch."""
 HIDDEN: Final = np.uint8(1)
 ABSENT: Final = np.uint8(2)
 
@@ -40,6 +43,8 @@ _FIRST_ROWS: Final = 1024
 _NOTHING: Final = Content()
 _COLUMNS: Final[dict[str, type[np.generic]]] = {
     "key": np.uint64,
+    "service": np.uint64,
+    "since_s": np.float64,
     "expires_s": np.float64,
     "due_s": np.float64,
     "flags": np.uint8,
@@ -96,8 +101,14 @@ class Catalog:
         wanted = (rows < 0) | (self._columns["due_s"].take(rows) <= now_s)
         return np.unique(keys[wanted]) if wanted.any() else keys[:0]
 
-    def put(self, fetched: Sequence[Fetched], now_s: float) -> None:
-        """Take in what Redis said about keys that are all different. ``now_s``: by the same clock as in :meth:`due`."""
+    def put(self, fetched: Sequence[Fetched], now_s: float, wall_s: float = 0.0) -> None:
+        """Take in what Redis said about keys that are all different.
+
+        Args:
+            fetched: The keys and their values.
+            now_s: By the same clock as in :meth:`due`.
+            wall_s: The time, in seconds since the Unix epoch.
+        """
         keys = np.array([each.key for each in fetched], np.uint64)
         rows = self._index.find(keys)
         surplus = self._size + int((rows < 0).sum()) - self.capacity
@@ -108,6 +119,7 @@ class Catalog:
         rows[new] = np.arange(self._size, self._size + len(new))
         self._grow(len(new))
         self._index.add(keys[new], rows[new])
+        self._columns["since_s"][rows[new]] = wall_s
         for each, row in zip(fetched, rows.tolist(), strict=True):
             if row >= 0:
                 self._write(row, each, now_s)
@@ -118,7 +130,27 @@ class Catalog:
         rows = np.arange(self._size) if keys is None else self._index.find(keys)
         self._columns["due_s"][rows[rows >= 0]] = -np.inf
 
-    # -- columns; `rows` are int64[n], all >= 0
+    def newest(
+        self, services: NDArray[np.uint64], size: int, now_s: float
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """``uint64[n]`` each: content and service keys of those services' youngest contents that can be shown, the
+        youngest first, at most ``size``. Looks at the whole catalog.
+
+        It knows the contents that somebody has asked for here, and of their age what :meth:`since_s` says.
+        """
+        columns = {name: column[: self._size] for name, column in self._columns.items()}
+        can_be_shown = (columns["flags"] == 0) & (columns["expires_s"] > now_s)
+        rows = np.flatnonzero(can_be_shown & np.isin(columns["service"], services))
+        order = np.lexsort((columns["key"][rows], -columns["since_s"][rows]))
+        rows = rows[order[:size]]
+        return columns["key"][rows], columns["service"][rows]
+
+    # -- columns; `rows` are int64[n]. A row of -1 answers with anything: the caller knows what is not here.
+
+    def since_s(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """``float64[n]``, seconds since the Unix epoch: when the content was published, by its attribute
+        ``published_at``; without one, when this engine first read it."""
+        return self._columns["since_s"].take(rows)
 
     def expires_s(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """``float64[n]``, seconds since the Unix epoch; inf where there is no expiry."""
@@ -169,6 +201,10 @@ class Catalog:
         self._decided[row] = Decision(service=service, content_id=content.content_id).SerializeToString()
         columns = self._columns
         columns["key"][row] = fetched.key
+        columns["service"][row] = hashing.service_key(service)
+        published_s = next((each.number for each in content.attributes if each.name == PUBLISHED_AT), 0.0)
+        if published_s > 0:
+            columns["since_s"][row] = published_s
         columns["expires_s"][row] = (
             content.expires_at.ToNanoseconds() / 1e9 if content.HasField("expires_at") else np.inf
         )

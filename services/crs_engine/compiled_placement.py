@@ -10,12 +10,13 @@ import numpy as np
 
 from banditmesh.bandits import hashing
 from banditmesh.bandits.exploration.base import Exploration
+from banditmesh.bandits.exploration.zipf import Zipf
 from banditmesh.bandits.features import Featurizer
 from banditmesh.bandits.registry import build_exploration
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1.events_pb2 import Decision
 from banditmesh.runtime import keys
-from banditmesh.runtime.mesh import Mesh, Placement
+from banditmesh.runtime.mesh import RETRIEVERS, Mesh, Placement
 from services.crs_engine.experiments import Assignment
 from services.crs_engine.live import LiveVersions
 from services.crs_engine.user_features import UserFeatures
@@ -23,15 +24,37 @@ from services.crs_engine.user_features import UserFeatures
 
 @dataclass(frozen=True)
 class Source:
-    """A logic of a service that proposes candidates."""
+    """Where a candidate can come from.
+
+    Attributes:
+        service: Whose content it is.
+        logic: The service's logic, or the retriever; empty for a fallback's.
+        mapped: Whether the service maps users to contents; if not, a retriever proposes them.
+    """
 
     service: str
     logic: str
+    mapped: bool = True
 
     @property
     def name(self) -> str:
         """``service/logic``."""
         return f"{self.service}/{self.logic}"
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A link in the chain that fills the positions which the sources leave open.
+
+    Attributes:
+        retriever: Who proposes.
+        first_source: The position in ``CompiledPlacement.sources`` of its contents of the first service.
+        exploration: How what it proposes is drawn from.
+    """
+
+    retriever: str
+    first_source: int
+    exploration: Exploration
 
 
 @dataclass(frozen=True)
@@ -66,22 +89,45 @@ class CompiledPlacement:
     """See the module.
 
     Attributes:
-        sources: In the placement's order: of a content that two propose, the first one gets it.
-        logic_keys, service_keys: uint64[n_sources + 1]; the last one, which position -1 reaches, stands for the
-            fallback.
+        services: Whose contents are shown: the services of the mapped sources; of a placement without any, all.
+        shown_services: uint64[n_services], their keys.
+        sources: In the placement's order: of a content that two propose, the first one gets it. A retriever is one
+            source for each service, one after the other; so is each fallback, at the end.
+        retrieved_from: The first source of each retriever that is a source, by its name.
+        fallbacks: In the order in which they are asked.
+        logic_keys, service_keys: uint64[n_sources].
+        service_numbers: int64[n_sources], positions in ``services``.
+        of_fallback: bool[n_sources], whether a fallback proposes it.
         config: What ``mesh.yaml`` says of it.
         variants: In the order of ``assignment.names``.
         featurizer: Of the placement; its content side is in the catalog at position ``catalog_block``.
     """
 
-    def __init__(self, name: str, placement: Placement, catalog_block: int) -> None:
+    def __init__(self, name: str, placement: Placement, services: Sequence[str], catalog_block: int) -> None:
+        """``services``: all services of the mesh."""
         self.name = name
         self.key = np.uint64(hashing.key64(name))
         self.config = placement
         self.catalog_block = catalog_block
-        self.sources = [Source(*source.split("/", 1)) for source in placement.sources]
-        self.logic_keys = np.array([*(hashing.logic_key(s.service, s.logic) for s in self.sources), 0], np.uint64)
-        self.service_keys = np.array([*(hashing.service_key(s.service) for s in self.sources), 0], np.uint64)
+        mapping = dict.fromkeys(source.split("/", 1)[0] for source in placement.sources if source not in RETRIEVERS)
+        self.services = list(mapping or services)
+        self.shown_services = np.array([hashing.service_key(service) for service in self.services], np.uint64)
+        self.sources: list[Source] = []
+        self.retrieved_from: dict[str, int] = {}
+        for source in placement.sources:
+            if source in RETRIEVERS:
+                self.retrieved_from[source] = self._add_retriever(source)
+            else:
+                service, logic = source.split("/", 1)
+                self.sources.append(Source(service, logic))
+        self.fallbacks = [Fallback(each, self._add_retriever(""), Zipf()) for each in placement.fallback]
+        self.retrievers = {*self.retrieved_from, *placement.fallback}
+        self.logic_keys = np.array(
+            [hashing.logic_key(s.service, s.logic) if s.logic else 0 for s in self.sources], np.uint64
+        )
+        self.service_keys = np.array([hashing.service_key(s.service) for s in self.sources], np.uint64)
+        self.service_numbers = np.array([self.services.index(s.service) for s in self.sources])
+        self.of_fallback = np.array([not s.logic for s in self.sources])
         variants = placement.experiment.variants
         self.assignment = Assignment(placement.experiment.salt, {each: variants[each].weight for each in variants})
         self.variants = [
@@ -90,16 +136,23 @@ class CompiledPlacement:
         ]
         self.spec = placement.features
         self.featurizer = Featurizer(self.spec, strict=False)
-        self.users = UserFeatures(name, self.spec, [source.service for source in self.sources])
+        asked = self.sources if placement.eligible == "used_services" else []
+        self.users = UserFeatures(name, self.spec, [source.service for source in asked])
         self.logic_column = (
             self.spec.columns(self.spec.content)["logic"].start if "logic" in self.spec.content else None
         )
-        logics = [*(source.logic for source in self.sources), ""]
+        logics = [source.logic for source in self.sources]
         self.logic_ids = np.array([hashing.categorical_id("logic", logic) for logic in logics], np.uint32)
         self.logic_values = np.array([float(bool(logic)) for logic in logics], np.float32)
         self.decided_logic = [Decision(logic=logic).SerializeToString() for logic in logics]
         self.shown_logic = [SelectedContent(logic=logic).SerializeToString() for logic in logics]
         self._layout: Layout | None = None
+
+    def _add_retriever(self, logic: str) -> int:
+        """Sources for a retriever's contents, one for each service; returns the position of the first."""
+        first = len(self.sources)
+        self.sources += [Source(service, logic, mapped=False) for service in self.services]
+        return first
 
     def layout(self, live: LiveVersions) -> Layout:
         """The layout for these versions; worked out when they have changed."""
@@ -109,7 +162,9 @@ class CompiledPlacement:
 
     def _lay_out(self, live: LiveVersions) -> Layout:
         found = [
-            (at, live.versions[source.name]) for at, source in enumerate(self.sources) if source.name in live.versions
+            (at, live.versions[source.name])
+            for at, source in enumerate(self.sources)
+            if source.mapped and source.name in live.versions
         ]
         profile = live.versions.get(keys.PROFILES)
         return Layout(
@@ -124,8 +179,9 @@ class CompiledPlacement:
 
 def compile_placements(mesh: Mesh) -> dict[str, CompiledPlacement]:
     """All placements of the mesh, ready for serving, by name."""
+    services = list(mesh.services)
     return {
-        name: CompiledPlacement(name, placement, block)
+        name: CompiledPlacement(name, placement, services, block)
         for block, (name, placement) in enumerate(mesh.placements.items())
     }
 

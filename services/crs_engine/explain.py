@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from banditmesh.bandits.batch import SparseRows
-from banditmesh.bandits.exploration.ucb import Ucb
+from banditmesh.bandits.batch import Scores, SparseRows
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.errors import InvalidArgument, PermissionDenied
 from banditmesh.runtime.token import TokenError, TokenFault
 from services.crs_engine import validation
-from services.crs_engine.decide import Chosen, Decided
 from services.crs_engine.engine import Engine, group_requests
 from services.crs_engine.feature_names import FeatureNames
-from services.crs_engine.pipeline import explore, filters
-from services.crs_engine.pipeline.batch import FALLBACK_SOURCE, Pool, SelectionRequest
-from services.crs_engine.pipeline.filters.base import Filter
-from services.crs_engine.pipeline.respond import no_content
+from services.crs_engine.pipeline import filters
+from services.crs_engine.pipeline.batch import Answered, Pool, Round, SelectionRequest, Slate
 
 _FORGED: Final = frozenset({TokenFault.FORGED, TokenFault.UNKNOWN_KEY})
 
@@ -42,104 +39,119 @@ class Explainer:
             NotFound: The placement does not exist (any more).
         """
         placements, decision = self._engine.placements, None
+        count = validation.checked_count(request.count) if request.count else 1
         match request.WhichOneof("subject"):
             case "dry_run":
-                selection = validation.checked(request.dry_run, placements, at="dry_run.")
+                selection = validation.checked(request.dry_run, placements, at="dry_run.", count=count)
             case "impression_token":
                 decision = self._verified(request.impression_token)
                 if decision.placement not in placements:
                     raise validation.unknown_placement(decision.placement, placements, "impression_token.placement")
-                selection = SelectionRequest(decision.placement, decision.user_id, {})
+                selection = SelectionRequest(decision.placement, decision.user_id, {}, count)
             case _:
                 raise InvalidArgument("nothing to explain", field="subject", hint="set dry_run or impression_token")
-        (decided,) = await self._engine.decide(group_requests(placements, [selection]))
-        return self._response(decided, decision)
+        (answered,) = await self._engine.answer(group_requests(placements, [selection]))
+        return self._response(answered, decision)
 
     def _verified(self, token: bytes) -> events_pb2.Decision:
+        pipeline = self._engine.pipeline
         try:
-            return self._engine.ring.verify(token, now_s=self._engine.clock.now_s(), max_age_s=self._max_age_s)
+            return pipeline.ring.verify(token, now_s=pipeline.clock.now_s(), max_age_s=self._max_age_s)
         except TokenError as error:
             kind = PermissionDenied if error.fault in _FORGED else InvalidArgument
             raise kind(str(error), field="impression_token", metadata={"fault": error.fault.name}) from error
 
-    def _response(self, decided: Decided, decision: events_pb2.Decision | None) -> pb.ExplainDecisionResponse:
-        placement, (variant,) = decided.group.placement, decided.group.variants.tolist()
-        chosen = decided.scored
-        if decided.fallen is not None and len(chosen.pool) == 0:
-            chosen = decided.fallen
+    def _response(self, answered: Answered, decision: events_pb2.Decision | None) -> pb.ExplainDecisionResponse:
+        slate, (outcome,) = answered.slate, answered.outcomes
+        placement, (variant,) = slate.group.placement, slate.group.variants.tolist()
+        decisive = next((each for each in slate.rounds if len(each.shown[0])), slate.rounds[0])
         model = placement.variants[variant].model
-        shows_nothing = chosen.choice.chosen[0, 0] < 0
         return pb.ExplainDecisionResponse(
             decided=decision,
             variant=placement.variants[variant].name,
-            model=model if chosen.models else "",
-            model_version=chosen.models[model].version if chosen.models else 0,
-            candidates=[*self._kept(decided, chosen, variant), *self._all_removed(decided)],
-            no_content=no_content(decided, 0) if shows_nothing else None,
-            origin=chosen.origin if not shows_nothing else events_pb2.ORIGIN_UNSPECIFIED,
-            user=self._user(decided),
+            model=model if decisive.models else "",
+            model_version=decisive.models[model].version if decisive.models else 0,
+            candidates=[
+                *(kept for each in slate.rounds for kept in self._kept(slate, each)),
+                *(removed for each in slate.rounds for removed in self._removed(slate, each)),
+            ],
+            no_content=outcome.empty,
+            origin=decisive.origin if outcome.contents else events_pb2.ORIGIN_UNSPECIFIED,
+            user=self._user(slate),
         )
 
-    def _kept(self, decided: Decided, chosen: Chosen, variant: int) -> list[pb.ExplainedCandidate]:
-        """What could be chosen, the most probable one first."""
-        placement, pool = decided.group.placement, chosen.filtered.pool
-        if chosen.scores is None:
-            return [
-                self._candidate(chosen, pool, at, propensity=float(chosen.shares[at]))
-                for at in np.argsort(-chosen.shares, kind="stable")
-            ]
-        shares = explore.probabilities(decided.group, chosen.scores, pool.offsets)
-        exploration = placement.variants[variant].exploration
-        alpha = exploration.alpha if isinstance(exploration, Ucb) else 0.0
-        names = FeatureNames(decided, self._engine.catalog)
-        features = chosen.candidates.context.take(np.zeros(len(pool), np.int64)).beside(chosen.candidates.features)
-        return [
-            self._candidate(
-                chosen,
+    def _kept(self, slate: Slate, drawn: Round) -> Iterator[pb.ExplainedCandidate]:
+        """What could be chosen in a round, the most probable candidate first."""
+        pool, mean, deviation = drawn.pool, drawn.scores.mean, drawn.scores.deviation
+        blocks = self._blocks(drawn)
+        shares = _first_shares(drawn, {at for at, found in blocks.items() if found[0].position == drawn.first[0]})
+        bonus, features = np.zeros(len(pool)), SparseRows.empty(len(pool))
+        names = FeatureNames(slate, self._engine.pipeline.catalog)
+        if drawn.models:
+            bonus = slate.group.placement.variants[int(slate.group.variants[0])].exploration.bonus(drawn.scores)
+            features = drawn.candidates.context.take(np.zeros(len(pool), np.int64)).beside(drawn.candidates.features)
+        _, columns, shown = drawn.shown
+        positions = dict(zip(shown.tolist(), (drawn.first[0] + columns).tolist(), strict=True))
+        for at in np.lexsort((-mean, -shares)).tolist():
+            yield self._candidate(
+                slate,
                 pool,
                 at,
                 propensity=float(shares[at]),
-                score=float(chosen.scores.mean[at]),
-                deviation=float(chosen.scores.deviation[at]),
-                exploration_bonus=alpha * float(chosen.scores.deviation[at]),
-                features=_features(features, at, names.of(pool, at)),
+                score=float(mean[at]),
+                deviation=float(deviation[at]),
+                exploration_bonus=float(bonus[at]),
+                features=_features(features, at, names.of(pool, at) if drawn.models else {}),
+                position=positions.get(at),
+                blocked=blocks.get(at, []),
             )
-            for at in np.lexsort((-chosen.scores.mean, -shares)).tolist()
-        ]
 
-    def _all_removed(self, decided: Decided) -> Iterator[pb.ExplainedCandidate]:
-        yield from self._removed(decided.scored, filters.FILTERS)
-        if decided.fallen is not None:
-            yield from self._removed(decided.fallen, filters.FALLBACK_FILTERS)
+    def _blocks(self, drawn: Round) -> dict[int, list[pb.ExplainedBlock]]:
+        """By candidate: where which rule kept it from being drawn, the first position first.
 
-    def _removed(self, chosen: Chosen, used: tuple[Filter, ...]) -> Iterator[pb.ExplainedCandidate]:
-        view, removed_by = chosen.filtered.view, chosen.filtered.removed_by
-        for at in np.flatnonzero(removed_by != filters.KEPT).tolist():
-            by = used[removed_by[at]]
+        Constraints say the same whenever they are asked, so the draw is gone through once more.
+        """
+        found: dict[int, list[pb.ExplainedBlock]] = {}
+        chosen = drawn.choice.chosen
+        for column in range(min(len(drawn.shown[0]) + 1, chosen.shape[1])):
+            before = chosen[:, :column]
+            for rule, constraint in drawn.constraints.items():
+                blocked = constraint.blocks(before)
+                for at in [] if blocked is None else np.flatnonzero(blocked).tolist():
+                    if at not in chosen[0, :column]:
+                        found.setdefault(at, []).append(
+                            pb.ExplainedBlock(
+                                position=int(drawn.first[0]) + column,
+                                rule=f"rules/{rule}",
+                                because=constraint.because(at, before),
+                            )
+                        )
+        return found
+
+    def _removed(self, slate: Slate, drawn: Round) -> Iterator[pb.ExplainedCandidate]:
+        view, kept = drawn.view, drawn.removed_by == filters.KEPT
+        used = self._engine.pipeline.filters[slate.group.placement.name]
+        for at in np.flatnonzero(~kept).tolist():
+            by = used[drawn.removed_by[at]]
             yield self._candidate(
-                chosen, view.pool, at, removed_by=f"filters/{by.name}", removed_because=by.because(view, at)
+                slate, view.pool, at, removed_by=f"filters/{by.name}", removed_because=by.because(view, at, kept)
             )
 
-    def _candidate(self, chosen: Chosen, pool: Pool, at: int, **rest: Any) -> pb.ExplainedCandidate:
-        placement, catalog = chosen.filtered.view.placement, self._engine.catalog
-        row, source = int(pool.rows[at]), int(pool.sources[at])
-        service, content_id = catalog.name_of(row) if row >= 0 else ("", "")
-        title = catalog.content(row).title if content_id else ""
-        if source == FALLBACK_SOURCE:
-            (service, content_id), logic = chosen.popular.name(int(pool.contents[at])), ""
-        else:
-            service, logic = placement.sources[source].service, placement.sources[source].logic
+    def _candidate(self, slate: Slate, pool: Pool, at: int, **rest: Any) -> pb.ExplainedCandidate:
+        catalog, row = self._engine.pipeline.catalog, int(pool.rows[at])
+        source = slate.group.placement.sources[pool.sources[at]]
+        content_id = catalog.name_of(row)[1] if row >= 0 else ""
         return pb.ExplainedCandidate(
-            service=service,
+            service=source.service,
             content_id=content_id or f"{int(pool.contents[at]):016x}",
-            title=title,
-            logic=logic,
+            title=catalog.content(row).title if content_id else "",
+            logic=source.logic,
             **rest,
         )
 
-    def _user(self, decided: Decided) -> pb.ExplainedUser:
-        states, placement = decided.users.states, decided.group.placement
-        profile = placement.users.parse(decided.users.profiles[0])
+    def _user(self, slate: Slate) -> pb.ExplainedUser:
+        states, placement = slate.users.states, slate.group.placement
+        profile = placement.users.parse(slate.users.profiles[0])
         return pb.ExplainedUser(
             profile={
                 name: "|".join(value) if isinstance(value, list) else str(value) for name, value in profile.items()
@@ -150,7 +162,17 @@ class Explainer:
         )
 
     def _names(self, contents: Iterable[int]) -> list[str]:
-        return [self._engine.catalog.name(key) or f"{key:016x}" for key in contents]
+        return [self._engine.pipeline.catalog.name(key) or f"{key:016x}" for key in contents]
+
+
+def _first_shares(drawn: Round, blocked: Collection[int]) -> NDArray[np.float64]:
+    """``float64[n_candidates]``: with which probability each got the round's first position."""
+    free = np.ones(len(drawn.pool), np.bool_)
+    free[list(blocked)] = False
+    scores = Scores(drawn.scores.mean[free], drawn.scores.deviation[free])
+    shares = np.zeros(len(free))
+    shares[free] = drawn.explores.probabilities(scores, np.array([0, len(scores.mean)]))
+    return shares
 
 
 def _features(rows: SparseRows, at: int, names: Mapping[int, str]) -> list[pb.ExplainedFeature]:

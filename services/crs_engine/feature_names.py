@@ -9,8 +9,7 @@ import numpy as np
 from banditmesh.bandits import hashing
 from banditmesh.bandits.features import COMPUTED, Value
 from services.crs_engine.catalog import Catalog, content_fields
-from services.crs_engine.decide import Decided
-from services.crs_engine.pipeline.batch import FALLBACK_SOURCE, Pool
+from services.crs_engine.pipeline.batch import Pool, Slate
 from services.crs_engine.user_features import bucket_name, buckets
 
 
@@ -18,19 +17,17 @@ class FeatureNames:
     """The names of the features of the candidates of one user, found by hashing everything that could have been
     hashed."""
 
-    def __init__(self, decided: Decided, catalog: Catalog) -> None:
-        """``decided``: for a single user."""
-        self._placement, self._catalog = decided.group.placement, catalog
-        spec, states = self._placement.spec, decided.users.states
-        profile = self._placement.users.parse(decided.users.profiles[0])
+    def __init__(self, slate: Slate, catalog: Catalog) -> None:
+        """``slate``: of a single user."""
+        self._placement, self._catalog = slate.group.placement, catalog
+        spec, states = self._placement.spec, slate.users.states
+        profile = self._placement.users.parse(slate.users.profiles[0])
         self._user: dict[str, dict[int, str]] = {name: _named(name, profile.get(name)) for name in spec.profile}
         for name in spec.state:
             self._user[name] = _named(name, bucket_name(int(buckets(getattr(states, name))[0])))
         for name in spec.context:
             computed = {hashing.categorical_id(name, str(value)): f"{name}={value}" for value in range(24)}
-            self._user[name] = (
-                computed if name in COMPUTED else _named(name, decided.group.requests[0].context.get(name))
-            )
+            self._user[name] = computed if name in COMPUTED else _named(name, slate.group.requests[0].context.get(name))
 
     def of(self, pool: Pool, at: int) -> Mapping[int, str]:
         """Name by feature id, for the candidate at that place."""
@@ -38,8 +35,7 @@ class FeatureNames:
         content: dict[str, Value] = {}
         if row >= 0:
             content = content_fields(self._catalog.name_of(row)[0], self._catalog.content(row))
-        if source != FALLBACK_SOURCE:
-            content["logic"] = self._placement.sources[source].logic
+        content["logic"] = self._placement.sources[source].logic or None
         fields = {**self._user, **{name: _named(name, content.get(name)) for name in self._placement.spec.content}}
         names = {each: words for ids in fields.values() for each, words in ids.items()}
         for left, right in self._placement.spec.crosses:

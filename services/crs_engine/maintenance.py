@@ -1,4 +1,4 @@
-"""What an engine does beside the traffic: keep the fallback's contents at hand, and carry counts over to the
+"""What an engine does beside the traffic: keep the fallbacks' contents at hand, and carry counts over to the
 metrics."""
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from prometheus_client import Counter
 from banditmesh.runtime.clock import Clock
 from services.crs_engine.engine import Engine
 from services.crs_engine.metrics import EngineMetrics
+from services.crs_engine.pipeline.retrievers.newest import Newest
 
 EVERY_S: Final = 5.0
 
@@ -17,8 +18,9 @@ EVERY_S: Final = 5.0
 class Maintenance:
     """A background task. Counts that arise in the hot path are plain integers there, and become metrics here."""
 
-    def __init__(self, engine: Engine, clock: Clock, metrics: EngineMetrics) -> None:
+    def __init__(self, engine: Engine, newest: Newest, clock: Clock, metrics: EngineMetrics) -> None:
         self._engine = engine
+        self._newest = newest
         self._clock = clock
         self._metrics = metrics
         self._reported: dict[tuple[str, ...], int] = {}
@@ -31,8 +33,9 @@ class Maintenance:
 
     async def once(self) -> None:
         """One round."""
-        await self._engine.keep_popular_warm()
-        catalog, metrics = self._engine.catalog, self._metrics
+        self._newest.refresh(self._engine.placements.values(), self._clock.now_s())
+        await self._engine.keep_fallbacks_warm()
+        catalog, metrics = self._engine.pipeline.catalog, self._metrics
         metrics.catalog_size.set(len(catalog))
         self._report(metrics.catalog_evicted, ("evicted",), catalog.evicted)
         self._report(metrics.unreadable.labels("content"), ("content",), catalog.unreadable)

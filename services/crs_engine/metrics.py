@@ -12,7 +12,7 @@ from banditmesh.runtime.metrics import LATENCY_BUCKETS_S
 
 BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 STAGE_BUCKETS_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
-STAGES: Final = ("sources", "hydrate", "filters", "features", "score", "explore", "rules", "respond")
+STAGES: Final = ("sources", "hydrate", "filters", "features", "score", "draw", "fill", "respond")
 
 
 class Stopwatch:

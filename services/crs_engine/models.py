@@ -22,14 +22,14 @@ from banditmesh.bandits.popularity import Popularity
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.mesh import Mesh
+from banditmesh.runtime.mesh import POPULARITY, Mesh
 from banditmesh.runtime.snapshots import BadSnapshot, Pointer, Snapshots
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.popular_contents import NOTHING_POPULAR, PopularContents
 
 log = get_logger(__name__)
 
-FALLBACK: Final = registry.model_name("popularity", {})
+FALLBACK: Final = registry.model_name(POPULARITY.policy, POPULARITY.params)
 RETRIED: Final = frozenset({"missing"})
 """Reasons that may pass by themselves: a neighbour has just pruned the cache."""
 
@@ -76,20 +76,12 @@ class Models:
     def of(cls, mesh: Mesh, snapshots: Snapshots, clock: Clock, metrics: EngineMetrics) -> Models:
         """At their priors; :meth:`poll` loads."""
         models = cls(snapshots, clock, metrics, mesh.engine.fallback_contents)
-        for name, placement in mesh.placements.items():
-            wanted = {
-                variant.model: (variant.policy_name, variant.policy_params)
-                for variant in placement.experiment.variants.values()
-            }
-            if placement.fallback == "popularity":
-                wanted.setdefault(FALLBACK, ("popularity", {}))
-            for model, (policy, params) in wanted.items():
-                variants = tuple(
-                    each for each, variant in placement.experiment.variants.items() if variant.model == model
-                )
-                prior = LoadedModel(registry.build(policy, params))
-                models.slots[name, model] = ModelSlot(name, model, policy, params, variants, prior)
-                metrics.model_version.labels(name, model).set(0)
+        for (placement, name), model in mesh.models().items():
+            prior = LoadedModel(registry.build(model.policy, model.params))
+            models.slots[placement, name] = ModelSlot(
+                placement, name, model.policy, model.params, model.variants, prior
+            )
+            metrics.model_version.labels(placement, name).set(0)
         return models
 
     def get(self, placement: str, model: str) -> LoadedModel:
@@ -97,7 +89,7 @@ class Models:
         return self.slots[placement, model].loaded
 
     def popular(self, placement: str) -> PopularContents:
-        """The most popular contents of a placement; empty when there is no snapshot, or no fallback."""
+        """The most popular contents of a placement; empty when there is no snapshot, or nobody asks for them."""
         return self.popular_contents.get(placement, NOTHING_POPULAR)
 
     async def poll(self) -> None:

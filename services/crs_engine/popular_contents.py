@@ -1,4 +1,4 @@
-"""What the fallback chooses from: the most popular contents of a placement, by the last snapshot."""
+"""The most popular contents of a placement, by the last snapshot."""
 
 from __future__ import annotations
 
@@ -18,22 +18,13 @@ class PopularContents:
     Attributes:
         keys: uint64[n], content keys.
         services: uint64[n], their service keys.
-        names: (service, content id) of each: a snapshot alone can answer, without any catalog.
-        weights: float64[n], in proportion to which one is drawn: 1 / rank (Zipf), so that better ones are shown more,
-            and none alone.
     """
 
     keys: NDArray[np.uint64]
     services: NDArray[np.uint64]
-    names: tuple[tuple[str, str], ...]
-    weights: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.keys)
-
-    def name(self, key: int) -> tuple[str, str]:
-        """Service and content id of a key of the list."""
-        return self.names[int(np.flatnonzero(self.keys == key)[0])]
 
     @classmethod
     def of(cls, policy: Popularity, size: int) -> PopularContents:
@@ -42,9 +33,7 @@ class PopularContents:
         return cls(
             np.array([key for key, _ in named], np.uint64),
             np.array([service_key(service) for _, (service, _) in named], np.uint64),
-            tuple(name for _, name in named),
-            1.0 / np.arange(1.0, len(named) + 1),
         )
 
 
-NOTHING_POPULAR = PopularContents(np.zeros(0, np.uint64), np.zeros(0, np.uint64), (), np.zeros(0))
+NOTHING_POPULAR = PopularContents(np.zeros(0, np.uint64), np.zeros(0, np.uint64))

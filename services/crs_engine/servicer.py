@@ -10,10 +10,9 @@ from banditmesh.runtime.errors import MeshError
 from services.crs_engine import validation
 from services.crs_engine.batching import Batcher
 from services.crs_engine.compiled_placement import CompiledPlacement
-from services.crs_engine.engine import Outcome
 from services.crs_engine.explain import Explainer
 from services.crs_engine.models import Models
-from services.crs_engine.pipeline.batch import SelectionRequest
+from services.crs_engine.pipeline.batch import Outcome, SelectionRequest
 from services.crs_engine.status import model_status
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,21 @@ def buckets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.frexp(counts.astype(np.float64))[1].astype(np.int64)
 
 
+class ProfileRows(NamedTuple):
+    """What becomes of the profiles of n users: copies, so that they stay true whatever the table does meanwhile.
+
+    Attributes:
+        ids, values: uint32 and float32[n, columns of the profile's features].
+        used: bool[n, n_sources], whether the user uses the source's service, by the profile's ``used_services``.
+        knows_services: bool[n], whether the profile says which services the user uses.
+    """
+
+    ids: NDArray[np.uint32]
+    values: NDArray[np.float32]
+    used: NDArray[np.bool_]
+    knows_services: NDArray[np.bool_]
+
+
 class UserFeatures:
     """The user block of one placement, with the columns of ``FeatureSpec.user``.
 
@@ -47,9 +62,13 @@ class UserFeatures:
         featurizer: Counts the broken values of profiles in ``dropped``.
     """
 
-    def __init__(self, placement: str, spec: FeatureSpec, services: Sequence[str]) -> None:
-        """``services``: of the placement's sources, in their order. Raises ConfigurationError for a state field that
-        does not exist."""
+    def __init__(
+        self, placement: str, spec: FeatureSpec, services: Sequence[str], most_profiles: int = MOST_PROFILES
+    ) -> None:
+        """``services``: the service of each of the placement's sources; none when nobody asks who is eligible.
+
+        Raises ConfigurationError for a state field that does not exist.
+        """
         for name in spec.state:
             if name not in STATE_FEATURES:
                 close = difflib.get_close_matches(name, STATE_FEATURES, n=1)
@@ -59,6 +78,7 @@ class UserFeatures:
                     field=f"placements.{placement}.features.state",
                 )
         self.unreadable = 0
+        self._most_profiles = most_profiles
         self.featurizer = Featurizer(
             FeatureSpec(
                 profile=spec.profile,
@@ -79,26 +99,27 @@ class UserFeatures:
         self._columns = (profile_end, profile_end + len(spec.state), spec.user_columns)
         self._forget()
 
-    def rows(self, profiles: Sequence[bytes]) -> NDArray[np.int64]:
-        """``int64[n]``: the row of each profile (its JSON; empty: the user has none) in this object's table."""
-        if len(self._row_of) + len(profiles) > MOST_PROFILES:
+    def read(self, profiles: Sequence[bytes]) -> ProfileRows:
+        """What becomes of each profile (its JSON; empty: the user has none).
+
+        The table of those seen before is forgotten now and then, while batches that it was read for are under way:
+        its rows are gathered here, and no number of a row leaves this object.
+        """
+        if len(self._row_of) + len(profiles) > self._most_profiles:
             self._forget()
         known = self._row_of
-        return np.array([known[text] if text in known else self._add(text) for text in profiles], np.int64)
-
-    def eligible(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """``bool[n, n_sources]``: whether the user has used the source's service, by the profile's
-        ``used_services``."""
-        return self._used[rows]
+        rows = np.array([known[text] if text in known else self._add(text) for text in profiles], np.int64)
+        return ProfileRows(self._ids[rows], self._values[rows], self._used[rows], self._knows_services[rows])
 
     def block(
-        self, rows: NDArray[np.int64], states: UserRecords, contexts: Sequence[Mapping[str, str]], now_s: float
+        self, profiles: ProfileRows, states: UserRecords, contexts: Sequence[Mapping[str, str]], now_s: float
     ) -> FieldBlock:
-        """The user block of n users. ``rows``: from :meth:`rows`; ``contexts``: what came with each request."""
+        """The user block of n users. ``profiles``: from :meth:`read`; ``contexts``: what came with each request."""
         profile_end, state_end, end = self._columns
-        ids = np.empty((len(rows), end), np.uint32)
-        values = np.empty((len(rows), end), np.float32)
-        ids[:, :profile_end], values[:, :profile_end] = self._ids[rows], self._values[rows]
+        n = len(profiles.ids)
+        ids = np.empty((n, end), np.uint32)
+        values = np.empty((n, end), np.float32)
+        ids[:, :profile_end], values[:, :profile_end] = profiles.ids, profiles.values
         for column, name in enumerate(self._state):
             ids[:, profile_end + column] = self._state_ids[column][buckets(STATE_FEATURES[name](states, now_s))]
             values[:, profile_end + column] = 1.0
@@ -123,13 +144,15 @@ class UserFeatures:
         self._ids = np.zeros((256, self._columns[0]), np.uint32)
         self._values = np.zeros((256, self._columns[0]), np.float32)
         self._used = np.zeros((256, len(self._services)), np.bool_)
+        self._knows_services = np.zeros(256, np.bool_)
         self._add(b"")
 
     def _add(self, text: bytes) -> int:
         row = self._row_of[text] = len(self._row_of)
         if row == len(self._ids):
-            self._ids, self._values, self._used = (
-                np.concatenate([a, np.zeros_like(a)]) for a in (self._ids, self._values, self._used)
+            self._ids, self._values, self._used, self._knows_services = (
+                np.concatenate([a, np.zeros_like(a)])
+                for a in (self._ids, self._values, self._used, self._knows_services)
             )
         profile = self.parse(text)
         block = self.featurizer.users([profile], [{}], np.zeros(1))
@@ -137,6 +160,7 @@ class UserFeatures:
         used = profile.get(USED_SERVICES)
         listed = used if isinstance(used, list) else [used]
         self._used[row] = [service in listed for service in self._services]
+        self._knows_services[row] = used is not None
         return row
 
     def parse(self, text: bytes) -> Profile:

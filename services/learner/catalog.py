@@ -35,18 +35,16 @@ class ModelSpec:
 
 
 class Catalog:
-    """Every model of a mesh that learns: those of the variants, and popularity where it is the fallback."""
+    """Every model of a mesh that learns: those of the variants, and popularity where it is a source or the fallback."""
 
     def __init__(self, mesh: Mesh) -> None:
-        named = [(name, variant.policy_name, variant.policy_params) for (name, _), variant in mesh.models().items()]
-        named += [(name, "popularity", {}) for name, each in mesh.placements.items() if each.fallback == "popularity"]
         self.placements = frozenset(mesh.placements)
         self.models: Mapping[ShardId, ModelSpec] = {
-            ShardId(placement, registry.model_name(policy, params)): ModelSpec(
-                policy, registry.policy_params(policy, params).model_dump(mode="json")
+            ShardId(placement, name): ModelSpec(
+                model.policy, registry.policy_params(model.policy, model.params).model_dump(mode="json")
             )
-            for placement, policy, params in named
-            if registry.POLICIES[policy].learns
+            for (placement, name), model in mesh.models().items()
+            if registry.POLICIES[model.policy].learns
         }
 
     def find(self, placement: str, model: str) -> ShardId:

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from banditmesh.bandits import hashing
+from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
+from banditmesh.contracts.events.v1.events_pb2 import Decision
 from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
 from banditmesh.runtime import packing
+from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.mesh import Mesh, parse_mesh
+from banditmesh.runtime.token import KeyRing
 from banditmesh.runtime.user_record import UserRecord
 from services.crs_engine.catalog import Catalog, Fetched
-from services.crs_engine.compiled_placement import CompiledPlacement, compile_placements, featurizers
-from services.crs_engine.decide import Decider
+from services.crs_engine.compiled_placement import CompiledPlacement, Layout, compile_placements, featurizers
 from services.crs_engine.engine import group_requests
 from services.crs_engine.live import LiveVersions
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.models import LoadedModel
-from services.crs_engine.pipeline import sources
-from services.crs_engine.pipeline.batch import Group, Pool, SelectionRequest, Users
-from services.crs_engine.pipeline.filters.base import View
+from services.crs_engine.pipeline import filters, retrievers, rules, sources
+from services.crs_engine.pipeline.batch import Answered, Group, SelectionRequest, UserValues, View
+from services.crs_engine.pipeline.hydrate import hydrate
+from services.crs_engine.pipeline.pipeline import Pipeline
 from services.crs_engine.popular_contents import NOTHING_POPULAR, PopularContents
 from tests.support.engine_world import MESH
 from tests.support.user_records import reacted
 
+RING = KeyRing.parse("1:" + "ab" * 32)
 NOW_S = 1_700_000_000.0
 
 
@@ -70,7 +77,9 @@ class Bench:
         attributes = [Attribute(name="genre", values=[genre])] if genre else []
         content = Content(content_id=content_id, attributes=attributes)
         for name, value in fields.items():
-            if name == "expires_s":
+            if name == "age_s":
+                content.attributes.add(name="published_at", number=NOW_S - float(value))  # type: ignore[arg-type]
+            elif name == "expires_s":
                 content.expires_at.FromSeconds(int(value))  # type: ignore[call-overload]
             else:
                 setattr(content, name, value)
@@ -103,24 +112,76 @@ class Bench:
     def requests(self, users: Sequence[str], count: int = 1) -> list[SelectionRequest]:
         return [SelectionRequest(self.name, user, {}, count) for user in users]
 
-    def read(self, group: Group) -> tuple[Users, Pool]:
-        """What the first stages make of the users' values; every source and the profiles are live in version 1."""
-        live = LiveVersions({name: packing.LiveVersion(1, 0, "") for name in [*self.sources, "profiles"]})
-        layout = group.placement.layout(live)
+    def layout(self, live: LiveVersions | None = None) -> Layout:
+        """Every source and the profiles are live in version 1."""
+        names = [*self.sources, "profiles"]
+        return self.placement.layout(live or LiveVersions({name: packing.LiveVersion(1, 0, "") for name in names}))
+
+    def read(self, group: Group) -> UserValues:
+        """What Redis has of the users."""
         wanted = (*self.sources, "profile", "state")
-        values = [[self.values[request.user_id].get(name) for name in wanted] for request in group.requests]
-        users, pool = sources.unpack(group, layout, values, NOW_S)
-        return users, Pool(pool.offsets, pool.contents, pool.services, pool.sources, self.catalog.find(pool.contents))
+        rows = [[self.values[request.user_id].get(name) for name in wanted] for request in group.requests]
+        return UserValues(self.layout(), rows, reached=True)
 
     @property
     def sources(self) -> list[str]:
-        return [source.name for source in self.placement.sources]
+        return [source.name for source in self.placement.sources if source.mapped]
+
+    def group(self, users: Sequence[str], count: int = 1) -> Group:
+        (group,) = group_requests(self.placements, self.requests(users, count))
+        return group
 
     def view(self, *users: str) -> View:
         """The users' candidates, as filters see them."""
-        (group,) = group_requests(self.placements, self.requests(users))
-        known, pool = self.read(group)
+        group = self.group(users)
+        values = self.read(group)
+        known = sources.read(group, values, NOW_S)
+        pool = hydrate(sources.propose(group, known, values, {}), self.catalog)
         return View(self.placement, known, pool, self.catalog, NOW_S)
 
-    def decider(self, models: FixedModels, seed: int = 3) -> Decider:
-        return Decider(self.catalog, models, EngineMetrics(CollectorRegistry()), np.random.default_rng(seed))  # type: ignore[arg-type]
+    def pipeline(self, models: FixedModels, seed: int = 3) -> Pipeline:
+        """The pipeline over these models and this catalog, at ``NOW_S``."""
+        newest = retrievers.Newest(self.catalog, 100)
+        newest.refresh(self.placements.values(), NOW_S)
+        config = self.mesh.placements
+        return Pipeline(
+            self.catalog,
+            models,  # type: ignore[arg-type]
+            retrievers.by_name(retrievers.Popularity(models), newest),  # type: ignore[arg-type]
+            {name: filters.enabled(each) for name, each in config.items()},
+            {name: rules.enabled(each) for name, each in config.items()},
+            RING,
+            ManualClock(NOW_S),
+            EngineMetrics(CollectorRegistry()),
+            np.random.default_rng(seed),
+        )
+
+
+@dataclass(frozen=True)
+class BenchReads:
+    """Reads what the bench holds instead of Redis; contents are all in the catalog, or nowhere."""
+
+    bench: Bench
+
+    async def users(self, groups: Sequence[Group]) -> list[UserValues]:
+        return [self.bench.read(group) for group in groups]
+
+    async def contents(self, contents: NDArray[np.uint64]) -> None:
+        return None
+
+
+def run(bench: Bench, models: FixedModels, users: Sequence[str], count: int = 1) -> Answered:
+    """What the pipeline makes of these users, taken together."""
+    (answered,) = asyncio.run(bench.pipeline(models).run([bench.group(users, count)], BenchReads(bench)))
+    return answered
+
+
+def decisions(answered: Answered) -> dict[str, list[Decision]]:
+    """By user: what the tokens of the contents shown say, the first position first."""
+    return {
+        request.user_id: [
+            RING.verify(SelectedContent.FromString(each).impression_token, now_s=NOW_S, max_age_s=1)
+            for each in outcome.contents
+        ]
+        for request, outcome in zip(answered.slate.group.requests, answered.outcomes, strict=True)
+    }

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from banditmesh.bandits.batch import Candidates
+import numpy as np
+from numpy.typing import NDArray
+
+from banditmesh.bandits.batch import Candidates, SparseRows
 from services.crs_engine.catalog import Catalog
-from services.crs_engine.pipeline.batch import Group, Pool, Users
+from services.crs_engine.pipeline.batch import Group, Pool, Round, Users
 
 
 def featurize(group: Group, users: Users, pool: Pool, catalog: Catalog, now_s: float) -> Candidates:
-    """The candidates with their features. A content without a catalog row has none of its own but its logic."""
+    """The candidates with their features. All of them are in the catalog: the filters have seen to that."""
     placement = group.placement
-    user_block = placement.users.block(
-        users.profile_rows, users.states, [request.context for request in group.requests], now_s
-    )
+    contexts = [request.context for request in group.requests]
+    user_block = placement.users.block(users.profile_rows, users.states, contexts, now_s)
     content_block = catalog.features(placement.catalog_block, pool.rows)
-    if len(pool) and pool.rows.min() < 0:
-        content_block.values[pool.rows < 0] = 0.0
     if placement.logic_column is not None:
         content_block.ids[:, placement.logic_column] = placement.logic_ids[pool.sources]
         content_block.values[:, placement.logic_column] = placement.logic_values[pool.sources]
     context, own = placement.featurizer.rows(user_block, content_block, pool.offsets)
     return Candidates(pool.offsets, pool.contents, placement.logic_keys[pool.sources], pool.services, context, own)
+
+
+def of_shown(group: Group, users: Users, drawn: Round, catalog: Catalog, now_s: float) -> SparseRows:
+    """The features of what was chosen in a round, one row for each entry of ``Round.shown``: for the tokens."""
+    owners, _, at = drawn.shown
+    candidates = drawn.candidates
+    if drawn.models:
+        return candidates.context.take(owners).beside(candidates.features.take(at))
+    # A fallback's candidates are many, and score without features: only what is shown gets them. A user's chosen
+    # candidates stand together, in the order of their positions.
+    offsets = np.zeros(len(group) + 1, np.int64)
+    np.cumsum(np.bincount(owners, minlength=len(group)), out=offsets[1:])
+    pool = drawn.pool
+    shown = Pool(offsets, pool.contents[at], pool.services[at], pool.sources[at], pool.rows[at])
+    candidates = featurize(group, users, shown, catalog, now_s)
+    rows: NDArray[np.int64] = np.arange(len(at))
+    return candidates.context.take(owners).beside(candidates.features.take(rows))

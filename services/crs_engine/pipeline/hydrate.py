@@ -1,5 +1,5 @@
-"""Stage 2: the candidates' contents, out of the local catalog; what it does not have is read from the store in one
-extra round trip."""
+"""Stage 2: the candidates' contents, out of the local catalog; what it does not have is read from Redis in one extra
+round trip."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.pipeline.batch import Pool
 
 
+def hydrate(pool: Pool, catalog: Catalog) -> Pool:
+    """The pool with the rows of its contents. They are valid until the catalog takes something in: nothing may be
+    awaited from here to the answer."""
+    return replace(pool, rows=catalog.find(pool.contents))
+
+
+def missing(pools: Sequence[Pool], catalog: Catalog, now_s: float) -> NDArray[np.uint64]:
+    """``uint64[n]``: the content keys of hydrated pools that should be read from Redis, each once. ``now_s``: of the
+    monotonic clock."""
+    wanted = [catalog.due(pool.contents, pool.rows, now_s) for pool in pools if len(pool)]
+    return np.unique(np.concatenate(wanted)) if wanted else np.zeros(0, np.uint64)
+
+
 class Hydrator:
     """Fills the catalog."""
 
@@ -26,24 +39,15 @@ class Hydrator:
         self._clock = clock
         self._metrics = metrics
 
-    def missing(self, pools: Sequence[Pool]) -> NDArray[np.uint64]:
-        """``uint64[n]``: the content keys of hydrated pools that should be read from the store, each once."""
-        now_s = self._clock.monotonic_s()
-        wanted = [self._catalog.due(pool.contents, pool.rows, now_s) for pool in pools if len(pool)]
-        return np.unique(np.concatenate(wanted)) if wanted else np.zeros(0, np.uint64)
-
     async def fetch(self, contents: NDArray[np.uint64]) -> None:
         """Read contents (``uint64[n]``) into the catalog, found or not. Raises Unavailable."""
         listed = contents.tolist()
         values = await self._store.read([keys.content(key) for key in listed])
         self._catalog.put(
-            [Fetched(key, value) for key, value in zip(listed, values, strict=True)], self._clock.monotonic_s()
+            [Fetched(key, value) for key, value in zip(listed, values, strict=True)],
+            self._clock.monotonic_s(),
+            self._clock.now_s(),
         )
         absent = values.count(None)
         self._metrics.catalog_fetched.labels("found").inc(len(values) - absent)
         self._metrics.catalog_fetched.labels("absent").inc(absent)
-
-    def hydrate(self, pool: Pool) -> Pool:
-        """The pool with the rows of its contents. They are valid until the next fetch: nothing may be awaited from
-        here to the answer."""
-        return replace(pool, rows=self._catalog.find(pool.contents))

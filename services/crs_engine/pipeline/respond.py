@@ -13,11 +13,10 @@ from banditmesh.bandits.batch import SparseRows
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1.events_pb2 import Decision, Features
-from banditmesh.contracts.provider.v1.provider_pb2 import Content
 from banditmesh.runtime.token import KeyRing
 from services.crs_engine.catalog import Catalog
-from services.crs_engine.decide import Chosen, Decided
-from services.crs_engine.pipeline.batch import Group
+from services.crs_engine.pipeline.batch import Group, Outcome, Round, Slate
+from services.crs_engine.pipeline.features import of_shown
 
 IMPRESSION_ID_BYTES = 16
 _FEATURES = Decision.FEATURES_FIELD_NUMBER
@@ -25,29 +24,37 @@ _TOKEN, _ID = SelectedContent.IMPRESSION_TOKEN_FIELD_NUMBER, SelectedContent.IMP
 _IDS, _VALUES = Features.IDS_FIELD_NUMBER, Features.VALUES_FIELD_NUMBER
 
 
-def respond(group: Group, chosen: Chosen, catalog: Catalog, ring: KeyRing, now_s: float) -> list[list[bytes]]:
-    """For each user the contents chosen, the first position first, each a serialised ``SelectedContent``; empty for a
-    user without any.
+def respond(slate: Slate, catalog: Catalog, ring: KeyRing, now_s: float) -> list[Outcome]:
+    """The answer to each user of a group."""
+    contents: list[list[bytes]] = [[] for _ in slate.group.requests]
+    for each in slate.rounds:
+        if len(each.shown[0]):
+            _append(contents, slate, each, catalog, ring, now_s)
+    return [Outcome(shown) if shown else Outcome((), no_content(slate, user)) for user, shown in enumerate(contents)]
+
+
+def _append(
+    contents: list[list[bytes]], slate: Slate, drawn: Round, catalog: Catalog, ring: KeyRing, now_s: float
+) -> None:
+    """Put what a round has chosen behind each user's contents so far, each as a serialised ``SelectedContent``.
 
     Serialised messages that are laid end to end are one message with the fields of all. So the parts that many answers
     share (the content's, the variant's, the logic's) are serialised once, and only joined here.
     """
-    shared = _SharedParts(group, chosen, now_s)
-    users, positions = np.nonzero(chosen.choice.chosen >= 0)
-    at = chosen.choice.chosen[users, positions]
-    features = _wire(chosen.candidates.context.take(users).beside(chosen.candidates.features.take(at)))
+    group = slate.group
+    shared = _SharedParts(group, drawn, now_s)
+    users, columns, at = drawn.shown
+    features = _wire(of_shown(group, slate.users, drawn, catalog, now_s))
     # One system call for the batch: os.urandom costs 1 us each.
     random = os.urandom(IMPRESSION_ID_BYTES * len(at))
-    answers: list[list[bytes]] = [[] for _ in group.requests]
-    for number, (user, position, row, source, propensity, variant, key) in enumerate(
+    for number, (user, position, row, source, propensity, variant) in enumerate(
         zip(
             users.tolist(),
-            positions.tolist(),
-            chosen.pool.rows[at].tolist(),
-            chosen.pool.sources[at].tolist(),
-            chosen.choice.propensity[users, positions].tolist(),
+            (drawn.first[users] + columns).tolist(),
+            drawn.pool.rows[at].tolist(),
+            drawn.pool.sources[at].tolist(),
+            drawn.choice.propensity[users, columns].tolist(),
             group.variants[users].tolist(),
-            chosen.pool.contents[at].tolist(),
             strict=True,
         )
     ):
@@ -55,53 +62,39 @@ def respond(group: Group, chosen: Chosen, catalog: Catalog, ring: KeyRing, now_s
         own = Decision(
             impression_id=impression_id, user_id=group.requests[user].user_id, position=position, propensity=propensity
         )
-        if row >= 0 and catalog.name_of(row)[1]:
-            decided, shown = catalog.decided(row), catalog.shown(row)
-        else:
-            decided, shown = _bare(*chosen.popular.name(key))
         body = (
             own.SerializeToString(),
-            decided,
+            catalog.decided(row),
             shared.decided[variant],
             shared.decided_logic[source],
             features[number],
         )
         token = _field(_TOKEN, ring.seal(b"".join(body)))
-        answers[user].append(
-            b"".join((shown, shared.shown[variant], shared.shown_logic[source], token, _field(_ID, impression_id)))
-        )
-    return answers
+        parts = (catalog.shown(row), shared.shown[variant], shared.shown_logic[source])
+        contents[user].append(b"".join((*parts, token, _field(_ID, impression_id))))
 
 
 class _SharedParts:
-    """Serialised parts of decisions and answers: by variant, and by source (the last one is the fallback's)."""
+    """Serialised parts of decisions and answers: by variant, and by source."""
 
-    def __init__(self, group: Group, chosen: Chosen, now_s: float) -> None:
+    def __init__(self, group: Group, drawn: Round, now_s: float) -> None:
         placement = group.placement
         self.decided = [
             Decision(
                 placement=placement.name,
                 variant=variant.name,
-                model=variant.model if chosen.models else "",
-                model_version=chosen.models[variant.model].version if chosen.models else 0,
+                model=variant.model if drawn.models else "",
+                model_version=drawn.models[variant.model].version if drawn.models else 0,
                 decided_at_ms=int(now_s * 1000),
-                origin=chosen.origin,
+                origin=drawn.origin,
             ).SerializeToString()
             for variant in placement.variants
         ]
         self.shown = [
-            SelectedContent(variant=variant.name, origin=chosen.origin).SerializeToString()
+            SelectedContent(variant=variant.name, origin=drawn.origin).SerializeToString()
             for variant in placement.variants
         ]
         self.decided_logic, self.shown_logic = placement.decided_logic, placement.shown_logic
-
-
-def _bare(service: str, content_id: str) -> tuple[bytes, bytes]:
-    """The parts of a content of which only the name is known."""
-    decided = Decision(service=service, content_id=content_id)
-    return decided.SerializeToString(), SelectedContent(
-        service=service, content=Content(content_id=content_id)
-    ).SerializeToString()
 
 
 def _wire(rows: SparseRows) -> list[bytes]:
@@ -134,32 +127,25 @@ def _head(number: int, size: int) -> bytes:
     return bytes(head)
 
 
-def no_content(decided: Decided, user: int) -> pb.NoContent:
+def no_content(slate: Slate, user: int) -> pb.NoContent:
     """Why nothing is shown to the user at that place in the group."""
-    until_s = float(decided.users.muted_until_s[user])
+    until_s = float(slate.users.muted_until_s[user])
     if until_s:
         return pb.NoContent(
             reason=pb.NO_CONTENT_REASON_MUTED,
             message="the user muted something in this slot a short while ago",
             until=Timestamp(seconds=int(until_s)),
         )
-    fallen = decided.fallen
-    parts = [decided.scored.filtered] + ([fallen.filtered] if fallen is not None else [])
-    removed = sum(int(part.view.pool.counts[user]) for part in parts)
-    fallback = (
-        "the fallback has none either"
-        if decided.group.placement.config.fallback != "none"
-        else "the placement has no fallback"
-    )
-    if removed:
+    proposed, *filled_in = (int(each.view.pool.counts[user]) for each in slate.rounds)
+    n_fallback = sum(filled_in)
+    if proposed + n_fallback:
         return pb.NoContent(
             reason=pb.NO_CONTENT_REASON_ALL_FILTERED,
-            message=f"filters removed all {removed} candidates, the fallback's included; "
-            "ExplainDecision says which and why",
+            message=f"filters or rules removed all candidates, {proposed} of the sources and {n_fallback} of the "
+            "fallback; ExplainDecision says which and why",
         )
     known = (
-        "the user has no candidates"
-        if decided.users.reached
-        else "Redis is away, so the user's candidates are not known"
+        "the user has no candidates" if slate.users.reached else "Redis is away, so the user's candidates are not known"
     )
+    fallback = "the fallback has none either" if slate.group.placement.fallbacks else "the placement has no fallback"
     return pb.NoContent(reason=pb.NO_CONTENT_REASON_NO_CANDIDATES, message=f"{known}, and {fallback}")

@@ -1,8 +1,8 @@
-"""Stage 1: what each user's mapped candidates, profile and state are, out of the bytes of one read."""
+"""Stage 1: what is known of the users, and what each source proposes to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,54 +10,85 @@ from numpy.typing import NDArray
 from banditmesh.bandits import segments
 from banditmesh.runtime.packing import VERSION, unpack_candidate_batch
 from banditmesh.runtime.user_records import UserRecords
-from services.crs_engine.compiled_placement import Layout
-from services.crs_engine.pipeline.batch import Group, Pool, Users
+from services.crs_engine.compiled_placement import CompiledPlacement
+from services.crs_engine.pipeline.batch import Group, Mask, Pool, Users, UserValues
+from services.crs_engine.pipeline.retrievers.base import Retrieved, Retriever
 
 _NO_ROWS = np.zeros(0, np.int64)
-_NO_KEYS = np.zeros(0, np.uint64)
 
 
-def unreached(group: Group) -> tuple[Users, Pool]:
-    """Users of whom nothing is known, because the store is away, without candidates."""
-    nothing = [None] * len(group)
-    users = Users(
-        False,
-        [b""] * len(group),
-        group.placement.users.rows([b""] * len(group)),
-        UserRecords(nothing),
-        np.zeros(len(group)),
+def read(group: Group, values: UserValues, now_s: float) -> Users:
+    """Take apart what is known of the users. ``now_s``: seconds since the Unix epoch."""
+    states = UserRecords([row[-1] for row in values.rows])
+    profiles = _profiles([row[-2] for row in values.rows], values.layout.profile_version)
+    return Users(
+        values.reached,
+        profiles,
+        group.placement.users.read(profiles),
+        states,
+        muted_slots(group, states, now_s),
     )
-    return users, Pool(np.zeros(len(group) + 1, np.int64), _NO_KEYS, _NO_KEYS, _NO_ROWS, _NO_ROWS)
 
 
-def unpack(group: Group, layout: Layout, values: Sequence[Sequence[bytes | None]], now_s: float) -> tuple[Users, Pool]:
-    """Take apart what the store said.
+def propose(group: Group, users: Users, values: UserValues, retrievers: Mapping[str, Retriever]) -> Pool:
+    """The candidates of the placement's sources, in their order, for the users whose slot is not muted."""
+    placement, free = group.placement, users.muted_until_s == 0
+    pool = _mapped(placement, values, None if free.all() else free)
+    for name, first_source in placement.retrieved_from.items():
+        proposed = retrievers[name].retrieve(placement)
+        pool = _merged(pool, retrieved_pool(proposed, first_source, placement, free))
+    return pool
+
+
+def _mapped(placement: CompiledPlacement, values: UserValues, free: Mask | None) -> Pool:
+    """What the services' own logics propose. ``free``: bool[n_users], to whom; None: to all."""
+    layout, rows = values.layout, values.rows
+    n_live = len(layout.tails)
+    counts, contents = unpack_candidate_batch(
+        [value for row in rows for value in row[:n_live]], np.tile(layout.versions, len(rows))
+    )
+    sources = np.repeat(np.tile(layout.sources, len(rows)), counts)
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(counts.reshape(len(rows), n_live).sum(axis=1), out=offsets[1:])
+    if free is not None:
+        theirs = np.repeat(free, segments.lengths(offsets))
+        offsets, contents, sources = segments.kept_offsets(offsets, theirs), contents[theirs], sources[theirs]
+    return Pool(offsets, contents, placement.service_keys[sources], sources, _NO_ROWS)
+
+
+def retrieved_pool(retrieved: Retrieved, first_source: int, placement: CompiledPlacement, users: Mask) -> Pool:
+    """What a retriever proposes, as candidates of those users (bool[n_users]).
 
     Args:
-        group: The users.
-        layout: By which ``values`` was asked for.
-        values: For each user the values in the order of :meth:`Layout.keys`.
-        now_s: The present, seconds since the Unix epoch.
-
-    Returns:
-        The users, and the candidates of those whose slot is not muted, in the order of the placement's sources.
+        retrieved: The contents.
+        first_source: The source that stands for the retriever's contents of the first of the placement's services;
+            the others follow it.
+        placement: Where.
+        users: Who gets them.
     """
-    n_live = len(layout.tails)
-    states = UserRecords([row[-1] for row in values])
-    profiles = _profiles([row[-2] for row in values], layout.profile_version)
-    muted_until_s = muted_slots(group, states, now_s)
-    users = Users(True, profiles, group.placement.users.rows(profiles), states, muted_until_s)
-
-    counts, contents = unpack_candidate_batch(
-        [value for row in values for value in row[:n_live]], np.tile(layout.versions, len(values))
+    offsets = np.zeros(len(users) + 1, np.int64)
+    np.cumsum(users * len(retrieved), out=offsets[1:])
+    n = int(np.count_nonzero(users))
+    return Pool(
+        offsets,
+        np.tile(retrieved.contents, n),
+        np.tile(placement.shown_services[retrieved.services], n),
+        np.tile(first_source + retrieved.services, n),
+        _NO_ROWS,
     )
-    sources = np.repeat(np.tile(layout.sources, len(values)), counts)
-    offsets = np.zeros(len(values) + 1, np.int64)
-    np.cumsum(counts.reshape(len(values), n_live).sum(axis=1), out=offsets[1:])
-    if muted_until_s.any():
-        free = np.repeat(muted_until_s == 0, np.diff(offsets))
-        offsets, contents, sources = segments.kept_offsets(offsets, free), contents[free], sources[free]
-    return users, Pool(offsets, contents, group.placement.service_keys[sources], sources, _NO_ROWS)
+
+
+def _merged(left: Pool, right: Pool) -> Pool:
+    """The candidates of both pools (not hydrated yet), each user's in the order of the sources."""
+    sources = np.concatenate([left.sources, right.sources])
+    order = np.lexsort((sources, np.concatenate([left.owners, right.owners])))
+    return Pool(
+        left.offsets + right.offsets,
+        np.concatenate([left.contents, right.contents])[order],
+        np.concatenate([left.services, right.services])[order],
+        sources[order],
+        _NO_ROWS,
+    )
 
 
 def muted_slots(group: Group, states: UserRecords, now_s: float) -> NDArray[np.float64]:

@@ -19,11 +19,12 @@ from banditmesh.bandits.registry import build
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.local.valkey import Valkey
+from banditmesh.runtime import keys
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.snapshots import Manifest, Pointer, Snapshots
 from banditmesh.runtime.store import open_store
 from services.crs_engine.models import FALLBACK
-from tests.support.engine_world import MESH, engine_world
+from tests.support.engine_world import MESH, World, engine_world
 
 LEARNED = parse_mesh(MESH).placements["head"].experiment.variants["learned"]
 
@@ -57,6 +58,14 @@ async def publish(folder: Path, model: str, policy: Popularity, after: Pointer |
         await store.close()
 
 
+async def describe_popular(world: World) -> None:
+    """Tell the engine what the contents of :func:`publish_popular` are."""
+    await world.hands.content("weather", "sun", title="Sun")
+    await world.hands.content("comics", "c9", title="Comic 9")
+    world.parts.catalog.mark_changed()
+    await world.parts.maintenance.once()
+
+
 async def publish_popular(folder: Path) -> None:
     """A snapshot in which weather/sun is the most popular content."""
     policy = Popularity()
@@ -71,12 +80,18 @@ async def test_while_redis_is_away_the_fallback_answers_and_says_so_and_then_the
             valkey.url, tmp_path, mesh=MESH.replace("redis_timeout: 2s", "redis_timeout: 200ms")
         ) as world:
             await world.hands.mapping("comics/new", {"ann": [await world.hands.content("comics", "c1")]})
+            await describe_popular(world)
+            await world.hands.reaction("bob", "mute", "weather", "sun", "elsewhere", world.server.clock.now_s() - 60)
             await world.shows("ann", lambda selection: selection.content.origin == events_pb2.ORIGIN_POLICY)
+            assert (await world.select("bob")).content.content.content_id == "c9"
 
             valkey.kill()
             away = (await world.select("ann")).content
             assert away.origin == events_pb2.ORIGIN_FALLBACK_STORE_UNAVAILABLE
-            assert (away.service, away.content.content_id) in {("weather", "sun"), ("comics", "c9")}
+            assert (away.service, away.content.title) in {("weather", "Sun"), ("comics", "Comic 9")}
+            # who was here before is remembered, with what he has muted
+            muted = [(await world.select("bob")).content for _ in range(10)]
+            assert {(each.origin, each.content.content_id) for each in muted} == {(away.origin, "c9")}
             assert away.logic == ""
             assert world.server.registry.get_sample_value("banditmesh_engine_redis_breaker_open") == 1
 
@@ -101,8 +116,9 @@ async def test_a_user_without_candidates_gets_a_popular_content_with_its_true_pr
 ) -> None:
     await publish_popular(tmp_path)
     async with engine_world(fresh_redis, tmp_path) as world:
+        await describe_popular(world)
         await world.hands.content("weather", "sun", title="Sun", hidden=True)
-        await world.parts.engine.keep_popular_warm()
+        await world.parts.maintenance.once()
 
         explained = await world.explain("nobody")
         content = (await world.select("nobody")).content
@@ -112,6 +128,38 @@ async def test_a_user_without_candidates_gets_a_popular_content_with_its_true_pr
         assert (content.service, content.content.content_id) == ("comics", "c9")
         assert [(each.content_id, each.propensity) for each in explained.candidates] == [("c9", 1.0), ("sun", 0.0)]
         assert explained.candidates[1].removed_by == "filters/hidden"
+
+
+async def test_a_content_that_its_provider_dropped_is_never_shown_by_the_fallback(
+    fresh_redis: str, tmp_path: Path
+) -> None:
+    await publish_popular(tmp_path)
+    async with engine_world(fresh_redis, tmp_path) as world:
+        # nobody has described any of them: an app could show nothing but a name
+        assert (await world.select("nobody")).no_content.reason == pb.NO_CONTENT_REASON_ALL_FILTERED
+        await describe_popular(world)
+        await world.shows("nobody", lambda selection: selection.content.content.content_id == "sun")
+
+        await world.hands.store.client.delete(keys.content(hashing.content_key("weather", "sun")))
+        world.parts.catalog.mark_changed()
+        shown = [(await world.select("nobody")).content.content.content_id for _ in range(20)]
+        assert set(shown) == {"c9"}
+
+
+async def test_an_explanation_counts_nothing(fresh_redis: str, tmp_path: Path) -> None:
+    async with engine_world(fresh_redis, tmp_path) as world:
+        await world.hands.mapping("comics/new", {"ann": [await world.hands.content("comics", "c1", hidden=True)]})
+        await world.parts.live.reread()
+
+        def removed() -> float | None:
+            return world.server.registry.get_sample_value(
+                "banditmesh_engine_candidates_removed_total", {"placement": "head", "filter": "hidden"}
+            )
+
+        assert (await world.explain("ann")).candidates[0].removed_by == "filters/hidden"
+        assert removed() is None
+        await world.select("ann")
+        assert removed() == 1
 
 
 async def test_a_newer_snapshot_is_swapped_in_beside_the_traffic_and_a_broken_one_is_refused(

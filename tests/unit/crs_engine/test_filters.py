@@ -6,21 +6,27 @@ import pytest
 
 from banditmesh.bandits import hashing
 from services.crs_engine.pipeline import filters
-from services.crs_engine.pipeline.filters.base import View
+from services.crs_engine.pipeline.batch import Mask, View
 from tests.support.engine_batch import NOW_S, Bench
 from tests.support.engine_world import MESH
 
 
+def by_whom(view: View) -> list[str | None]:
+    """For each candidate: the filter that removes it."""
+    used = filters.enabled(view.placement.config)
+    return [used[at].name if at != filters.KEPT else None for at in filters.apply(view, used).tolist()]
+
+
 def removed(view: View) -> dict[int, str]:
     """Filter by content key, of those that were removed."""
-    by = filters.apply(view).tolist()
-    keys = view.pool.contents.tolist()
-    return {key: filters.FILTERS[at].name for key, at in zip(keys, by, strict=True) if at != filters.KEPT}
+    return {key: name for key, name in zip(view.pool.contents.tolist(), by_whom(view), strict=True) if name}
 
 
 def reasons(view: View) -> list[str]:
-    by = filters.apply(view).tolist()
-    return [filters.FILTERS[at].because(view, place) for place, at in enumerate(by) if at != filters.KEPT]
+    used = filters.enabled(view.placement.config)
+    by = filters.apply(view, used)
+    kept = by == filters.KEPT
+    return [used[at].because(view, place, kept) for place, at in enumerate(by.tolist()) if at != filters.KEPT]
 
 
 def test_a_content_that_nobody_described_is_removed_and_its_key_is_named() -> None:
@@ -50,7 +56,7 @@ def test_a_muted_content_is_removed_for_the_user_who_muted_it_alone() -> None:
     ann = bench.user("ann", {"comics/new": [content]}, reactions=[("mute", "comics", "c1", week_s)])
     bob = bench.user("bob", {"comics/new": [content]})
     view = bench.view(bob, ann, bob)
-    assert filters.apply(view).tolist() == [filters.KEPT, 3, filters.KEPT]
+    assert by_whom(view) == [None, "muted_content", None]
     assert "muted it at 2023-11-06" in reasons(view)[0]
 
 
@@ -93,7 +99,7 @@ def test_a_content_of_two_logics_stays_with_the_one_that_stands_first_in_the_pla
     bench = Bench()
     both, other = bench.content("comics", "both"), bench.content("comics", "other")
     view = bench.view(bench.user("ann", {"comics/similar": [both, other], "comics/new": [both]}))
-    assert filters.apply(view).tolist() == [filters.KEPT, 7, filters.KEPT]
+    assert by_whom(view) == [None, "duplicate", None]
     assert reasons(view) == ["comics/new proposes it too, and stands before this logic in the placement's sources"]
 
 
@@ -119,3 +125,23 @@ def test_nobody_without_candidates_disturbs_the_others() -> None:
 
 def test_every_filter_has_a_name_of_its_own() -> None:
     assert len({each.name for each in filters.FILTERS}) == len(filters.FILTERS)
+
+
+class NotFromNew:
+    """Removes what comics/new proposes."""
+
+    name = "not_from_new"
+
+    def removes(self, view: View, kept: Mask) -> Mask | None:
+        return view.pool.sources == 2  # type: ignore[no-any-return]
+
+    def because(self, view: View, at: int, kept: Mask) -> str:
+        return "it is from comics/new"
+
+
+def test_one_copy_of_a_content_stays_when_another_filter_removes_the_other_one() -> None:
+    bench = Bench()
+    both = bench.content("comics", "both")
+    view = bench.view(bench.user("ann", {"comics/new": [both], "comics/similar": [both]}))
+    used = (NotFromNew(), *filters.enabled(view.placement.config))
+    assert filters.apply(view, used).tolist() == [0, filters.KEPT]  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ SPEC = FeatureSpec(
 def features_of(profile: bytes, *contexts: Mapping[str, str], now_s: float = NOON_S) -> list[set[int]]:
     """The ids of users of this profile, one for each context."""
     users = UserFeatures("slot", SPEC, [])
-    rows = users.rows([profile] * len(contexts))
+    rows = users.read([profile] * len(contexts))
     block = users.block(rows, UserRecords([None] * len(contexts)), contexts, now_s)
     assert block.ids.shape == (len(contexts), SPEC.user_columns)
     sparse = block.sparse()
@@ -52,10 +52,20 @@ def test_what_came_with_a_request_is_a_feature_of_that_request_alone() -> None:
 
 def test_the_hour_of_a_cached_moment_does_not_outlive_its_quarter() -> None:
     users = UserFeatures("slot", SPEC, [])
-    rows, states = users.rows([b""]), UserRecords([None])
+    rows, states = users.read([b""]), UserRecords([None])
     before, after = (users.block(rows, states, [{}], NOON_S + shift).sparse().ids for shift in (-1.0, 0.0))
     assert set(before.tolist()) == ids(NO_CLICKS, ("hour", "11"))
     assert set(after.tolist()) == ids(NO_CLICKS, NOON)
+
+
+def test_what_was_read_of_profiles_stays_true_when_the_table_forgets_them() -> None:
+    users = UserFeatures("slot", SPEC, ["weather", "comics"], most_profiles=3)
+    ann = users.read([b'{"gender": "f", "used_services": ["comics"]}'])
+    for number in range(20):  # others come while the batch of ann is under way
+        users.read([f'{{"gender": "g{number}", "used_services": ["weather"]}}'.encode()])
+    sparse = users.block(ann, UserRecords([None]), [{}], NOON_S).sparse()
+    assert set(sparse.ids.tolist()) == ids(NO_CLICKS, NOON, ("gender", "f"))
+    assert (ann.used.tolist(), ann.knows_services.tolist()) == ([[False, True]], [True])
 
 
 def test_each_value_of_a_list_in_a_profile_is_a_feature() -> None:

@@ -176,9 +176,54 @@ def test_a_policy_may_be_written_by_its_bare_name() -> None:
 
 
 def test_variants_of_the_same_policy_and_parameters_share_a_model() -> None:
-    mesh = parse_mesh(changed("{linucb: {arm: logic}}", "{linucb: {arm: content}}"))
-    assert len(mesh.models()) == 1
-    assert len(parse_mesh(EXAMPLE).models()) == 2
+    alike = changed("{linucb: {arm: logic}}", "{linucb: {arm: content}}").replace(": popularity", ": none")
+    assert [model.variants for model in parse_mesh(alike).models().values()] == [("logics", "contents")]
+    assert len(parse_mesh(EXAMPLE.replace("fallback: popularity", "fallback: none")).models()) == 2
+
+
+@pytest.mark.parametrize(
+    ("sources", "fallback"),
+    [
+        ("[weather/today]", "popularity"),
+        ("[weather/today]", "[newest, popularity]"),
+        ("[popularity, weather/today]", "none"),
+    ],
+)
+def test_popularity_is_a_model_where_it_proposes(sources: str, fallback: str) -> None:
+    text = f"""
+services: {{weather: {{logics: [today]}}}}
+placements: {{head: {{sources: {sources}, fallback: {fallback},
+  experiment: {{variants: {{one: {{weight: 1, policy: random}}}}}}}}}}
+"""
+    models = {model.policy: model.variants for model in parse_mesh(text).models().values()}
+    assert models == {"random": ("one",), "popularity": ()}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("popularity", ["popularity"]),
+        ("none", []),
+        ("newest", ["newest"]),
+        ("[popularity, newest]", ["popularity", "newest"]),
+    ],
+)
+def test_a_fallback_is_one_or_none_or_a_chain(written: str, read: list[str]) -> None:
+    mesh = parse_mesh(changed("fallback: popularity", f"fallback: {written}"))
+    assert mesh.placements["talk-head-jp"].fallback == read
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("populraity", r"placements\.talk-head-jp\.fallback\.0: .*'popularity' or 'newest'.*populraity"),
+        ("[popularity, none]", r"placements\.talk-head-jp\.fallback\.1: .*'popularity' or 'newest'.*none"),
+        ("[newest, newest]", r"placements\.talk-head-jp\.fallback: 'newest' stands twice"),
+    ],
+)
+def test_a_fallback_that_cannot_be_is_an_error_that_says_what_can(written: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        parse_mesh(changed("fallback: popularity", f"fallback: {written}"))
 
 
 def test_the_join_window_of_a_placement_that_is_gone_is_the_default_one() -> None:

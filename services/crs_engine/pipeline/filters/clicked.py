@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from services.crs_engine.pipeline.filters.base import Mask, View, utc
+from banditmesh.runtime.mesh import Placement
+from services.crs_engine.pipeline.batch import Mask, View
+from services.crs_engine.pipeline.filters.base import utc
 
 
 class Clicked:
@@ -12,18 +14,22 @@ class Clicked:
     (``user_record.CLICKS``)."""
 
     name: ClassVar[str] = "clicked"
-    on_fallback: ClassVar[bool] = True
 
-    def removes(self, view: View) -> Mask | None:
+    @classmethod
+    def enable(cls, placement: Placement) -> Self | None:
+        """See `Filter.enable`: where ``hide_clicked`` says so."""
+        return cls() if placement.hide_clicked else None
+
+    def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""
         states = view.users.states
-        if not view.placement.config.hide_clicked or not len(states.click_events):
+        if not len(states.click_events):
             return None
         return view.matches(
             view.salted_contents, view.ordered_contents, states.click_owners, states.click_events["content"]
         )
 
-    def because(self, view: View, at: int) -> str:
+    def because(self, view: View, at: int, kept: Mask) -> str:
         """See `Filter.because`."""
         states = view.users.states
         own = (states.click_owners == view.pool.owners[at]) & (states.click_events["content"] == view.pool.contents[at])

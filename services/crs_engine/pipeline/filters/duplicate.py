@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
-from services.crs_engine.pipeline.filters.base import Mask, View
+from banditmesh.runtime.mesh import Placement
+from services.crs_engine.pipeline.batch import Mask, View
 
 
 class Duplicate:
-    """The source that stands first in the placement gets it; see ``docs/decisions/duplicate-candidates.md``."""
+    """The source that stands first in the placement gets it; see ``docs/decisions/0007-duplicate-candidates.md``."""
 
     name: ClassVar[str] = "duplicate"
-    on_fallback: ClassVar[bool] = False
 
-    def removes(self, view: View) -> Mask | None:
+    @classmethod
+    def enable(cls, placement: Placement) -> Self | None:
+        """See `Filter.enable`: everywhere."""
+        return cls()
+
+    def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""
-        salted = view.salted_contents
         ordered = view.ordered_contents
         if not (ordered[1:] == ordered[:-1]).any():
             return None
+        at = np.flatnonzero(kept)
+        salted = view.salted_contents[at]
         order = np.argsort(salted, kind="stable")
-        again = np.zeros(len(salted), np.bool_)
-        again[order[1:]] = salted[order[1:]] == salted[order[:-1]]
+        again = np.zeros(len(kept), np.bool_)
+        again[at[order[1:]]] = salted[order[1:]] == salted[order[:-1]]
         return again
 
-    def because(self, view: View, at: int) -> str:
+    def because(self, view: View, at: int, kept: Mask) -> str:
         """See `Filter.because`."""
-        start = view.pool.offsets[view.pool.owners[at]]
-        first = start + int(np.argmax(view.pool.contents[start:] == view.pool.contents[at]))
+        same = kept & (view.pool.contents == view.pool.contents[at]) & (view.pool.owners == view.pool.owners[at])
+        first = int(np.argmax(same))
         name = view.placement.sources[view.pool.sources[first]].name
         return f"{name} proposes it too, and stands before this logic in the placement's sources"

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
+from banditmesh.runtime.mesh import Placement
 from services.crs_engine.catalog import HIDDEN
-from services.crs_engine.pipeline.filters.base import Mask, View
+from services.crs_engine.pipeline.batch import Mask, View
 
 
 class Hidden:
     """``Content.hidden``."""
 
     name: ClassVar[str] = "hidden"
-    on_fallback: ClassVar[bool] = True
 
-    def removes(self, view: View) -> Mask | None:
+    @classmethod
+    def enable(cls, placement: Placement) -> Self | None:
+        """See `Filter.enable`: everywhere."""
+        return cls()
+
+    def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""
         hidden = view.flags & HIDDEN != 0
         return hidden if hidden.any() else None
 
-    def because(self, view: View, at: int) -> str:
+    def because(self, view: View, at: int, kept: Mask) -> str:
         """See `Filter.because`."""
         return "its service hides it"

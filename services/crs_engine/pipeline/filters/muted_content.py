@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from services.crs_engine.pipeline.filters.base import Mask, View, utc
+from banditmesh.runtime.mesh import Placement
+from services.crs_engine.pipeline.batch import Mask, View
+from services.crs_engine.pipeline.filters.base import utc
 
 
 class MutedContent:
     """For ``mute.content_for`` after the mute, in every placement."""
 
     name: ClassVar[str] = "muted_content"
-    on_fallback: ClassVar[bool] = True
 
-    def removes(self, view: View) -> Mask | None:
+    def __init__(self, for_s: float) -> None:
+        """``for_s``: how long after the mute, in seconds."""
+        self._for_s = for_s
+
+    @classmethod
+    def enable(cls, placement: Placement) -> Self | None:
+        """See `Filter.enable`: for ``mute.content_for``."""
+        return cls(placement.mute.content_for)
+
+    def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""
         states = view.users.states
-        fresh = states.mute_events["time_s"] + view.placement.config.mute.content_for > view.now_s
+        fresh = states.mute_events["time_s"] + self._for_s > view.now_s
         if not fresh.any():
             return None
         return view.matches(
@@ -26,7 +36,7 @@ class MutedContent:
             states.mute_events["content"][fresh],
         )
 
-    def because(self, view: View, at: int) -> str:
+    def because(self, view: View, at: int, kept: Mask) -> str:
         """See `Filter.because`."""
         states = view.users.states
         own = (states.mute_owners == view.pool.owners[at]) & (states.mute_events["content"] == view.pool.contents[at])

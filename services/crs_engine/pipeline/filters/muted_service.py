@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
-from services.crs_engine.pipeline.filters.base import Mask, View, utc
+from banditmesh.runtime.mesh import Placement
+from services.crs_engine.pipeline.batch import Mask, View
+from services.crs_engine.pipeline.filters.base import utc
 
 
 class MutedService:
     """For ``mute.service_for`` after the mute, in every placement."""
 
     name: ClassVar[str] = "muted_service"
-    on_fallback: ClassVar[bool] = True
 
-    def removes(self, view: View) -> Mask | None:
+    def __init__(self, for_s: float) -> None:
+        """``for_s``: how long after the mute, in seconds."""
+        self._for_s = for_s
+
+    @classmethod
+    def enable(cls, placement: Placement) -> Self | None:
+        """See `Filter.enable`: for ``mute.service_for``."""
+        return cls(placement.mute.service_for)
+
+    def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""
         states = view.users.states
-        fresh = states.mute_events["time_s"] + view.placement.config.mute.service_for > view.now_s
+        fresh = states.mute_events["time_s"] + self._for_s > view.now_s
         if not fresh.any():
             return None
         salted = view.pool.services ^ np.repeat(view.salts, view.pool.counts)
         return view.matches(salted, np.sort(salted), states.mute_owners[fresh], states.mute_events["service"][fresh])
 
-    def because(self, view: View, at: int) -> str:
+    def because(self, view: View, at: int, kept: Mask) -> str:
         """See `Filter.because`."""
         states = view.users.states
         own = (states.mute_owners == view.pool.owners[at]) & (states.mute_events["service"] == view.pool.services[at])

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
+from banditmesh.runtime.mesh import Placement
 from services.crs_engine.catalog import ABSENT
-from services.crs_engine.pipeline.filters.base import Mask, View
+from services.crs_engine.pipeline.batch import Mask, View
 
 
 class UnknownContent:
     """Mapped, but not (or no longer) among the contents that the importer has got from the service's Data Provider."""
 
     name: ClassVar[str] = "unknown_content"
-    on_fallback: ClassVar[bool] = False  # the snapshot has its name, and the app can show that
 
-    def removes(self, view: View) -> Mask | None:
+    @classmethod
+    def enable(cls, placement: Placement) -> Self | None:
+        """See `Filter.enable`: everywhere."""
+        return cls()
+
+    def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""
         unknown = view.flags & ABSENT != 0
         return unknown if unknown.any() else None
 
-    def because(self, view: View, at: int) -> str:
+    def because(self, view: View, at: int, kept: Mask) -> str:
         """See `Filter.because`."""
         key = f"{int(view.pool.contents[at]):016x}"
         return f"no content has the key {key}: its Data Provider never described it, or it has expired in Redis"

@@ -1,0 +1,45 @@
+"""The contents of a placement's services that are youngest, out of those that this engine knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Final
+
+import numpy as np
+
+from banditmesh.bandits.batch import Candidates, Scores
+from services.crs_engine.catalog import Catalog
+from services.crs_engine.compiled_placement import CompiledPlacement
+from services.crs_engine.pipeline.retrievers.base import Retrieved
+
+_NOTHING: Final = Retrieved(np.zeros(0, np.uint64), np.zeros(0, np.int64))
+
+
+class Newest:
+    """The list of a placement is made anew by :meth:`refresh`, beside the traffic: it looks at the whole catalog."""
+
+    name: ClassVar[str] = "newest"
+
+    def __init__(self, catalog: Catalog, size: int) -> None:
+        """``size``: contents proposed at most."""
+        self._catalog = catalog
+        self._size = size
+        self._lists: dict[str, Retrieved] = {}
+
+    def refresh(self, placements: Iterable[CompiledPlacement], now_s: float) -> None:
+        """Look for what is new. ``now_s``: seconds since the Unix epoch."""
+        for placement in placements:
+            if self.name in placement.retrievers:
+                found = self._catalog.newest(placement.shown_services, self._size, now_s)
+                self._lists[placement.name] = Retrieved.of(*found, placement)
+
+    def retrieve(self, placement: CompiledPlacement) -> Retrieved:
+        """See `Retriever.retrieve`."""
+        return self._lists.get(placement.name, _NOTHING)
+
+    def score(self, placement: CompiledPlacement, candidates: Candidates) -> Scores:
+        """See `Retriever.score`: the age of the newest of all, less one's own, in seconds."""
+        rows = self._catalog.find(candidates.contents)
+        since_s = np.where(rows >= 0, self._catalog.since_s(rows), 0.0)
+        youngest = since_s.max(initial=0.0)
+        return Scores((since_s - youngest).astype(np.float32), np.zeros(len(rows), np.float32))

@@ -1,0 +1,28 @@
+"""The contents of a placement that earn most, by the last snapshot of ``popularity``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from banditmesh.bandits.batch import Candidates, Scores
+from services.crs_engine.compiled_placement import CompiledPlacement
+from services.crs_engine.models import FALLBACK, Models
+from services.crs_engine.pipeline.retrievers.base import Retrieved
+
+
+class Popularity:
+    """Needs no Redis: the snapshot has the keys."""
+
+    name: ClassVar[str] = "popularity"
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def retrieve(self, placement: CompiledPlacement) -> Retrieved:
+        """See `Retriever.retrieve`."""
+        popular = self._models.popular(placement.name)
+        return Retrieved.of(popular.keys, popular.services, placement)
+
+    def score(self, placement: CompiledPlacement, candidates: Candidates) -> Scores:
+        """See `Retriever.score`: the policy's own."""
+        return self._models.get(placement.name, FALLBACK).policy.score(candidates)
