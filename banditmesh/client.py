@@ -48,6 +48,7 @@ __all__ = [
     "Reason",
     "Selected",
     "click",
+    "dwell",
     "mute",
     "shown",
     "target",
@@ -82,6 +83,11 @@ def mute(selection: Shown, *, at: datetime | None = None) -> Event:
 def target(selection: Shown, name: str, *, weight: float = 1.0, at: datetime | None = None) -> Event:
     """The user did what the service hopes for; ``name`` as mesh.yaml's ``rewards.targets`` lists it, ``weight`` > 0."""
     return _event(selection, at, tracker_pb2.Event(target=events_pb2.TargetAction(name=name, weight=weight)))
+
+
+def dwell(selection: Shown, seconds: float, *, part: int = 0, at: datetime | None = None) -> Event:
+    """The user stayed with it for ``seconds`` more; ``part`` counts these events of one selection, from 0."""
+    return _event(selection, at, tracker_pb2.Event(dwell=events_pb2.Dwell(seconds=seconds, part=part)))
 
 
 @dataclass(frozen=True)

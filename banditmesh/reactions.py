@@ -16,6 +16,9 @@ MAX_WEIGHT: Final = 1e9
 """Of a target action: a weight is a factor such as an amount of money."""
 MAX_NAME_BYTES: Final = 64
 """Of a target action, in UTF-8."""
+MAX_DWELL_S: Final = 3600.0
+MAX_DWELL_PARTS: Final = 1000
+"""Of one impression: a part every few seconds for as long as an impression can be reacted to."""
 
 
 class WrongReaction(ValueError):
@@ -37,6 +40,10 @@ class Rewards(Protocol):
     @property
     def mute(self) -> float:
         """Reward of a mute."""
+
+    @property
+    def dwell(self) -> float | None:
+        """Reward of each second that the user stays; None: it does not count."""
 
     @property
     def targets(self) -> Mapping[str, float]:
@@ -98,6 +105,17 @@ def _target(message: Any) -> tuple[str, float]:
     return name, weight or 1.0
 
 
+def _dwell(message: Any) -> tuple[str, float]:
+    seconds, part = message.seconds, message.part
+    if not (math.isfinite(seconds) and 0 < seconds <= MAX_DWELL_S):
+        raise WrongReaction(
+            "bad_seconds", "dwell.seconds", f"= {seconds:g}: must be a number greater than 0, at most {MAX_DWELL_S:g}"
+        )
+    if part >= MAX_DWELL_PARTS:
+        raise WrongReaction("bad_part", "dwell.part", f"= {part}: must be less than {MAX_DWELL_PARTS}")
+    return str(part), seconds
+
+
 def _registry(*kinds: ReactionKind) -> Mapping[str, ReactionKind]:
     return {kind.name: kind for kind in kinds}
 
@@ -116,6 +134,15 @@ KINDS: Final = _registry(
     ),
     ReactionKind(
         "click", "OUTCOME_CLICK", _plain, lambda rewards, _: rewards.click, counter="clicks", section="clicks"
+    ),
+    ReactionKind(
+        "dwell",
+        "OUTCOME_DWELL",
+        _dwell,
+        lambda rewards, _: rewards.dwell,
+        counter="dwell_s",
+        most=MAX_DWELL_S * MAX_DWELL_PARTS,
+        adds_up=True,
     ),
 )
 """By name, the strongest first: the default precedence."""

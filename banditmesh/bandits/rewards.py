@@ -56,6 +56,9 @@ class RewardSpec(BaseModel):
     click: float = Field(default=1.0, description="Reward of a click.")
     none: float = Field(default=0.5, description="Reward when the content was shown and nothing came.")
     mute: float = Field(default=0.0, description="Reward of a mute.")
+    dwell: float | None = Field(
+        default=None, description="Reward of each second that the user stays with the content; absent: does not count."
+    )
     targets: dict[str, float] = Field(default_factory=dict, description="Reward of each target action, by name.")
     precedence: tuple[str, ...] = Field(
         default=registry.precedence(()),
@@ -96,7 +99,7 @@ class RewardSpec(BaseModel):
 
     @property
     def _largest(self) -> float:
-        return max(abs(each) for each in (self.click, self.none, self.mute, *self.targets.values()))
+        return max(abs(each) for each in (self.click, self.none, self.mute, self.dwell or 0.0, *self.targets.values()))
 
     def range(self) -> tuple[float, float]:
         """The least and the largest reward that an impression of the placement can earn."""

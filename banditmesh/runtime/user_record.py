@@ -67,7 +67,14 @@ SHOWN_SERVICES: Final = Section(
 )
 
 SECTIONS: Final = (APPLIED, COUNTS, CLICKS, MUTES, TARGETS, SHOWN, SHOWN_SERVICES)
-COUNTERS: Final[Mapping[str, int]] = {"feedback": 1, "clicks": 2, "mutes": 3, "targets": 4, "shown": 5}
+COUNTERS: Final[Mapping[str, int]] = {
+    "feedback": 1,
+    "clicks": 2,
+    "mutes": 3,
+    "targets": 4,
+    "shown": 5,
+    "dwell_s": 6,
+}
 """Number of each counter in :data:`COUNTS`; never used again for another one."""
 STREAMS: Final[Mapping[str, int]] = {"reactions": 1, "shown": 2}
 """Number of each stream that writes records, in :data:`APPLIED`."""

@@ -22,13 +22,14 @@ MESSAGES = {
     "click": events_pb2.Click(),
     "mute": events_pb2.Mute(),
     "target": events_pb2.TargetAction(name="purchase", weight=2.0),
+    "dwell": events_pb2.Dwell(seconds=30.0, part=3),
 }
 """A valid message of each kind."""
 MESH = parse_mesh(
     """
     services: {films: {logics: [similar]}}
     placements:
-      home: {sources: [films/similar], rewards: {click: 1.5, mute: -0.5, targets: {purchase: 3.0}}}
+      home: {sources: [films/similar], rewards: {click: 1.5, mute: -0.5, dwell: 0.02, targets: {purchase: 3.0}}}
     """
 )
 REWARDS = MESH.placements["home"].rewards
@@ -108,6 +109,44 @@ def test_each_kind_can_be_the_strongest(name: str) -> None:
 def test_a_precedence_of_before_a_kind_was_added_stays_valid() -> None:
     assert RewardSpec(precedence=("mute", "target", "click")).precedence == precedence(["mute", "target", "click"])
     assert set(precedence([])) == set(KINDS)
+
+
+def test_the_seconds_of_all_parts_add_up_and_a_part_that_was_sent_twice_counts_once() -> None:
+    parts = [(10.0, 0), (10.0, 1), (5.0, 2), (10.0, 1)]
+    read = [
+        read_reaction(
+            offset,
+            1000 + offset,
+            events_pb2.Reaction(
+                schema_version=1, decision=DECISION, dwell=events_pb2.Dwell(seconds=seconds, part=part)
+            ).SerializeToString(),
+        )
+        for offset, (seconds, part) in enumerate(parts)
+    ]
+    body = join(DECISION, SOURCE, 0, [each for each in read if each], REWARDS, 2000).example.joined
+    assert (body.outcome, body.reaction_time_ms) == (events_pb2.OUTCOME_DWELL, 1002)
+    assert body.reward == pytest.approx(25 * 0.02)
+    record = advance({"ann": UserRecord.empty()}, [each for each in read[:3] if each], 9)["ann"]
+    assert (record.count("dwell_s"), record.count("feedback")) == (25, 0)
+
+
+def test_dwell_does_not_count_where_no_reward_is_configured() -> None:
+    assert RewardSpec().outcome([Reaction("dwell", "0", 60.0)]).kind == NONE
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        events_pb2.Dwell(),
+        events_pb2.Dwell(seconds=-1.0),
+        events_pb2.Dwell(seconds=float("nan")),
+        events_pb2.Dwell(seconds=3601.0),
+        events_pb2.Dwell(seconds=1.0, part=1000),
+    ],
+)
+def test_a_dwell_beyond_its_limits_is_refused(message: events_pb2.Dwell) -> None:
+    with pytest.raises(WrongReaction, match=r"^dwell\.(seconds|part) = "):
+        KINDS["dwell"].read(message)
 
 
 @pytest.mark.parametrize(
