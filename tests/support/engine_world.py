@@ -135,10 +135,10 @@ class World:
                 pass
         return selection
 
-    async def explain(self, user: str, placement: str = "head") -> pb.ExplainDecisionResponse:
+    async def explain(self, user: str, placement: str = "head", count: int = 0) -> pb.ExplainDecisionResponse:
         """A dry run over the socket."""
         request = pb.SelectContentRequest(placement=placement, user_id=user)
-        return await self.stub.ExplainDecision(pb.ExplainDecisionRequest(dry_run=request), timeout=10)
+        return await self.stub.ExplainDecision(pb.ExplainDecisionRequest(dry_run=request, count=count), timeout=10)
 
 
 @asynccontextmanager

@@ -207,3 +207,25 @@ async def test_what_is_unreadable_in_redis_takes_nothing_else_along(fresh_redis:
 
         assert (await world.select("ann")).content.content.content_id == "rain"
         assert (await world.explain("ann")).candidates[1].removed_by == "filters/unknown_content"
+
+
+async def test_an_explained_list_says_which_rule_kept_which_content_from_which_position(
+    fresh_redis: str, tmp_path: Path
+) -> None:
+    capped = MESH.replace("    experiment:", "    rules: {cap_per_service: {most: 1}}\n    experiment:")
+    async with engine_world(fresh_redis, tmp_path, mesh=capped) as world:
+        comics = [await world.hands.content("comics", f"c{n}") for n in range(2)]
+        await world.hands.mapping("comics/new", {"ann": comics})
+        await world.hands.mapping("weather/today", {"ann": [await world.hands.content("weather", "rain")]})
+        await world.parts.live.reread()
+
+        explained = await world.explain("ann", count=3)
+
+        shown = [each for each in explained.candidates if each.HasField("position")]
+        assert sorted(each.position for each in shown) == [0, 1]
+        (kept_off,) = (each for each in explained.candidates if not each.HasField("position"))
+        comic_at = next(each.position for each in shown if each.service == "comics")
+        assert {each.rule for each in kept_off.blocked} == {"rules/cap_per_service"}
+        assert [each.position for each in kept_off.blocked] == list(range(comic_at + 1, 3))
+        assert kept_off.blocked[0].because == "the list has 1 of comics before it, and cap_per_service allows 1"
+        assert [each.propensity for each in explained.candidates] == pytest.approx([1 / 3] * 3)

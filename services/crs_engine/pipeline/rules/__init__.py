@@ -9,8 +9,9 @@ from typing import Final
 from banditmesh.runtime.mesh import Placement
 from services.crs_engine.pipeline.batch import Pool, RuleConstraint, Slate, View
 from services.crs_engine.pipeline.rules.base import Draw, Rule
+from services.crs_engine.pipeline.rules.cap_per_service import CapPerService
 
-RULES: Final[tuple[type[Rule], ...]] = ()
+RULES: Final[tuple[type[Rule], ...]] = (CapPerService,)
 
 
 def enabled(placement: Placement) -> tuple[Rule, ...]:
