@@ -36,7 +36,7 @@ from banditmesh.local.valkey import Valkey
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.logging import configure_logging
 from banditmesh.runtime.mesh import parse_mesh
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.serve import Server, ServerOptions
 from banditmesh.runtime.snapshots import Manifest, Snapshots
 from banditmesh.runtime.store import open_store
@@ -77,7 +77,7 @@ engine: {redis_timeout: 5s}
 """
 
 
-async def fill(redis: RedisStore, rng: np.random.Generator) -> None:
+async def fill(redis: RedisClient, rng: np.random.Generator) -> None:
     """Write what an importer and a joiner would have written."""
     pipeline = redis.client.pipeline(transaction=False)
     by_service = []
@@ -353,7 +353,7 @@ async def run(seconds: float, profile: bool) -> dict[str, tuple[float, str]]:
         rng = np.random.default_rng(0)
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(valkey.pid, cores - {min(cores)} or cores)
-        redis = RedisStore(valkey.url, timeout_s=30.0)
+        redis = RedisClient(valkey.url, timeout_s=30.0)
         before = int((await redis.client.info("memory"))["used_memory"])
         await fill(redis, rng)
         filled = (await redis.client.info("memory"))["used_memory"] - before

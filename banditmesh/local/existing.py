@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from banditmesh.runtime.addresses import KafkaAddress, RedisAddress, parse_store
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, MeshError, Unavailable
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.store import connect
 
 ANSWER_WITHIN_S = 5.0
@@ -87,7 +87,7 @@ async def _ask_kafka(address: str) -> None:
 
 
 async def _ask_redis(address: str) -> None:
-    redis = RedisStore(RedisAddress.parse(address), timeout_s=ANSWER_WITHIN_S)
+    redis = RedisClient(RedisAddress.parse(address), timeout_s=ANSWER_WITHIN_S)
     try:
         await redis.ping()
     finally:

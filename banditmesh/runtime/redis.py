@@ -68,7 +68,7 @@ _PACKING: dict[type[AbstractConnection], type[AbstractConnection]] = {
 }
 
 
-class RedisStore:
+class RedisClient:
     """A connection to Redis. Close it with :meth:`close`.
 
     ``client`` is the plain redis-py client for what has no method here; wrap its use in :meth:`guarded`.
@@ -198,3 +198,7 @@ class RedisStore:
         dead.
         """
         return self.client.pipeline(transaction=transaction)
+
+
+RedisStore = RedisClient
+"""Until nothing calls it so any more."""

@@ -12,7 +12,7 @@ from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2, crs_engine_pb2_gr
 from banditmesh.runtime import keys
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import load_mesh
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.store import connect
@@ -66,9 +66,9 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     mesh = load_mesh(settings.config)
     ring = KeyRing.parse(settings.token_keys.get_secret_value())
     clock, metrics = server.clock, EngineMetrics(server.registry)
-    redis = RedisStore(settings.redis, timeout_s=mesh.engine.redis_timeout)
+    redis = RedisClient(settings.redis, timeout_s=mesh.engine.redis_timeout)
     # A client of its own: reading the stream blocks for longer than any selection may wait.
-    stream = RedisStore(settings.redis, timeout_s=STREAM_TIMEOUT_S, max_connections=4)
+    stream = RedisClient(settings.redis, timeout_s=STREAM_TIMEOUT_S, max_connections=4)
     store = connect(settings.store)
 
     placements = compile_placements(mesh)

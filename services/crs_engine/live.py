@@ -21,7 +21,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.packing import LiveVersion
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.crs_engine.metrics import EngineMetrics
 
 log = get_logger(__name__)
@@ -48,7 +48,7 @@ class LiveFollower:
 
     def __init__(
         self,
-        store: RedisStore,
+        store: RedisClient,
         sources: Sequence[str],
         on_contents: ContentsChanged,
         clock: Clock,

@@ -11,7 +11,7 @@ from random import Random
 
 from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
 from banditmesh.runtime.mesh import Importing, load_mesh
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.store import Store, connect, open_store
 from services.importer.bell import Bell
@@ -61,7 +61,7 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
     owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     metrics = ImporterMetrics(server.registry)
-    redis = RedisStore(settings.redis, timeout_s=settings.import_redis_timeout_s)
+    redis = RedisClient(settings.redis, timeout_s=settings.import_redis_timeout_s)
     store = connect(settings.store)
     rejects_store, prefix = _rejects(importing, store)
     addresses = {name: service.provider for name, service in mesh.services.items() if service.provider}

@@ -14,7 +14,7 @@ from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.importer.changes import Changes
 
 CHUNK = 500
@@ -23,7 +23,7 @@ CHUNK = 500
 class Catalog:
     """The contents of all services. Every method may raise Unavailable."""
 
-    def __init__(self, redis: RedisStore, changes: Changes, clock: Clock, *, ttl_s: float) -> None:
+    def __init__(self, redis: RedisClient, changes: Changes, clock: Clock, *, ttl_s: float) -> None:
         """``ttl_s``: contents that nothing confirms for so long expire."""
         self._redis = redis
         self._commands: Any = redis.client

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from banditmesh.runtime import keys, packing
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 
 MAX_CHANGES = 100_000
 """About how many entries the stream keeps; an engine that is further behind starts afresh."""
@@ -23,7 +23,7 @@ KEYS_AN_ENTRY = 500
 class Changes:
     """Writes the stream."""
 
-    def __init__(self, redis: RedisStore) -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
 
     async def contents(self, content_keys: Sequence[int]) -> None:

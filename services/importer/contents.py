@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.importer.catalog import CHUNK, Catalog
 from services.importer.jobs import JOB_TTL_S
 from services.importer.metrics import ImporterMetrics
@@ -26,7 +26,7 @@ class ContentImport:
 
     def __init__(
         self,
-        redis: RedisStore,
+        redis: RedisClient,
         catalog: Catalog,
         providers: ProviderCalls,
         metrics: ImporterMetrics,

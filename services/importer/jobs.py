@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from banditmesh.runtime import keys
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.importer.failure import Reject
 from services.importer.job import Job
 from services.importer.lease import Lease, LeaseLost
@@ -64,7 +64,7 @@ class Listed:
 class Jobs:
     """The job records. Every method may raise Unavailable."""
 
-    def __init__(self, redis: RedisStore) -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self._commands: Any = redis.client
 

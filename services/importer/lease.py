@@ -12,7 +12,7 @@ from __future__ import annotations
 from banditmesh.runtime import keys
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Unavailable
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 
 COUNTER_TTL_S = 400 * 86400.0
 """Longer than any job record lives, or a fence could come again."""
@@ -38,7 +38,7 @@ class Lease:
     """The right to import into a source."""
 
     def __init__(
-        self, redis: RedisStore, clock: Clock, source: str, fence: int, token: str, ttl_s: float, until_s: float
+        self, redis: RedisClient, clock: Clock, source: str, fence: int, token: str, ttl_s: float, until_s: float
     ) -> None:
         self.source = source
         self.fence = fence
@@ -84,7 +84,7 @@ class Lease:
 class Leases:
     """Gives out leases to one importer process."""
 
-    def __init__(self, redis: RedisStore, clock: Clock, *, owner: str, ttl_s: float) -> None:
+    def __init__(self, redis: RedisClient, clock: Clock, *, owner: str, ttl_s: float) -> None:
         """``owner`` names the process, uniquely: a restarted one is another."""
         self.owner = owner
         self._redis = redis

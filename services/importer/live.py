@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from banditmesh.runtime import keys, packing
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.importer.failure import Failure, ImportFailed
 from services.importer.lease import Lease, LeaseLost
 
@@ -21,7 +21,7 @@ return 'live'
 class LivePointers:
     """Reads and moves live pointers."""
 
-    def __init__(self, redis: RedisStore, *, ttl_s: float) -> None:
+    def __init__(self, redis: RedisClient, *, ttl_s: float) -> None:
         """``ttl_s``: a source that is not imported again for so long has no candidates any more."""
         self._redis = redis
         self._ttl_s = ttl_s

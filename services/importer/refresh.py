@@ -12,7 +12,7 @@ from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, MeshE
 from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Service
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.importer.catalog import Catalog
 from services.importer.metrics import ImporterMetrics
 from services.importer.provider_calls import MAX_IDS, ProviderCalls, RejectedContent
@@ -146,7 +146,7 @@ class RefreshSchedule:
 
     def __init__(
         self,
-        redis: RedisStore,
+        redis: RedisClient,
         refresher: Refresher,
         services: Mapping[str, Service],
         metrics: ImporterMetrics,

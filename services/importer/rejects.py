@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from banditmesh.runtime import keys
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.store import Store
 from services.importer.job import Job
 from services.importer.jobs import MAX_KEPT_REJECTS
@@ -20,7 +20,7 @@ class RejectsFolder:
     recorded, the next importer writes the same again.
     """
 
-    def __init__(self, redis: RedisStore, store: Store, prefix: str) -> None:
+    def __init__(self, redis: RedisClient, store: Store, prefix: str) -> None:
         """``prefix``: put before the names, such as ``rejects/``."""
         self._redis = redis
         self._commands: Any = redis.client

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from banditmesh.runtime import keys
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.importer.lease import Lease
 
 CHUNK = 500
@@ -30,7 +30,7 @@ class UserWriter:
     version is live.
     """
 
-    def __init__(self, redis: RedisStore, key_of: KeyOf, *, ttl_s: float) -> None:
+    def __init__(self, redis: RedisClient, key_of: KeyOf, *, ttl_s: float) -> None:
         self._redis = redis
         self._key_of = key_of
         self._ttl_ms = int(ttl_s * 1000)

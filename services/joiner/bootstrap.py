@@ -9,7 +9,7 @@ from banditmesh.runtime.kafka.producer import Producer
 from banditmesh.runtime.kafka.topics import Topics, ensure_topics
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
 from banditmesh.runtime.mesh import Mesh, load_mesh
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.stream import Offsets, Stream, StreamOptions
 from services.joiner.impressions import ImpressionsProcessor
@@ -34,7 +34,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
         replication=mesh.kafka.replication,
         min_retention_s=mesh.join.window + mesh.join.slack,
     )
-    store = RedisStore(settings.redis, timeout_s=settings.redis_timeout_s)
+    store = RedisClient(settings.redis, timeout_s=settings.redis_timeout_s)
     server.on_stop("redis", store.close)
     producer = Producer(kafka, client_id=settings.client_id)
     server.on_stop("producer", producer.stop)

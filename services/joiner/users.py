@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from banditmesh.runtime import keys
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.user_record import BadRecord, UserRecord
 
 log = get_logger(__name__)
@@ -38,7 +38,7 @@ class Users:
     """Reads and replaces records. Every call is one round trip (a node), and raises Unavailable when Redis does not
     answer."""
 
-    def __init__(self, redis: RedisStore) -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
 
     async def read(self, user_ids: Collection[str]) -> dict[str, Found]:

@@ -18,7 +18,7 @@ from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2_grpc
 from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.serve import Server, ServerOptions
 from banditmesh.runtime.user_record import UserRecord
 from services.crs_engine.bootstrap import Parts, build
@@ -46,7 +46,7 @@ engine: {redis_timeout: 2s, model_poll: 1s}
 class Hands:
     """Writes to Redis what the other services write."""
 
-    store: RedisStore
+    store: RedisClient
     live: dict[str, packing.LiveVersion] = field(default_factory=dict)
 
     async def content(self, service: str, content_id: str, *, announce: bool = True, **fields: object) -> int:
@@ -158,7 +158,7 @@ async def engine_world(
     settings = EngineSettings(
         config=config, redis=redis_url, store=store or f"file://{folder}/store", token_keys=TOKEN_KEYS
     )
-    hands = Hands(RedisStore(redis_url, timeout_s=5.0))
+    hands = Hands(RedisClient(redis_url, timeout_s=5.0))
     server = Server(ServerOptions(), clock=clock)
     parts = await build(settings, server, np.random.default_rng(seed))
     async with server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from banditmesh.runtime import keys
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.crs_engine.catalog import Catalog, Fetched
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.pipeline.batch import Pool
@@ -33,7 +33,7 @@ def missing(pools: Sequence[Pool], catalog: Catalog, now_s: float) -> NDArray[np
 class Hydrator:
     """Fills the catalog."""
 
-    def __init__(self, catalog: Catalog, store: RedisStore, clock: Clock, metrics: EngineMetrics) -> None:
+    def __init__(self, catalog: Catalog, store: RedisClient, clock: Clock, metrics: EngineMetrics) -> None:
         self._catalog = catalog
         self._store = store
         self._clock = clock

@@ -14,7 +14,7 @@ from banditmesh.runtime import keys
 from banditmesh.runtime.clock import SystemClock
 from banditmesh.runtime.metrics import new_registry
 from banditmesh.runtime.packing import LiveVersion
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.crs_engine.live import LiveFollower
 from services.crs_engine.metrics import EngineMetrics
 
@@ -42,8 +42,8 @@ class Contents:
 
 
 @asynccontextmanager
-async def follower(url: str, contents: Contents) -> AsyncIterator[tuple[LiveFollower, RedisStore]]:
-    store = RedisStore(url, timeout_s=5.0)
+async def follower(url: str, contents: Contents) -> AsyncIterator[tuple[LiveFollower, RedisClient]]:
+    store = RedisClient(url, timeout_s=5.0)
     try:
         yield (
             LiveFollower(store, [SOURCE, keys.PROFILES], contents, SystemClock(), EngineMetrics(new_registry())),
@@ -63,7 +63,7 @@ async def following(live: LiveFollower) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def announce(store: RedisStore, **fields: str | bytes | int) -> None:
+async def announce(store: RedisClient, **fields: str | bytes | int) -> None:
     await store.client.xadd(keys.CHANGES, fields)
 
 
@@ -157,7 +157,7 @@ async def test_a_flip_during_a_read_of_the_pointers_is_not_undone_by_it(fresh_re
     contents = Contents()
     answered, overtaken = asyncio.Event(), asyncio.Event()
 
-    class OvertakenStore(RedisStore):
+    class OvertakenStore(RedisClient):
         held = False
 
         async def read(self, keys: Sequence[str]) -> list[bytes | None]:

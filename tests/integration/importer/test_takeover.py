@@ -20,7 +20,7 @@ from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys
 from banditmesh.runtime.clock import SystemClock
 from banditmesh.runtime.packing import LiveVersion
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.importer.failure import ImportFailed
 from services.importer.job import Job, Kind
 from services.importer.jobs import Jobs
@@ -228,7 +228,7 @@ async def test_readers_see_the_old_or_the_new_version_and_never_a_mix(
 
 
 async def test_an_importer_whose_lease_went_to_another_writes_nothing_more(fresh_redis: str) -> None:
-    redis, clock = RedisStore(fresh_redis, timeout_s=5), SystemClock()
+    redis, clock = RedisClient(fresh_redis, timeout_s=5), SystemClock()
     jobs = Jobs(redis)
     job = Job("j", Kind.MAPPING, "weather", "today", "file:///m.csv", "v1", 1, 1)
     await jobs.create(job)
@@ -248,7 +248,7 @@ async def test_an_importer_whose_lease_went_to_another_writes_nothing_more(fresh
 async def test_a_version_does_not_go_live_without_the_lease_or_over_another_version(
     fresh_redis: str, reader: Reader
 ) -> None:
-    redis = RedisStore(fresh_redis, timeout_s=5)
+    redis = RedisClient(fresh_redis, timeout_s=5)
     pointers = LivePointers(redis, ttl_s=60)
     lease = await Leases(redis, SystemClock(), owner="one", ttl_s=60).acquire("weather/today")
     assert lease is not None
@@ -266,7 +266,7 @@ async def test_a_version_does_not_go_live_without_the_lease_or_over_another_vers
 
 
 async def test_a_lease_is_given_once_until_it_is_given_back(fresh_redis: str) -> None:
-    redis = RedisStore(fresh_redis, timeout_s=5)
+    redis = RedisClient(fresh_redis, timeout_s=5)
     leases = Leases(redis, SystemClock(), owner="one", ttl_s=60)
     first = await leases.acquire("weather/today")
     assert first is not None

@@ -14,7 +14,7 @@ from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.local.kafka import Kafka
 from banditmesh.local.valkey import Valkey
 from banditmesh.runtime import keys, packing
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from tests.integration.joiner.harness import World, click, decision, joiner, mute, world
 
 
@@ -37,7 +37,7 @@ async def test_the_user_state_holds_what_the_user_did_late_or_not_and_once(
     mesh: World, stub: joiner_pb2_grpc.JoinerServiceStub, valkey: Valkey
 ) -> None:
     first, second, third = (decision(i, user="ann") for i in (1, 2, 3))
-    store = RedisStore(valkey.url, timeout_s=2.0)
+    store = RedisClient(valkey.url, timeout_s=2.0)
     content = provider_pb2.Content(content_id="film-1").SerializeToString()
     await store.client.set(keys.content(content_key("films", "film-1")), packing.pack_content("films", content))
     await store.close()
