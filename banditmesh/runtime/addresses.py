@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from pydantic import BeforeValidator
@@ -48,35 +48,109 @@ class KafkaAddress:
         return ",".join(map(str, self.servers))
 
 
+REDIS_PORT = 6379
+SENTINEL_PORT = 26379
+
+
+@dataclass(frozen=True)
+class RedisAccess:
+    """What is needed beside the address; passwords that stand in the URL win over these."""
+
+    prefix: str = ""
+    """Stands before every key, so that several meshes can share one Redis."""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    """PEM; None: the system's certification authorities."""
+    certificate_file: Path | None = None
+    """PEM of the client's own certificate, for a server that asks for one."""
+    key_file: Path | None = None
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
+
+
 @dataclass(frozen=True)
 class RedisAddress:
-    """A single Redis or Valkey node, or the way into a Cluster."""
+    """One Redis or Valkey node, the way into a Cluster, or the Sentinels that know which node is the primary."""
 
     url: str = field(repr=False)
     """As it was given, with the password. Never log it, log ``str(address)``."""
-    cluster: bool
+    kind: Literal["node", "cluster", "sentinel"]
+    nodes: tuple[HostPort, ...]
+    """The node; those of the Cluster that are asked first; the Sentinels."""
+    tls: bool
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    database: int = 0
+    service: str = ""
+    """The name by which the Sentinels know the primary."""
+    options: tuple[tuple[str, str], ...] = ()
+    """What follows the ``?`` of the URL: settings of redis-py's connections."""
+    access: RedisAccess = RedisAccess()
+
+    @property
+    def cluster(self) -> bool:
+        """Whether it is a Cluster."""
+        return self.kind == "cluster"
 
     @classmethod
     def parse(cls, text: str) -> RedisAddress:
-        """``redis://[user:password@]host:port[/db]``, ``rediss://`` for TLS, ``redis+cluster://`` or ``rediss+cluster://``.
+        """``redis://[user:password@]host:port[/db]``, ``redis+cluster://host:port,host:port``,
+        ``redis+sentinel://host:port,host:port/service[/db]``; ``rediss…`` for TLS.
 
         Raises ValueError with the reason.
         """
-        parts = urlsplit(text.strip())
-        scheme, plus, kind = parts.scheme.partition("+")
-        if scheme not in ("redis", "rediss") or (plus and kind != "cluster"):
-            raise ValueError("expected redis://, rediss://, redis+cluster:// or rediss+cluster://")
-        if not parts.hostname:
-            raise ValueError("no host in the URL")
-        _ = parts.port  # ValueError when it is not a port
-        cluster = bool(plus)
-        if cluster and parts.path.strip("/"):
-            raise ValueError("a cluster has no numbered databases: leave out the path")
-        return cls(text.strip(), cluster)
+        text = text.strip()
+        parts = urlsplit(text)
+        scheme, plus, suffix = parts.scheme.partition("+")
+        if scheme not in ("redis", "rediss") or (plus and suffix not in ("cluster", "sentinel")):
+            raise ValueError(
+                "expected redis:// or rediss://, redis+cluster:// or rediss+cluster://, "
+                "redis+sentinel:// or rediss+sentinel://"
+            )
+        kind: Literal["node", "cluster", "sentinel"] = suffix or "node"  # type: ignore[assignment]
+        login, _, hosts = parts.netloc.rpartition("@")
+        user, _, password = login.partition(":")
+        default_port = SENTINEL_PORT if kind == "sentinel" else REDIS_PORT
+        nodes = tuple(_redis_node(part, default_port) for part in hosts.split(","))
+        if kind == "node" and len(nodes) > 1:
+            raise ValueError("several hosts: expected redis+cluster:// or redis+sentinel://")
+        service, database = _redis_path(kind, parts.path)
+        return cls(
+            text,
+            kind,
+            nodes,
+            tls=scheme == "rediss",
+            username=unquote(user) or None,
+            password=unquote(password) or None,
+            database=database,
+            service=service,
+            options=tuple(parse_qsl(parts.query, keep_blank_values=True)),
+        )
 
     def __str__(self) -> str:
         parts = urlsplit(self.url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
+def _redis_node(text: str, default_port: int) -> HostPort:
+    if not text:
+        raise ValueError("no host in the URL")
+    has_port = ":" in text.rpartition("]")[2]
+    return HostPort.parse(text if has_port else f"{text}:{default_port}")
+
+
+def _redis_path(kind: str, path: str) -> tuple[str, int]:
+    """The Sentinels' service and the database of a URL's path."""
+    words = [unquote(word) for word in path.split("/") if word]
+    if kind == "cluster" and words:
+        raise ValueError("a cluster has no numbered databases: leave out the path")
+    service = words.pop(0) if kind == "sentinel" and words else ""
+    if kind == "sentinel" and not service:
+        raise ValueError("the service that the Sentinels watch is missing: redis+sentinel://host:port/mymaster")
+    if len(words) > 1 or (words and not words[0].isdecimal()):
+        raise ValueError(f"the database {'/'.join(words)!r} is not a number")
+    return service, int(words[0]) if words else 0
 
 
 @dataclass(frozen=True)

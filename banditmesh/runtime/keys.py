@@ -147,3 +147,8 @@ def refresh_lease(service: str) -> str:
 
 JOBS = "jobs"
 OPEN_JOBS = "jobs:open"
+
+
+def health(number: int) -> str:
+    """What a service writes to see that Redis takes writes; the number leads to one or another node of a Cluster."""
+    return f"health:{{{number}}}"

@@ -1,7 +1,7 @@
 """Redis or Valkey, one node or a Cluster, behind the few operations that the mesh needs.
 
-URLs: ``redis://host:6379/0`` (or ``rediss://``) for one node, ``redis+cluster://host:6379`` (or ``rediss+cluster://``)
-for a Cluster.
+URLs: ``redis://host:6379/0`` for one node, ``redis+cluster://host:6379,host:6379`` for a Cluster,
+``redis+sentinel://host:26379,host:26379/mymaster`` for a primary that Sentinels know; ``rediss…`` for TLS.
 
 What costs is client CPU a command (measured with redis-py 8.1: ``MGET`` 2.5 µs a key, a lone command 138 µs), so a
 batch of users is read with one ``MGET`` on one node, and with one ``MGET`` a user, one pipeline a node, on a Cluster.
@@ -11,61 +11,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import accumulate, chain, pairwise
 
-import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.cluster import ClusterNode, ClusterPipeline, RedisCluster
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.typing import EncodableT
+from redis.asyncio.cluster import ClusterPipeline, RedisCluster
+from redis.exceptions import RedisError, ResponseError
 
 from banditmesh.runtime.addresses import RedisAddress
 from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.redis_connect import Connected
+from banditmesh.runtime.redis_errors import hint, in_words, may_be_elsewhere
+
+log = get_logger(__name__)
 
 RETRY_AFTER_S = 1.0
-
-
-class _HiredisPacking(AbstractConnection):
-    """Packs commands of many keys in C. redis-py 8.1 asyncio packs them in Python, which is most of what an ``MGET``
-    costs (9 µs for the 7 keys of a user; 1 µs here)."""
-
-    def pack_command(self, *args: EncodableT) -> list[bytes]:
-        if args[0] == "MGET":
-            return [hiredis.pack_command(args)]  # type: ignore[arg-type]  # typed as a tuple of one
-        return super().pack_command(*args)
-
-    async def send_now(self, packed: list[bytes]) -> None:
-        """``send_packed_command`` without the task that its ``asyncio.wait_for`` makes for each command. Raises OSError
-        and TimeoutError as they come."""
-        writer = self._writer
-        if writer is None:
-            raise OSError("the connection is closed")
-        try:
-            async with asyncio.timeout(self.socket_timeout):
-                writer.writelines(packed)
-                await writer.drain()
-        except BaseException:  # half a command may be out: nothing else can go over this connection
-            await self.disconnect(nowait=True)
-            raise
-
-
-class _Connection(_HiredisPacking, Connection):
-    pass
-
-
-class _TlsConnection(_HiredisPacking, SSLConnection):
-    pass
-
-
-_PACKING: dict[type[AbstractConnection], type[AbstractConnection]] = {
-    Connection: _Connection,
-    SSLConnection: _TlsConnection,
-}
 
 
 class RedisClient:
@@ -82,42 +44,23 @@ class RedisClient:
             timeout_s: Of each command, connecting included.
             max_connections: A node.
         """
-        parsed = RedisAddress.parse(address) if isinstance(address, str) else address
-        self.is_cluster = parsed.cluster
-        self._address = str(parsed)
-        connect_s = max(timeout_s, 0.2)
-        self.client: Redis | RedisCluster
-        self._first_nodes: list[ClusterNode] = []
-        if self.is_cluster:
-            self.client = RedisCluster.from_url(
-                parsed.url.replace("+cluster://", "://", 1),
-                socket_timeout=timeout_s,
-                socket_connect_timeout=connect_s,
-                max_connections=max_connections,
-            )
-            # redis-py 8.1 puts others in their place once it knows the cluster, and forgets that they have connections.
-            self._first_nodes = list(self.client.nodes_manager.startup_nodes.values())
-        else:
-            self.client = Redis.from_url(
-                parsed.url,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=connect_s,
-                max_connections=max_connections,
-                # No retry inside: a caller with a deadline decides itself.
-                retry=Retry(NoBackoff(), 0),
-            )
-            pool = self.client.connection_pool
-            pool.connection_class = _PACKING[pool.connection_class]
+        self.address = RedisAddress.parse(address) if isinstance(address, str) else address
+        self.is_cluster = self.address.cluster
+        self._connected = Connected.to(self.address, timeout_s=timeout_s, max_connections=max_connections)
+        self.client: Redis | RedisCluster = self._connected.client
+        self._was_primary = False
 
     async def close(self) -> None:
         """Close all connections."""
-        await self.client.aclose()
-        for node in self._first_nodes:
-            await node.disconnect()
+        await self._connected.close()
 
     @asynccontextmanager
     async def guarded(self) -> AsyncIterator[None]:
-        """Turn what redis-py raises inside into :class:`Unavailable`, naming the server.
+        """Turn what redis-py raises inside into :class:`Unavailable`, naming the server and what it said.
+
+        After a failure that a fail-over may be behind (a connection lost, a primary that has become a replica or does
+        not serve), nothing of the old connections is used again: the next command looks the name up anew. A managed
+        Redis demotes its primary, moves the name, and leaves the connections up.
 
         A cancellation gets through: redis-py 8.1 sends with ``asyncio.wait_for``, which before Python 3.12 swallows one
         that comes when the sending is just done, and a loop that is cancelled once would run on.
@@ -127,17 +70,42 @@ class RedisClient:
         try:
             yield
         except (RedisError, OSError, TimeoutError) as error:
+            if may_be_elsewhere(error):
+                await self.look_up_again()
             raise Unavailable(
-                f"Redis at {self._address} does not answer: {type(error).__name__}: {error}",
+                f"Redis at {self.address} {in_words(error)}",
+                hint=hint(error, self.address),
                 retry_after_s=RETRY_AFTER_S,
             ) from error
         if task and task.cancelling() > cancelled:
             raise asyncio.CancelledError
 
+    async def look_up_again(self) -> None:
+        """Use none of the connections again that are open now, and ask anew where the servers are."""
+        with suppress(RedisError, OSError, TimeoutError):  # what ends badly has ended
+            await self._connected.look_up_again()
+
     async def ping(self) -> None:
-        """Raise :class:`Unavailable` when Redis does not answer."""
+        """Raise :class:`Unavailable` when Redis does not answer.
+
+        A node that was the primary and is a replica now is left: what a reader gets from it may be old, and nothing
+        that it is asked for fails.
+        """
         async with self.guarded():
             await self.client.ping()
+            role = None if self.is_cluster else await self._role()
+        if self._was_primary and role == b"slave":
+            log.warning("the primary has become a replica; looking its name up again", redis=str(self.address))
+            await self.look_up_again()
+        self._was_primary = role == b"master"
+
+    async def _role(self) -> bytes | None:
+        """``master`` or ``slave``; None where that may not be asked."""
+        try:
+            answer: list[bytes] = await self.client.execute_command("ROLE")
+        except ResponseError:
+            return None
+        return answer[0]
 
     async def read_users(self, keys: Sequence[Sequence[str]]) -> list[list[bytes | None]]:
         """Read all keys of several users in one round trip.

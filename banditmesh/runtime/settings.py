@@ -6,16 +6,26 @@ what it does not inherit it cannot read, and what is missing is said before anyt
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from banditmesh.runtime.addresses import HostPort, HostPortSetting, KafkaSetting, RedisSetting, StoreSetting
+from banditmesh.runtime import key_prefix
+from banditmesh.runtime.addresses import (
+    HostPort,
+    HostPortSetting,
+    KafkaSetting,
+    RedisAccess,
+    RedisAddress,
+    RedisSetting,
+    StoreSetting,
+)
 from banditmesh.runtime.errors import SHOWN_VALUE_CHARACTERS, ConfigurationError
 
 PREFIX = "BANDITMESH_"
@@ -66,6 +76,13 @@ class ServiceSettings(Environment):
     connection_grace_s: float = Field(600.0, ge=0, description="seconds that calls get to finish on such a connection")
 
 
+def _there(file: Path | None) -> Path | None:
+    """The path of a file that can be read. Raises ValueError."""
+    if file is not None and not os.access(file, os.R_OK):
+        raise ValueError(f"the file {str(file)!r} cannot be read")
+    return file
+
+
 class UsesKafka(Environment):
     """For services that produce or consume."""
 
@@ -75,7 +92,45 @@ class UsesKafka(Environment):
 class UsesRedis(Environment):
     """For services that keep or read user state and candidates."""
 
-    redis: RedisSetting = Field(description="redis://host:port/0 or redis+cluster://host:port; rediss for TLS")
+    redis_prefix: str = Field(
+        "",
+        pattern=f"^{key_prefix.VALID.pattern}$",
+        description="stands before every key, so that several meshes can share one Redis; letters, digits and _.:-",
+    )
+    redis_username: str | None = Field(None, description="ACL user, if the URL names none")
+    redis_password: SecretStr | None = Field(None, description="password, if the URL has none")
+    redis_ca_file: Path | None = Field(
+        None, description="PEM of the certification authority of a rediss:// server; by default those of the system"
+    )
+    redis_certificate_file: Path | None = Field(None, description="PEM of our own certificate, for mutual TLS")
+    redis_key_file: Path | None = Field(None, description="PEM of its key")
+    redis_sentinel_username: str | None = Field(None, description="user of the Sentinels, if they have one")
+    redis_sentinel_password: SecretStr | None = Field(None, description="password of the Sentinels")
+    redis: RedisSetting = Field(
+        description="redis://host:port/0, redis+cluster://host:port,… or redis+sentinel://host:port,…/service; "
+        "rediss for TLS"
+    )
+
+    @field_validator("redis")
+    @classmethod
+    def _with_access(cls, address: RedisAddress, info: ValidationInfo) -> RedisAddress:
+        """The address carries what is needed to use it, so that nobody can forget the one or the other."""
+
+        def secret(name: str) -> str | None:
+            value = info.data.get(name)
+            return None if value is None else value.get_secret_value()
+
+        access = RedisAccess(
+            prefix=info.data.get("redis_prefix", ""),
+            username=info.data.get("redis_username"),
+            password=secret("redis_password"),
+            ca_file=_there(info.data.get("redis_ca_file")),
+            certificate_file=_there(info.data.get("redis_certificate_file")),
+            key_file=_there(info.data.get("redis_key_file")),
+            sentinel_username=info.data.get("redis_sentinel_username"),
+            sentinel_password=secret("redis_sentinel_password"),
+        )
+        return dataclasses.replace(address, access=access)
 
 
 class UsesStore(Environment):

@@ -13,6 +13,7 @@ from banditmesh.runtime import keys
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import load_mesh
 from banditmesh.runtime.redis import RedisClient
+from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.store import connect
@@ -103,6 +104,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     )
     # Neither is critical: without Redis the fallback answers, without a store the models that are loaded.
     server.check("redis", redis.ping, critical=False)
+    server.check("redis settings", RedisHealth(redis, relies=False).keeps, interval_s=60.0, critical=False)
     server.check("store", store.ping, critical=False)
     server.background("change stream", live.follow, critical=False)
     server.background("live versions", live.reread_for_ever, critical=False)

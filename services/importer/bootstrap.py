@@ -12,6 +12,7 @@ from random import Random
 from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
 from banditmesh.runtime.mesh import Importing, load_mesh
 from banditmesh.runtime.redis import RedisClient
+from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.store import Store, connect, open_store
 from services.importer.bell import Bell
@@ -101,7 +102,9 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
         ImporterServicer(requests, refresher, clock),
         until_drain=("WatchImportJob",),
     )
-    server.check("redis", redis.ping)
+    redis_health = RedisHealth(redis, relies=True)
+    server.check("redis", redis_health.writable)
+    server.check("redis settings", redis_health.keeps, interval_s=10.0)
     server.check("store", store.ping, critical=False)
     server.background("import jobs", worker.run)
     server.background("refresh schedule", schedule.run)

@@ -10,6 +10,7 @@ from banditmesh.runtime.kafka.topics import Topics, ensure_topics
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
 from banditmesh.runtime.mesh import Mesh, load_mesh
 from banditmesh.runtime.redis import RedisClient
+from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.stream import Offsets, Stream, StreamOptions
 from services.joiner.impressions import ImpressionsProcessor
@@ -134,7 +135,9 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     server.background("reactions", reactions_stream.run)
     server.background("shown", shown_stream.run)
     server.background("impressions", impressions_stream.run)
-    server.check("redis", store.ping, interval_s=1.0)
+    redis_health = RedisHealth(store, relies=True)
+    server.check("redis", redis_health.writable, interval_s=1.0)
+    server.check("redis settings", redis_health.keeps, interval_s=10.0)
     server.check("kafka", producer.ping, interval_s=2.0, timeout_s=5.0)
     server.check("reactions stream", reactions_stream.probe, interval_s=1.0)
     server.check("impressions stream", impressions_stream.probe, interval_s=1.0)

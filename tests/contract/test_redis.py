@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,19 @@ import pytest_asyncio
 
 from banditmesh.local.valkey import Valkey
 from banditmesh.runtime import keys
+from banditmesh.runtime.addresses import RedisAccess, RedisAddress
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.redis import RedisClient
 
 
-@pytest_asyncio.fixture(params=["fresh_redis", "fresh_redis_cluster"], ids=["node", "cluster"])
+@pytest_asyncio.fixture(
+    params=[("fresh_redis", ""), ("fresh_redis_cluster", ""), ("fresh_redis", "a."), ("fresh_redis_cluster", "a.")],
+    ids=["node", "cluster", "node with a prefix", "cluster with a prefix"],
+)
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[RedisClient]:
-    opened = RedisClient(request.getfixturevalue(request.param), timeout_s=5.0)
+    fixture, prefix = request.param
+    address = RedisAddress.parse(request.getfixturevalue(fixture))
+    opened = RedisClient(replace(address, access=RedisAccess(prefix=prefix)), timeout_s=5.0)
     yield opened
     await opened.close()
 

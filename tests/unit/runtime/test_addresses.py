@@ -37,8 +37,18 @@ def test_several_kafka_servers_go_back_to_what_the_client_takes() -> None:
 
 
 def test_a_redis_cluster_is_told_from_a_node() -> None:
-    assert RedisAddress.parse("redis://h:1/2") == RedisAddress("redis://h:1/2", cluster=False)
-    assert RedisAddress.parse("rediss+cluster://h:1") == RedisAddress("rediss+cluster://h:1", cluster=True)
+    node = RedisAddress.parse("redis://h:1/2")
+    assert (node.kind, node.nodes, node.tls, node.database) == ("node", (HostPort("h", 1),), False, 2)
+    cluster = RedisAddress.parse("rediss+cluster://h:1,[::1]:2,i")
+    assert (cluster.kind, cluster.tls) == ("cluster", True)
+    assert cluster.nodes == (HostPort("h", 1), HostPort("::1", 2), HostPort("i", 6379))
+
+
+def test_sentinels_are_told_with_the_service_that_they_watch() -> None:
+    address = RedisAddress.parse("redis+sentinel://:p%40ss@a,b:1/mymaster/3")
+    assert (address.kind, address.service, address.database) == ("sentinel", "mymaster", 3)
+    assert address.nodes == (HostPort("a", 26379), HostPort("b", 1))
+    assert (address.username, address.password) == (None, "p@ss")
 
 
 def test_a_redis_password_is_not_shown() -> None:
@@ -49,10 +59,21 @@ def test_a_redis_password_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["h:6379", "http://h", "redis://", "redis+sentinel://h", "redis+cluster://h:1/2", "redis://h:port"]
+    "text",
+    [
+        "h:6379",
+        "http://h",
+        "redis://",
+        "redis+sentinel://h",
+        "redis+cluster://h:1/2",
+        "redis://h:port",
+        "redis://a,b",
+        "redis://h/x",
+        "redis+x://h",
+    ],
 )
 def test_what_is_no_redis_url_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"redis://|host|[Pp]ort|database"):
+    with pytest.raises(ValueError, match=r"redis://|host|[Pp]ort|database|service"):
         RedisAddress.parse(text)
 
 

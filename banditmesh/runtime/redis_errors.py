@@ -1,0 +1,74 @@
+"""What an error of redis-py means: whether the servers may be elsewhere by now, and in which words to say it."""
+
+from __future__ import annotations
+
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    MasterDownError,
+    MaxConnectionsError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from banditmesh.runtime.addresses import RedisAddress
+
+_ELSEWHERE = (
+    ReadOnlyError,  # a primary that was demoted, with its connections left open
+    BusyLoadingError,  # a node that comes back, and need not be the primary any more
+    MasterDownError,
+    ClusterDownError,
+    MovedError,  # to a node that the client did not find
+    AskError,
+    RedisClusterException,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+)
+_HERE = (MaxConnectionsError, AuthenticationError)
+"""Kinds of ConnectionError that say nothing about where the server is."""
+
+
+def may_be_elsewhere(error: Exception) -> bool:
+    """Whether a fail-over may be behind it, so that the name should be looked up again."""
+    return isinstance(error, _ELSEWHERE) and not isinstance(error, _HERE)
+
+
+def in_words(error: Exception) -> str:
+    """What the server did, to follow its name: ``refuses the login: …``."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, MaxConnectionsError):
+        return f"is not asked: all connections are in use ({said})"
+    if isinstance(error, AuthenticationError):
+        return f"refuses the login: {error}"
+    if isinstance(error, NoPermissionError):
+        return f"does not permit it: {error}"
+    if isinstance(error, ReadOnlyError):
+        return f"takes no writes, it is a replica: {error}"
+    if isinstance(error, OutOfMemoryError):
+        return f"is full and takes no writes: {error}"
+    if isinstance(error, ResponseError) and not isinstance(error, MasterDownError | ClusterDownError):
+        return f"refuses: {said}"
+    return f"does not answer: {said}"
+
+
+def hint(error: RedisError | OSError, address: RedisAddress) -> str | None:
+    """What an operator can do, where it is not to wait."""
+    if isinstance(error, MovedError | AskError) and not address.cluster:
+        return "this is a node of a Cluster: begin BANDITMESH_REDIS with redis+cluster:// or rediss+cluster://"
+    if isinstance(error, RedisClusterException) and "mode is not enabled" in str(error):
+        return "this is no Cluster: begin BANDITMESH_REDIS with redis:// or rediss://"
+    if isinstance(error, AuthenticationError):
+        return "look at user and password in BANDITMESH_REDIS, or at BANDITMESH_REDIS_USERNAME and _PASSWORD"
+    if isinstance(error, NoPermissionError):
+        return "docs/operations.md has the ACL that the mesh needs"
+    return None
