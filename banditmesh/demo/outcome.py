@@ -9,6 +9,8 @@ from aiokafka import AIOKafkaConsumer
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.demo.report import Examples
+from banditmesh.runtime.addresses import KafkaAddress
+from banditmesh.runtime.kafka.connect import client_options
 
 _TICKS_AFTERWARDS = 3
 """So many ticks in every partition after the last example: what would come twice has come by then."""
@@ -18,16 +20,16 @@ class ExamplesReader:
     """Follows all partitions of the examples topic from now on.
 
     Args:
-        bootstrap: Kafka.
+        kafka: The brokers.
         topic: The examples topic.
         into: Where the examples go.
     """
 
-    def __init__(self, bootstrap: str, topic: str, into: Examples) -> None:
+    def __init__(self, kafka: KafkaAddress | str, topic: str, into: Examples) -> None:
         self._into = into
         self._consumer = AIOKafkaConsumer(
             topic,
-            bootstrap_servers=bootstrap,
+            **client_options(kafka),
             isolation_level="read_committed",
             enable_auto_commit=False,
             group_id=None,

@@ -51,7 +51,9 @@ class Hdfs(Server):
         for setting in (f"hdfs.minidfs.basedir={data}", "dfs.permissions.enabled=false", "dfs.webhdfs.enabled=false"):
             arguments += ["-D", setting]
         flags = ["-Xmx512m", *java.SMALL, f"-Djava.io.tmpdir={scratch}", "-cp", jars.class_path(libraries)]
-        return Command([runtime.path, *flags, "org.apache.hadoop.test.MiniDFSClusterManager", *arguments])
+        return Command(
+            [runtime.path, *flags, "org.apache.hadoop.test.MiniDFSClusterManager", *arguments], env=java.ENVIRONMENT
+        )
 
     def _ready(self) -> bool:
         return self._details.exists() and self._details.stat().st_size > 0

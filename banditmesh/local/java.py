@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from banditmesh.local.process import DidNotStart
 # One collector thread, no optimising compiler (a broker of a few minutes never earns it back), no files outside of our
 # folders.
 SMALL = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto", "-Xlog:cds*=error"]
+
+# The JVM takes the names of files for ASCII where no locale is set, as in most containers.
+ENVIRONMENT = {"LC_ALL": "C.UTF-8"} if sys.platform == "linux" else {}
 
 
 @dataclass(frozen=True)

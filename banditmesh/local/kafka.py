@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
@@ -31,14 +32,23 @@ class Kafka(Server):
     Args:
         folder: where it keeps its data, configuration and log.
         heap_mb: the JVM's largest heap.
+        options: further settings of ``server.properties``, such as ``{"compression.type": "zstd"}``.
     """
 
     name = "kafka"
     n_ports = 2  # clients, controller
     stop_grace_s = 30.0  # a first broker writes its class archive when it stops: some seconds of CPU
 
-    def __init__(self, folder: Path, *, ports_wanted: tuple[int, ...] | None = None, heap_mb: int = 256) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        ports_wanted: tuple[int, ...] | None = None,
+        heap_mb: int = 256,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(folder, ports_wanted=ports_wanted)
+        self._options = dict(options or {})
         self._heap_mb = heap_mb
         self._trained: tuple[Path, Path] | None = (
             None  # where this run's JVM writes the class archive, and where it belongs
@@ -53,7 +63,7 @@ class Kafka(Server):
         runtime = java.find(self.name)
         libraries = jars.fetch(self.name)
         if not (self.folder / "data" / "meta.properties").exists():
-            shutil.copytree(_formatted(runtime, libraries), self.folder / "data", dirs_exist_ok=True)
+            shutil.copytree(self._empty(runtime, libraries), self.folder / "data", dirs_exist_ok=True)
         elif self._was_killed():
             self._fence(runtime, libraries)
         configuration = self._configure("server")
@@ -63,7 +73,12 @@ class Kafka(Server):
             None if archive.exists() else (archive.with_name(f".{archive.name}.{os.getpid()}.{self.ports[0]}"), archive)
         )
         archiving = runtime.archive_flags(archive, train_to=self._trained[0] if self._trained else None)
-        return Command(_jvm(runtime, libraries, [f"-Xmx{self._heap_mb}m", *archiving], "kafka.Kafka", configuration))
+        flags = [f"-Xmx{self._heap_mb}m", *archiving]
+        return Command(_jvm(runtime, libraries, flags, "kafka.Kafka", configuration), env=java.ENVIRONMENT)
+
+    def _empty(self, runtime: java.Java, libraries: Path) -> Path:
+        """The data folder that a new broker begins with."""
+        return formatted(runtime, libraries)
 
     def _was_killed(self) -> bool:
         data = self.folder / "data"
@@ -80,7 +95,7 @@ class Kafka(Server):
         """
         configuration = self._configure("fencing")
         argv = _jvm(runtime, libraries, ["-Xmx64m"], "kafka.Kafka", configuration)
-        controller = Child("kafka", argv, log=self.folder / "fencing.log")
+        controller = Child("kafka", argv, log=self.folder / "fencing.log", cwd=self.folder, env=java.ENVIRONMENT)
         active_since = math.inf
 
         def fenced() -> bool:
@@ -97,8 +112,16 @@ class Kafka(Server):
     def _configure(self, role: str) -> Path:
         """Write the properties file of a role, ``server`` or ``fencing``."""
         configuration = self.folder / f"{role}.properties"
-        configuration.write_text(_configuration(role, self.folder / "data", *self.ports))
-        return configuration
+        # Relative to the folder that it runs in: the file is Latin-1, and a comma would part two folders.
+        text = _configuration(role, "data", *self.ports[:2])
+        if role == "server":
+            text += "".join(f"{name}={value}\n" for name, value in self._more().items())
+        configuration.write_text(text)
+        return Path(configuration.name)
+
+    def _more(self) -> Mapping[str, str]:
+        """Settings beside and above those of the template."""
+        return self._options
 
     def _ready(self) -> bool:
         return n_brokers(self.ports[0]) == 1
@@ -128,20 +151,29 @@ def _jvm(runtime: java.Java, libraries: Path, flags: list[str], *program: str | 
     return [runtime.path, *java.SMALL, *flags, LOGGING, "-cp", jars.class_path(libraries), *program]
 
 
-def _configuration(role: str, data: Path, port: int, controller_port: int) -> str:
+def _configuration(role: str, data: str, port: int, controller_port: int) -> str:
     template = Template((FILES / f"{role}.properties.template").read_text())
     return template.substitute(DATA=data, PORT=port, CONTROLLER_PORT=controller_port)
 
 
-def _formatted(runtime: java.Java, libraries: Path) -> Path:
-    """An empty, formatted data folder to copy: formatting takes a JVM of its own, so it is done once."""
+def formatted(runtime: java.Java, libraries: Path, name: str = "formatted", more: Sequence[str] = ()) -> Path:
+    """An empty, formatted data folder to copy: formatting takes a JVM of its own, so it is done once for each ``name``.
+
+    ``more``: further words for the tool.
+    """
 
     def format_(folder: Path) -> None:
         configuration = folder / "server.properties"
-        configuration.write_text(_configuration("server", folder / "data", 1, 2))  # its ports are never opened
-        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(configuration)]
-        run = subprocess.run(_jvm(runtime, libraries, ["-Xmx64m"], *tool), capture_output=True, text=True)
+        configuration.write_text(_configuration("server", "data", 1, 2))  # its ports are never opened
+        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", configuration.name, *more]
+        run = subprocess.run(
+            _jvm(runtime, libraries, ["-Xmx64m"], *tool),
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env={**os.environ, **java.ENVIRONMENT},
+        )
         if run.returncode != 0:
             raise DidNotStart("kafka", f"its data folder could not be formatted:\n{run.stdout}{run.stderr}")
 
-    return cache.once(f"{libraries.name}-formatted", format_) / "data"
+    return cache.once(f"{libraries.name}-{name}", format_) / "data"

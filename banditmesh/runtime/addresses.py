@@ -32,11 +32,49 @@ class HostPort:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+
+
+@dataclass(frozen=True)
+class KafkaAccess:
+    """How brokers are spoken to, in Kafka's own words (``security.protocol``, ``sasl.mechanism``)."""
+
+    protocol: SecurityProtocol = "PLAINTEXT"
+    mechanism: SaslMechanism = "PLAIN"
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = None
+    """Where OAUTHBEARER tokens come from; see :mod:`banditmesh.runtime.kafka.tokens`."""
+    ca_file: Path | None = None
+    """PEM; None: the system's certification authorities."""
+    certificate_file: Path | None = None
+    """PEM of the client's own certificate, for mutual TLS."""
+    key_file: Path | None = None
+    key_password: str | None = field(default=None, repr=False)
+
+    def problem(self) -> str | None:
+        """What is missing or contradicts itself, None when it is whole."""
+        if self.protocol.startswith("SASL_"):
+            if self.mechanism == "OAUTHBEARER":
+                return None if self.token else "OAUTHBEARER needs BANDITMESH_KAFKA_TOKEN: where tokens come from"
+            if self.username is None or self.password is None:
+                return f"{self.mechanism} needs BANDITMESH_KAFKA_USERNAME and BANDITMESH_KAFKA_PASSWORD"
+        elif self.username is not None or self.token is not None:
+            return f"{self.protocol} has no login: set BANDITMESH_KAFKA_SECURITY_PROTOCOL to SASL_SSL"
+        if (self.certificate_file is None) != (self.key_file is None):
+            return "a certificate needs its key: set BANDITMESH_KAFKA_CERTIFICATE_FILE and BANDITMESH_KAFKA_KEY_FILE"
+        if not self.protocol.endswith("SSL") and (self.ca_file or self.certificate_file):
+            return f"{self.protocol} has no certificates: set BANDITMESH_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL"
+        return None
+
+
 @dataclass(frozen=True)
 class KafkaAddress:
-    """Bootstrap servers."""
+    """Bootstrap servers, and how they are spoken to."""
 
     servers: tuple[HostPort, ...]
+    access: KafkaAccess = KafkaAccess()
 
     @classmethod
     def parse(cls, text: str) -> KafkaAddress:
@@ -44,10 +82,12 @@ class KafkaAddress:
         return cls(tuple(HostPort.parse(part) for part in text.split(",")))
 
     def __str__(self) -> str:
-        """The form that aiokafka's ``bootstrap_servers`` takes."""
+        """For messages: the servers alone."""
         return ",".join(map(str, self.servers))
 
 
+REDIS_PREFIX = r"^[A-Za-z0-9_.:-]{0,64}$"
+"""What a prefix of keys may be: a brace would move keys to another slot, a ``*`` would mean another thing in an ACL."""
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 

@@ -8,15 +8,14 @@ the slot that a Cluster's client has worked out without the prefix.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-
-from redis.typing import EncodableT
+from typing import TYPE_CHECKING
 
 from banditmesh.runtime.errors import Internal
 
-VALID = re.compile(r"[A-Za-z0-9_.:-]{0,64}")
-"""What a prefix may be: a brace would move every key to one slot, a ``*`` would mean another thing in an ACL."""
+if TYPE_CHECKING:
+    from redis.typing import EncodableT
+
 
 _NO_KEY = frozenset(
     b"ACL ASKING AUTH CLIENT CLUSTER COMMAND CONFIG DBSIZE DISCARD ECHO EXEC FLUSHALL FLUSHDB HELLO INFO LASTSAVE "

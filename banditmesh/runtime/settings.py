@@ -16,14 +16,18 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from banditmesh.runtime import key_prefix
 from banditmesh.runtime.addresses import (
+    REDIS_PREFIX,
     HostPort,
     HostPortSetting,
+    KafkaAccess,
+    KafkaAddress,
     KafkaSetting,
     RedisAccess,
     RedisAddress,
     RedisSetting,
+    SaslMechanism,
+    SecurityProtocol,
     StoreSetting,
 )
 from banditmesh.runtime.errors import SHOWN_VALUE_CHARACTERS, ConfigurationError
@@ -83,10 +87,55 @@ def _there(file: Path | None) -> Path | None:
     return file
 
 
+def _secret(value: SecretStr | None) -> str | None:
+    return None if value is None else value.get_secret_value()
+
+
 class UsesKafka(Environment):
     """For services that produce or consume."""
 
+    kafka_security_protocol: SecurityProtocol = Field(
+        "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL, as Kafka's security.protocol"
+    )
+    kafka_sasl_mechanism: SaslMechanism = Field(
+        "PLAIN", description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER, as Kafka's sasl.mechanism"
+    )
+    kafka_username: str | None = Field(None, description="user of PLAIN and SCRAM")
+    kafka_password: SecretStr | None = Field(None, description="its password")
+    kafka_token: str | None = Field(
+        None,
+        description="where OAUTHBEARER tokens come from: aws-msk-iam, file:///path (read again when it changes), or "
+        "package.module:function",
+    )
+    kafka_ca_file: Path | None = Field(
+        None, description="PEM of the brokers' certification authority; by default those of the system"
+    )
+    kafka_certificate_file: Path | None = Field(None, description="PEM of our own certificate, for mutual TLS")
+    kafka_key_file: Path | None = Field(None, description="PEM of its key")
+    kafka_key_password: SecretStr | None = Field(None, description="password of that file, if it has one")
     kafka: KafkaSetting = Field(description="bootstrap servers, host:port,host:port")
+
+    @field_validator("kafka")
+    @classmethod
+    def _kafka_with_access(cls, address: KafkaAddress, info: ValidationInfo) -> KafkaAddress:
+        """The address carries how its servers are spoken to, so that nobody can forget the one or the other."""
+        given = info.data
+        access = KafkaAccess(
+            # Absent when it is wrong itself, which is said on a line of its own.
+            protocol=given.get("kafka_security_protocol", "PLAINTEXT"),
+            mechanism=given.get("kafka_sasl_mechanism", "PLAIN"),
+            username=given.get("kafka_username"),
+            password=_secret(given.get("kafka_password")),
+            token=given.get("kafka_token"),
+            ca_file=_there(given.get("kafka_ca_file")),
+            certificate_file=_there(given.get("kafka_certificate_file")),
+            key_file=_there(given.get("kafka_key_file")),
+            key_password=_secret(given.get("kafka_key_password")),
+        )
+        problem = access.problem()
+        if problem is not None and "kafka_security_protocol" in given and "kafka_sasl_mechanism" in given:
+            raise ValueError(problem)
+        return dataclasses.replace(address, access=access)
 
 
 class UsesRedis(Environment):
@@ -94,7 +143,7 @@ class UsesRedis(Environment):
 
     redis_prefix: str = Field(
         "",
-        pattern=f"^{key_prefix.VALID.pattern}$",
+        pattern=REDIS_PREFIX,
         description="stands before every key, so that several meshes can share one Redis; letters, digits and _.:-",
     )
     redis_username: str | None = Field(None, description="ACL user, if the URL names none")
@@ -113,22 +162,18 @@ class UsesRedis(Environment):
 
     @field_validator("redis")
     @classmethod
-    def _with_access(cls, address: RedisAddress, info: ValidationInfo) -> RedisAddress:
+    def _redis_with_access(cls, address: RedisAddress, info: ValidationInfo) -> RedisAddress:
         """The address carries what is needed to use it, so that nobody can forget the one or the other."""
-
-        def secret(name: str) -> str | None:
-            value = info.data.get(name)
-            return None if value is None else value.get_secret_value()
-
+        given = info.data
         access = RedisAccess(
-            prefix=info.data.get("redis_prefix", ""),
-            username=info.data.get("redis_username"),
-            password=secret("redis_password"),
-            ca_file=_there(info.data.get("redis_ca_file")),
-            certificate_file=_there(info.data.get("redis_certificate_file")),
-            key_file=_there(info.data.get("redis_key_file")),
-            sentinel_username=info.data.get("redis_sentinel_username"),
-            sentinel_password=secret("redis_sentinel_password"),
+            prefix=given.get("redis_prefix", ""),
+            username=given.get("redis_username"),
+            password=_secret(given.get("redis_password")),
+            ca_file=_there(given.get("redis_ca_file")),
+            certificate_file=_there(given.get("redis_certificate_file")),
+            key_file=_there(given.get("redis_key_file")),
+            sentinel_username=given.get("redis_sentinel_username"),
+            sentinel_password=_secret(given.get("redis_sentinel_password")),
         )
         return dataclasses.replace(address, access=access)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from banditmesh.contracts.joiner.v1 import joiner_pb2, joiner_pb2_grpc
 from banditmesh.runtime.kafka.consumer import KafkaSource
+from banditmesh.runtime.kafka.gate import TopicsGate
 from banditmesh.runtime.kafka.metrics import StreamMetricsFamily
 from banditmesh.runtime.kafka.producer import Producer
 from banditmesh.runtime.kafka.topics import Topics, ensure_topics
@@ -26,15 +29,22 @@ from services.joiner.users import Users
 async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     """Build the joiner and register it with the server, which starts and stops it."""
     mesh = load_mesh(settings.config)
-    kafka = str(settings.kafka)
+    kafka = settings.kafka
     topics = Topics.named(mesh.kafka.topic_prefix)
-    await ensure_topics(
-        kafka,
-        topics,
-        partitions=mesh.kafka.partitions,
-        replication=mesh.kafka.replication,
-        min_retention_s=mesh.join.window + mesh.join.slack,
+    gate = TopicsGate(
+        partial(
+            ensure_topics,
+            kafka,
+            topics,
+            partitions=mesh.kafka.partitions,
+            replication=mesh.kafka.replication,
+            min_retention_s=mesh.join.window + mesh.join.slack,
+        ),
+        server.clock,
     )
+    await gate.first_look()
+    server.background("topics", gate.run, one_shot=True)
+    server.check("topics", gate.probe, interval_s=1.0)
     store = RedisClient(settings.redis, timeout_s=settings.redis_timeout_s)
     server.on_stop("redis", store.close)
     producer = Producer(kafka, client_id=settings.client_id)
@@ -132,9 +142,9 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
         clock=clock,
         metrics=stream_metrics.stream("shown"),
     )
-    server.background("reactions", reactions_stream.run)
-    server.background("shown", shown_stream.run)
-    server.background("impressions", impressions_stream.run)
+    server.background("reactions", gate.then(reactions_stream.run))
+    server.background("shown", gate.then(shown_stream.run))
+    server.background("impressions", gate.then(impressions_stream.run))
     redis_health = RedisHealth(store, relies=True)
     server.check("redis", redis_health.writable, interval_s=1.0)
     server.check("redis settings", redis_health.keeps, interval_s=10.0)

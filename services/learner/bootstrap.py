@@ -63,11 +63,11 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     topics = Topics.named(mesh.kafka.topic_prefix)
     store = connect(settings.store)
     snapshots = Snapshots(store, settings.cache)
-    producer = Producer(str(settings.kafka), client_id=f"learner-{ordinal}")
+    producer = Producer(settings.kafka, client_id=f"learner-{ordinal}")
     thread = ThreadPoolExecutor(1, thread_name_prefix="learning")
 
     def open_reader(positions: Mapping[int, int]) -> KafkaReader:
-        return KafkaReader(str(settings.kafka), topics.examples, positions)
+        return KafkaReader(settings.kafka, topics.examples, positions)
 
     async def give_up(record: Consumed, error: Unreadable) -> None:
         letter = dead_letter(record, error, consumer="learner", topic=topics.dead_letters)

@@ -10,7 +10,9 @@ from typing import Protocol, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.kafka.connect import client_options, kafka_address
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.stream import Consumed
 
@@ -49,12 +51,12 @@ class Reader(Protocol):
 class KafkaReader:
     """A consumer without a group: ``async with KafkaReader(…) as reader``."""
 
-    def __init__(self, bootstrap: str, topic: str, positions: Mapping[int, int]) -> None:
+    def __init__(self, kafka: KafkaAddress | str, topic: str, positions: Mapping[int, int]) -> None:
         """``positions``: partition → offset to begin with; a partition that is not in it is read from its beginning."""
         self._topic = topic
-        self._bootstrap = bootstrap
+        self._kafka = kafka_address(kafka)
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **client_options(kafka),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -73,7 +75,7 @@ class KafkaReader:
                 cluster = await self._consumer._client.fetch_all_metadata()
                 partitions = cluster.partitions_for_topic(self._topic)
                 if not partitions:
-                    raise Unavailable(f"topic {self._topic!r} does not exist at {self._bootstrap} yet")
+                    raise Unavailable(f"topic {self._topic!r} does not exist at {self._kafka} yet")
                 tps = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
                 first, end = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
                 self._consumer.assign(tps)
@@ -83,7 +85,7 @@ class KafkaReader:
         except BaseException as error:
             await self._consumer.stop()
             if isinstance(error, KafkaError | TimeoutError):
-                raise Unavailable(f"Kafka at {self._bootstrap}: {error or type(error).__name__}") from error
+                raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}") from error
             raise
         return self
 
@@ -101,7 +103,7 @@ class KafkaReader:
             await self._go_to_the_earliest(tps)
             return {}
         except KafkaError as error:
-            raise Unavailable(f"Kafka at {self._bootstrap}: {error or type(error).__name__}") from error
+            raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}") from error
         for tp, records in found.items():
             self.positions[tp.partition] = records[-1].offset + 1
         return {
@@ -155,8 +157,12 @@ class KafkaReader:
         return first
 
     async def _go_to_the_earliest(self, tps: Sequence[TopicPartition]) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            first, end = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
+        """Raises Unavailable."""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                first, end = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
+        except (KafkaError, TimeoutError) as error:
+            raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}") from error
         for tp in tps:
             start = self._start(tp.partition, first[tp], end[tp])
             if start != self.positions[tp.partition]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from banditmesh.contracts.tracker.v1 import tracker_pb2, tracker_pb2_grpc
+from banditmesh.runtime.kafka.gate import TopicsGate
 from banditmesh.runtime.kafka.producer import Producer, ProducerLimits
 from banditmesh.runtime.kafka.topics import Topics, ensure_topics
 from banditmesh.runtime.mesh import load_mesh
@@ -22,25 +25,30 @@ async def bootstrap(settings: TrackerSettings, server: Server) -> None:
 
     Raises:
         ConfigurationError: mesh.yaml, the token keys or the topics are wrong.
-        Unavailable: Kafka is away.
     """
     mesh = load_mesh(settings.config)
     keys = KeyRing.parse(settings.token_keys.get_secret_value())
     topics = Topics.named(mesh.kafka.topic_prefix)
-    await ensure_topics(
-        str(settings.kafka),
-        topics,
-        partitions=mesh.kafka.partitions,
-        replication=mesh.kafka.replication,
-        min_retention_s=mesh.join.window + mesh.join.slack,
+    gate = TopicsGate(
+        partial(
+            ensure_topics,
+            settings.kafka,
+            topics,
+            partitions=mesh.kafka.partitions,
+            replication=mesh.kafka.replication,
+            min_retention_s=mesh.join.window + mesh.join.slack,
+        ),
+        server.clock,
     )
+    await gate.first_look()
+    server.background("topics", gate.run, one_shot=True)
+    server.check("topics", gate.probe, interval_s=1.0)
     producer = Producer(
-        str(settings.kafka),
+        settings.kafka,
         client_id="tracker",
         limits=ProducerLimits(ack_timeout_s=settings.ack_timeout_s, max_bytes=settings.max_waiting_bytes),
     )
     server.on_stop("kafka producer", producer.stop)
-    await producer.start()
     metrics = TrackerMetrics(server.registry)
     metrics.watch_producer(lambda: producer.records_in_flight, lambda: producer.bytes_in_flight)
     server.check("kafka", producer.ping, interval_s=2.0)

@@ -10,7 +10,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.kafka.connect import client_options, kafka_address
 from banditmesh.runtime.kafka.identity import log_number, topic_id
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.stream import Consumed, OutOfRange
@@ -33,7 +35,7 @@ class KafkaSource:
 
     def __init__(
         self,
-        bootstrap: str,
+        kafka: KafkaAddress | str,
         topic: str,
         group: str,
         *,
@@ -41,14 +43,14 @@ class KafkaSource:
         read_committed: bool = False,
         session_timeout_s: float = 10.0,
     ) -> None:
-        """``bootstrap``: ``host:port,host:port``. ``read_committed``: leave out records of transactions that are open
-        or were aborted."""
-        self._bootstrap = bootstrap
+        """``kafka``: the brokers; a text is plaintext ones. ``read_committed``: leave out records of transactions that
+        are open or were aborted."""
+        self._kafka = kafka_address(kafka)
         self._topic = topic
         self._reports: dict[TopicPartition, int] = {}
         self._reporting: asyncio.Task[None] | None = None
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
+            **client_options(kafka),
             group_id=group,
             client_id=client_id,
             enable_auto_commit=False,
@@ -196,9 +198,7 @@ class KafkaSource:
 
     def _unavailable(self, what: str, error: Exception) -> Unavailable:
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-        return Unavailable(
-            f"Kafka at {self._bootstrap}, topic {self._topic}: cannot {what}: {reason}", retry_after_s=1.0
-        )
+        return Unavailable(f"Kafka at {self._kafka}, topic {self._topic}: cannot {what}: {reason}", retry_after_s=1.0)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

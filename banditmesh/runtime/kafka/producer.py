@@ -21,7 +21,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
 from aiokafka.structs import RecordMetadata
 
+from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import InvalidArgument, Unavailable
+from banditmesh.runtime.kafka.connect import client_options, kafka_address, why_not
 from banditmesh.runtime.logging import get_logger
 
 log = get_logger(__name__)
@@ -82,13 +84,13 @@ class Producer:
 
     def __init__(
         self,
-        bootstrap: str,
+        kafka: KafkaAddress | str,
         *,
         client_id: str = "banditmesh",
         limits: ProducerLimits = ProducerLimits(),
     ) -> None:
-        """``bootstrap``: ``host:port,host:port``; ``client_id``: our name in the broker's logs and quotas."""
-        self._bootstrap = bootstrap
+        """``kafka``: the brokers; a text is plaintext ones. ``client_id``: our name in the broker's logs and quotas."""
+        self._address = kafka_address(kafka)
         self._client_id = client_id
         self._limits = limits
         self._kafka: AIOKafkaProducer | None = None
@@ -110,7 +112,7 @@ class Producer:
         """Return when Kafka answers; a health check's probe."""
         kafka = await self._connected()
         if not await kafka.client.force_metadata_update():
-            raise Unavailable(f"Kafka at {self._bootstrap} does not answer", retry_after_s=self._limits.retry_after_s)
+            raise Unavailable(f"Kafka at {self._address} does not answer", retry_after_s=self._limits.retry_after_s)
 
     async def send(self, topic: str, key: bytes, value: bytes, partition: int | None = None) -> Acked:
         """Send one record and wait for its acknowledgement; see :meth:`send_many`."""
@@ -222,19 +224,19 @@ class Producer:
         except (KafkaError, TimeoutError) as error:
             self._connect_after_s = asyncio.get_running_loop().time() + self._limits.retry_after_s
             await discard(kafka)
-            raise self._unavailable("no broker answers") from error
+            raise self._unavailable(f"no broker lets us in: {await why_not(self._address)}") from error
         except asyncio.CancelledError:
             await discard(kafka)
             raise self._unavailable("the producer is stopping") from None
         finally:
             self._connecting = None
         self._kafka = kafka
-        log.info("connected to kafka", servers=self._bootstrap)
+        log.info("connected to kafka", servers=str(self._address))
         return kafka
 
     def _open(self) -> AIOKafkaProducer:
         return AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
+            **client_options(self._address),
             client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
@@ -255,7 +257,7 @@ class Producer:
 
     def _unavailable(self, reason: str, retry_after_s: float | None = None) -> Unavailable:
         return Unavailable(
-            f"Kafka at {self._bootstrap} does not take records: {reason}",
+            f"Kafka at {self._address} does not take records: {reason}",
             retry_after_s=self._limits.retry_after_s if retry_after_s is None else retry_after_s,
         )
 

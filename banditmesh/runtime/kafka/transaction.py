@@ -14,7 +14,9 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
+from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.kafka.connect import client_options
 from banditmesh.runtime.kafka.producer import Record, discard
 from banditmesh.runtime.stream import Fenced
 
@@ -34,14 +36,14 @@ class TransactionalProducer:
         self._id = transactional_id
 
     @classmethod
-    async def open(cls, bootstrap: str, transactional_id: str) -> TransactionalProducer:
+    async def open(cls, kafka: KafkaAddress | str, transactional_id: str) -> TransactionalProducer:
         """Connect, fence every older producer of this id, and wait until its open transaction is ended.
 
         Raises:
             Unavailable: Kafka did not answer in time.
         """
-        kafka = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
+        producer = AIOKafkaProducer(
+            **client_options(kafka),
             client_id=transactional_id,
             transactional_id=transactional_id,
             transaction_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
@@ -49,16 +51,16 @@ class TransactionalProducer:
         )
         try:
             async with asyncio.timeout(OPEN_DEADLINE_S):
-                await kafka.start()  # returns when the producer has its epoch, which fences
+                await producer.start()  # returns when the producer has its epoch, which fences
         except (KafkaError, TimeoutError) as error:
-            await discard(kafka)
+            await discard(producer)
             raise Unavailable(
                 f"Kafka does not open transactions of {transactional_id}: {_in_words(error)}", retry_after_s=1.0
             ) from error
         except BaseException:
-            await discard(kafka)
+            await discard(producer)
             raise
-        return cls(kafka, transactional_id)
+        return cls(producer, transactional_id)
 
     async def write(
         self,

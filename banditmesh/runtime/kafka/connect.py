@@ -1,0 +1,100 @@
+"""How aiokafka's clients are opened: the same for every producer, consumer and admin client of the mesh."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaError
+
+from banditmesh.runtime.addresses import HostPort, KafkaAddress
+from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.kafka.tokens import token_provider
+
+_ASK_S = 3.0
+
+
+def kafka_address(kafka: KafkaAddress | str) -> KafkaAddress:
+    """The address; a text is one of plaintext servers."""
+    return KafkaAddress.parse(kafka) if isinstance(kafka, str) else kafka
+
+
+def client_options(kafka: KafkaAddress | str) -> dict[str, Any]:
+    """Arguments for an ``AIOKafkaConsumer``, ``AIOKafkaProducer``, ``AIOKafkaAdminClient`` or ``AIOKafkaClient``.
+
+    Certificates are read anew for each client.
+
+    Raises:
+        ConfigurationError: A certificate or key cannot be used, or there is no such token hook.
+    """
+    address = kafka_address(kafka)
+    return {"bootstrap_servers": str(address), **_access_options(address)}
+
+
+async def why_not(kafka: KafkaAddress | str) -> str:
+    """In words, why no broker lets us in.
+
+    aiokafka 0.14 raises "Unable to bootstrap" whatever the reason was, so this asks the servers one by one. Costs up to
+    three seconds; for messages only.
+    """
+    address = kafka_address(kafka)
+    options = _access_options(address)
+    reasons = await asyncio.gather(*(_why_not(server, options) for server in address.servers))
+    return "; ".join(f"{server}: {reason}" for server, reason in zip(address.servers, reasons, strict=True))
+
+
+def _access_options(address: KafkaAddress) -> dict[str, Any]:
+    access = address.access
+    options: dict[str, Any] = {"security_protocol": access.protocol}
+    if access.protocol.endswith("SSL"):
+        options["ssl_context"] = _tls(address)
+    if access.protocol.startswith("SASL_"):
+        options["sasl_mechanism"] = access.mechanism
+        if access.mechanism == "OAUTHBEARER":
+            options["sasl_oauth_token_provider"] = token_provider(access.token or "")
+        else:
+            options |= {"sasl_plain_username": access.username, "sasl_plain_password": access.password}
+    return options
+
+
+def _tls(address: KafkaAddress) -> ssl.SSLContext:
+    access = address.access
+    try:
+        context = ssl.create_default_context(cafile=access.ca_file)
+        if access.certificate_file is not None:
+            # A password of b"" instead of None: OpenSSL would otherwise ask for one at the terminal.
+            context.load_cert_chain(access.certificate_file, access.key_file, (access.key_password or "").encode())
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"the certificates for Kafka cannot be used: {error}",
+            hint="look at BANDITMESH_KAFKA_CA_FILE, _CERTIFICATE_FILE, _KEY_FILE and _KEY_PASSWORD",
+        ) from error
+    return context
+
+
+async def _why_not(server: HostPort, options: dict[str, Any]) -> str:
+    try:
+        async with asyncio.timeout(_ASK_S):
+            connection = await create_conn(server.host, server.port, **options)
+    except TimeoutError:
+        return "no answer" + ("" if "ssl_context" in options else " (does it want TLS?)")
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is not trusted: {error.verify_message}"
+    except ssl.SSLError as error:
+        return f"no TLS: {error.reason or error}"
+    except (KafkaError, OSError) as error:
+        reason = str(error) or type(error).__name__
+        return f"{reason} ({_suspicion(options)})" if reason.endswith("closed") else reason
+    connection.close()
+    return "answers now"
+
+
+def _suspicion(options: dict[str, Any]) -> str:
+    """What a broker probably wants that hangs up without a word."""
+    if "ssl_context" not in options:
+        return "does it want TLS? BANDITMESH_KAFKA_SECURITY_PROTOCOL"
+    if "sasl_mechanism" not in options:
+        return "does it want a login or a certificate of ours? BANDITMESH_KAFKA_SECURITY_PROTOCOL"
+    return "is that the port for logins?"

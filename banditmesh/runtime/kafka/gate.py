@@ -1,0 +1,76 @@
+"""Waiting for Kafka at the start of a service: it serves, not ready, until the topics are there and right."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import MeshError, Unavailable
+from banditmesh.runtime.logging import get_logger
+
+log = get_logger(__name__)
+
+FIRST_LOOK_S = 5.0
+_LEAST_RETRY_S, _MOST_RETRY_S = 0.5, 10.0
+
+
+class TopicsGate:
+    """Lets work begin once ``ensure`` has succeeded.
+
+    ``ensure`` raises ConfigurationError when a topic is not what the mesh needs: at :meth:`first_look` that ends the
+    start, later it is waited for, as an operator may mend the topic. It raises Unavailable when Kafka is away or does
+    not let us in.
+    """
+
+    def __init__(self, ensure: Callable[[], Awaitable[object]], clock: Clock) -> None:
+        self._ensure = ensure
+        self._clock = clock
+        self._open = asyncio.Event()
+        self._reason = "Kafka has not been asked yet"
+
+    async def first_look(self) -> None:
+        """Try once, before the service is up. Raises ConfigurationError; that Kafka is away is one line in the log."""
+        try:
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self._try()
+        except TimeoutError:
+            self._wait_for(f"Kafka has not answered within {FIRST_LOOK_S:g} s")
+        except Unavailable as error:
+            self._wait_for(str(error))
+
+    async def run(self) -> None:
+        """Try until it is right: a background task that ends."""
+        retry_s = _LEAST_RETRY_S
+        while not self._open.is_set():
+            try:
+                await self._try()
+            except MeshError as error:
+                self._wait_for(str(error))
+                await self._clock.sleep(retry_s)
+                retry_s = min(2 * retry_s, _MOST_RETRY_S)
+
+    async def probe(self) -> None:
+        """For a health check: raise Unavailable with the reason until work may begin."""
+        if not self._open.is_set():
+            raise Unavailable(self._reason)
+
+    def then(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """A background task that waits here before it does its work."""
+
+        async def wait_and_work() -> None:
+            await self._open.wait()
+            await work()
+
+        return wait_and_work
+
+    async def _try(self) -> None:
+        await self._ensure()
+        self._open.set()
+        log.info("topics are there")
+
+    def _wait_for(self, reason: str) -> None:
+        """One line for each new reason, not for each attempt."""
+        if reason != self._reason:
+            log.warning("waiting for kafka", reason=reason)
+            self._reason = reason
