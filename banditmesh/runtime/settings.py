@@ -119,6 +119,8 @@ class UsesKafka(Environment):
     @classmethod
     def _kafka_with_access(cls, address: KafkaAddress, info: ValidationInfo) -> KafkaAddress:
         """The address carries how its servers are spoken to, so that nobody can forget the one or the other."""
+        if address.access != KafkaAccess():  # made in the program, whole
+            return address
         given = info.data
         access = KafkaAccess(
             # Absent when it is wrong itself, which is said on a line of its own.
@@ -164,6 +166,8 @@ class UsesRedis(Environment):
     @classmethod
     def _redis_with_access(cls, address: RedisAddress, info: ValidationInfo) -> RedisAddress:
         """The address carries what is needed to use it, so that nobody can forget the one or the other."""
+        if address.access != RedisAccess():  # made in the program, whole
+            return address
         given = info.data
         access = RedisAccess(
             prefix=given.get("redis_prefix", ""),

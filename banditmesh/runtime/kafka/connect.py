@@ -6,8 +6,9 @@ import asyncio
 import ssl
 from typing import Any
 
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from banditmesh.runtime.addresses import HostPort, KafkaAddress
 from banditmesh.runtime.errors import ConfigurationError
@@ -75,9 +76,11 @@ def _tls(address: KafkaAddress) -> ssl.SSLContext:
 
 
 async def _why_not(server: HostPort, options: dict[str, Any]) -> str:
+    connection = AIOKafkaConnection(server.host, server.port, **options)
     try:
         async with asyncio.timeout(_ASK_S):
-            connection = await create_conn(server.host, server.port, **options)
+            await connection.connect()
+            await connection.send(MetadataRequest([]))  # one that wants a login lets us connect without
     except TimeoutError:
         return "no answer" + ("" if "ssl_context" in options else " (does it want TLS?)")
     except ssl.SSLCertVerificationError as error:
@@ -86,8 +89,9 @@ async def _why_not(server: HostPort, options: dict[str, Any]) -> str:
         return f"no TLS: {error.reason or error}"
     except (KafkaError, OSError) as error:
         reason = str(error) or type(error).__name__
-        return f"{reason} ({_suspicion(options)})" if reason.endswith("closed") else reason
-    connection.close()
+        return f"{reason} ({_suspicion(options)})" if "closed" in reason else reason
+    finally:
+        connection.close()
     return "answers now"
 
 

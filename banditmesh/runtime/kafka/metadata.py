@@ -19,6 +19,7 @@ from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
     LeaderNotAvailableError,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     for_code,
 )
@@ -128,12 +129,14 @@ class _AskIds(Request[_Struct]):  # type: ignore[misc]
 class TopicState:
     """What the brokers say of a topic that they know.
 
-    ``partitions`` is 0 as long as one of them has no leader: it was made a moment ago.
+    ``partitions`` is 0 as long as one of them has no leader: it was made a moment ago. A topic that this user may not
+    describe is ``denied``, whether or not it exists.
     """
 
     topic_id: str
     partitions: int
     replicas: int
+    denied: bool = False
 
 
 async def ask_topics(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str, TopicState]:
@@ -149,9 +152,12 @@ async def ask_topics(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str,
     found: dict[str, TopicState] = {}
     for topic in answer.to_object()["topics"]:
         error = for_code(topic["error_code"])
-        if topic["error_code"] and error not in (UnknownTopicOrPartitionError, LeaderNotAvailableError):
-            raise error(topic["topic"])
-        if not topic["error_code"]:
+        if error is TopicAuthorizationFailedError:
+            found[topic["topic"]] = TopicState(NO_ID, 0, 0, denied=True)
+        elif topic["error_code"]:
+            if error not in (UnknownTopicOrPartitionError, LeaderNotAvailableError):
+                raise error(topic["topic"])
+        else:
             partitions = topic["partitions"]
             led = all(partition["leader"] >= 0 for partition in partitions)
             replicas = min((len(partition["replicas"]) for partition in partitions), default=0)
@@ -162,8 +168,9 @@ async def ask_topics(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str,
 
 
 async def ask_topic_ids(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str, str]:
-    """Ids of the topics that exist; see :func:`ask_topics`."""
-    return {name: state.topic_id for name, state in (await ask_topics(client, topics)).items()}
+    """Ids of the topics that exist and that we may describe; see :func:`ask_topics`."""
+    states = await ask_topics(client, topics)
+    return {name: state.topic_id for name, state in states.items() if not state.denied}
 
 
 async def topic_ids(kafka: KafkaAddress | str, topics: Sequence[str], *, deadline_s: float = 10.0) -> Mapping[str, str]:

@@ -106,7 +106,7 @@ async def check_settings(admin: AIOKafkaAdminClient, wanted: Wanted, found: Mapp
     what this user may not see."""
     problems: list[str] = []
     topics = wanted.topics
-    for response in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]):
+    for response in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in found]):
         for code, message, _kind, name, entries in response.resources:
             if for_code(code) in DENIED:
                 log.warning(

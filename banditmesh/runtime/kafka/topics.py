@@ -108,19 +108,29 @@ async def ensure_topics(
 
 async def _create_missing(admin: AIOKafkaAdminClient, wanted: Wanted) -> dict[str, TopicState]:
     """The state of each topic, once all of them exist and have leaders."""
-    found = await _found(admin, wanted)
-    missing = [name for name in wanted.topics if name not in found]
+    states = await ask_topics(admin._client, list(wanted.topics))
+    denied = [name for name, state in states.items() if state.denied]
+    if wanted.topics.impressions in denied:
+        raise Unavailable(
+            f"this Kafka user may not describe topic {wanted.topics.impressions!r}",
+            hint="permit Describe (docs/operations.md)",
+            retry_after_s=5.0,
+        )
+    if denied:
+        log.info("topics that this kafka user may not describe are not looked at", topics=denied)
+    needed = [name for name in wanted.topics if name not in denied]
+    found = _led(states)
+    missing = [name for name in needed if name not in found]
     if missing:
         partitions = next((state.partitions for state in found.values() if state.partitions), wanted.partitions)
         await _create(admin, wanted, missing, partitions)
-    while len(found) < len(list(wanted.topics)):  # the other brokers hear of it a moment later
+    while len(found) < len(needed):  # the other brokers hear of it a moment later
         await asyncio.sleep(_POLL_S)
-        found = await _found(admin, wanted)
+        found = _led(await ask_topics(admin._client, needed))
     return found
 
 
-async def _found(admin: AIOKafkaAdminClient, wanted: Wanted) -> dict[str, TopicState]:
-    states = await ask_topics(admin._client, list(wanted.topics))
+def _led(states: Mapping[str, TopicState]) -> dict[str, TopicState]:
     return {name: state for name, state in states.items() if state.partitions}
 
 
