@@ -7,9 +7,7 @@ aiokafka speaks Metadata up to version 5; ids came with version 10 (Kafka 2.8).
 
 from __future__ import annotations
 
-import asyncio
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +15,6 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     IncompatibleBrokerVersion,
     KafkaConnectionError,
-    KafkaError,
     LeaderNotAvailableError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
@@ -36,14 +33,9 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from banditmesh.runtime.addresses import KafkaAddress
-from banditmesh.runtime.errors import Unavailable
-from banditmesh.runtime.kafka.connect import client_options, kafka_address, why_not
-
 METADATA = 3
 """The API key."""
-NO_ID = ""
-"""The id of every topic of a broker that gives none (before 2.8, or not Kafka's own)."""
+_NO_ID = bytes(16)
 
 
 class _Uuid(AbstractType[bytes]):  # type: ignore[misc]
@@ -121,7 +113,7 @@ class _AskIds(Request[_Struct]):  # type: ignore[misc]
         self._topics = topics
 
     def build(self, request_struct_class: type[_Struct]) -> _Struct:
-        named: list[tuple[bytes, str, dict[int, bytes]]] = [(bytes(16), name, {}) for name in self._topics]
+        named: list[tuple[bytes, str, dict[int, bytes]]] = [(_NO_ID, name, {}) for name in self._topics]
         return request_struct_class(named, False, False, False, {})
 
 
@@ -129,11 +121,12 @@ class _AskIds(Request[_Struct]):  # type: ignore[misc]
 class TopicState:
     """What the brokers say of a topic that they know.
 
+    ``topic_id`` is its name where the brokers give no ids (before 2.8, or not Kafka's own).
     ``partitions`` is 0 as long as one of them has no leader: it was made a moment ago. A topic that this user may not
     describe is ``denied``, whether or not it exists.
     """
 
-    topic_id: str
+    topic_id: bytes
     partitions: int
     replicas: int
     denied: bool = False
@@ -153,7 +146,7 @@ async def ask_topics(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str,
     for topic in answer.to_object()["topics"]:
         error = for_code(topic["error_code"])
         if error is TopicAuthorizationFailedError:
-            found[topic["topic"]] = TopicState(NO_ID, 0, 0, denied=True)
+            found[topic["topic"]] = TopicState(b"", 0, 0, denied=True)
         elif topic["error_code"]:
             if error not in (UnknownTopicOrPartitionError, LeaderNotAvailableError):
                 raise error(topic["topic"])
@@ -161,34 +154,7 @@ async def ask_topics(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str,
             partitions = topic["partitions"]
             led = all(partition["leader"] >= 0 for partition in partitions)
             replicas = min((len(partition["replicas"]) for partition in partitions), default=0)
-            found[topic["topic"]] = TopicState(
-                _text(topic.get("topic_id", b"")), len(partitions) if led else 0, replicas
-            )
+            topic_id = topic.get("topic_id", _NO_ID)
+            known = topic_id if topic_id != _NO_ID else topic["topic"].encode()
+            found[topic["topic"]] = TopicState(known, len(partitions) if led else 0, replicas)
     return found
-
-
-async def ask_topic_ids(client: AIOKafkaClient, topics: Sequence[str]) -> dict[str, str]:
-    """Ids of the topics that exist and that we may describe; see :func:`ask_topics`."""
-    states = await ask_topics(client, topics)
-    return {name: state.topic_id for name, state in states.items() if not state.denied}
-
-
-async def topic_ids(kafka: KafkaAddress | str, topics: Sequence[str], *, deadline_s: float = 10.0) -> Mapping[str, str]:
-    """The id of each of these topics that exists, as 32 hexadecimal digits; ``NO_ID`` where the broker gives none.
-
-    Raises:
-        Unavailable: Kafka did not answer in time; says why.
-    """
-    client = AIOKafkaClient(**client_options(kafka))
-    try:
-        async with asyncio.timeout(deadline_s):
-            await client.bootstrap()
-            return await ask_topic_ids(client, topics)
-    except (KafkaError, TimeoutError) as error:
-        raise Unavailable(f"Kafka at {kafka_address(kafka)}: {await why_not(kafka)}", retry_after_s=1.0) from error
-    finally:
-        await client.close()
-
-
-def _text(topic_id: bytes) -> str:
-    return uuid.UUID(bytes=topic_id).hex if any(topic_id) else NO_ID

@@ -1,61 +1,68 @@
-"""What tells a log from another one of the same name."""
+"""What the brokers know of topics, asked without creating any."""
 
 from __future__ import annotations
 
-import pytest
-from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from collections.abc import AsyncIterator
+from pathlib import Path
 
-from banditmesh.local import ports
+import pytest
+import pytest_asyncio
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import UnknownTopicOrPartitionError
+
 from banditmesh.local.kafka import Kafka
-from banditmesh.runtime.errors import Unavailable
-from banditmesh.runtime.kafka.metadata import ask_topic_ids, topic_ids
+from banditmesh.runtime.kafka.connect import client_options
+from banditmesh.runtime.kafka.identity import topic_id
+from banditmesh.runtime.kafka.metadata import TopicState, ask_topics
 from tests.support.eventually import eventually
 
 
-async def test_a_topic_that_was_deleted_and_made_again_has_another_id(kafka: Kafka, fresh_topic_prefix: str) -> None:
+@pytest_asyncio.fixture
+async def client(kafka: Kafka) -> AsyncIterator[AIOKafkaClient]:
+    opened = AIOKafkaClient(**client_options(kafka.bootstrap))
+    await opened.bootstrap()
+    yield opened
+    await opened.close()
+
+
+async def test_a_topic_that_was_deleted_and_made_again_has_another_id(
+    kafka: Kafka, client: AIOKafkaClient, fresh_topic_prefix: str
+) -> None:
     name, other = f"{fresh_topic_prefix}examples", f"{fresh_topic_prefix}other"
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
     await admin.start()
 
-    async def made() -> str | None:
-        return (await topic_ids(kafka.bootstrap, [name])).get(name)
+    async def made() -> TopicState | None:
+        state = (await ask_topics(client, [name])).get(name)
+        return state if state is not None and state.partitions else None
 
     async def gone() -> bool:
-        return await made() is None
+        return not await ask_topics(client, [name])
 
     await admin.create_topics([NewTopic(name, 3, 1), NewTopic(other, 1, 1)])
     first = await eventually(made)
-    assert len(first) == 32
-    assert await made() == first
-    ids = await topic_ids(kafka.bootstrap, [name, other, "no-such-topic"])
-    assert set(ids) == {name, other}
-    assert ids[other] != first
+    assert (len(first.topic_id), first.partitions, first.replicas) == (16, 3, 1)
+    assert await topic_id(client, name) == first.topic_id
+    states = await ask_topics(client, [name, other, "no-such-topic"])
+    assert set(states) == {name, other}
+    assert states[other].topic_id != first.topic_id
 
     await admin.delete_topics([name])
     await eventually(gone)
+    with pytest.raises(UnknownTopicOrPartitionError):
+        await topic_id(client, name)
     await admin.create_topics([NewTopic(name, 3, 1)])
-    assert await eventually(made) != first
+    assert (await eventually(made)).topic_id != first.topic_id
     await admin.close()
 
 
-async def test_a_consumer_that_is_connected_asks_by_one_request(kafka: Kafka, fresh_topic_prefix: str) -> None:
-    name = f"{fresh_topic_prefix}examples"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, 3, 1)])
-    await admin.close()
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap)
-    await consumer.start()
-
-    async def asked() -> str | None:
-        return (await ask_topic_ids(consumer._client, [name])).get(name)
-
-    assert await eventually(asked) == (await topic_ids(kafka.bootstrap, [name]))[name]
-    await consumer.stop()
-
-
-async def test_a_kafka_that_is_away_is_unavailable_and_says_why() -> None:
-    (port,) = ports.free(1)
-    with pytest.raises(Unavailable, match=rf"127\.0\.0\.1:{port}: .*[Cc]onnect"):
-        await topic_ids(f"127.0.0.1:{port}", ["x"])
+async def test_asking_for_a_topic_creates_none_where_brokers_create_what_is_asked_for(tmp_path: Path) -> None:
+    """Kafka's own default. The topic would get the brokers' settings, and a client's clock."""
+    with Kafka(tmp_path, options={"auto.create.topics.enable": "true"}) as eager:
+        client = AIOKafkaClient(**client_options(eager.bootstrap))
+        await client.bootstrap()
+        assert await ask_topics(client, ["not-yet"]) == {}
+        cluster = await client.fetch_all_metadata()
+        assert "not-yet" not in cluster.topics()
+        await client.close()
