@@ -1,0 +1,87 @@
+"""Topics that their operator has compressed, and producers that compress by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from banditmesh.local.kafka import Kafka
+from banditmesh.runtime.kafka.consumer import KafkaSource
+from banditmesh.runtime.kafka.producer import Producer, Record
+from banditmesh.runtime.kafka.topics import Topics, ensure_topics
+from banditmesh.runtime.kafka.transaction import TransactionalProducer
+from services.learner.reader import KafkaReader
+
+CODECS = ["gzip", "snappy", "lz4", "zstd"]
+VALUES = [bytes([number % 7]) * 500 for number in range(40)]
+
+
+async def read_by_group(kafka: Kafka, topic: str, n: int) -> list[bytes]:
+    """As the joiner reads."""
+    source = KafkaSource(kafka.bootstrap, topic, f"{topic}-group", client_id="test")
+    assigned: asyncio.Future[frozenset[int]] = asyncio.get_running_loop().create_future()
+
+    async def nothing() -> None:
+        pass
+
+    await source.start(assigned.set_result, nothing)
+    await assigned
+    source.seek(0, 0)
+    source.resume(0)
+    values: list[bytes] = []
+    try:
+        async with asyncio.timeout(30):
+            while len(values) < n:
+                values += [record.value for record in (await source.fetch(0.2)).get(0, [])]
+    finally:
+        await source.stop()
+    return values
+
+
+async def read_alone(kafka: Kafka, topic: str, n: int) -> list[bytes]:
+    """As the learner reads."""
+    values: list[bytes] = []
+    async with KafkaReader(kafka.bootstrap, topic, {}) as reader, asyncio.timeout(30):
+        while len(values) < n:
+            values += [record.value for record in (await reader.read([0], 0.2)).get(0, [])]
+    return values
+
+
+@pytest.mark.parametrize("codec", CODECS)
+async def test_a_topic_that_the_broker_compresses_is_written_and_read(
+    kafka: Kafka, fresh_topic_prefix: str, codec: str
+) -> None:
+    topics = Topics.named(fresh_topic_prefix)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    settings = {"compression.type": codec, "message.timestamp.type": "LogAppendTime"}
+    await admin.create_topics([NewTopic(name, 1, 1, topic_configs=settings) for name in topics])
+    await admin.close()
+    await ensure_topics(kafka.bootstrap, topics, partitions=1, replication=1)
+
+    producer = Producer(kafka.bootstrap)
+    await producer.send_many([Record(topics.impressions, b"u", value, 0) for value in VALUES])
+    await producer.stop()
+    transactions = await TransactionalProducer.open(kafka.bootstrap, f"{fresh_topic_prefix}0")
+    await transactions.write([Record(topics.examples, b"u", value, 0) for value in VALUES])
+    await transactions.close()
+
+    assert await read_by_group(kafka, topics.impressions, len(VALUES)) == VALUES
+    assert await read_alone(kafka, topics.examples, len(VALUES)) == VALUES
+
+
+@pytest.mark.parametrize("codec", CODECS)
+async def test_what_a_foreign_producer_has_compressed_is_read(
+    kafka: Kafka, fresh_topic_prefix: str, codec: str
+) -> None:
+    topics = Topics.named(fresh_topic_prefix)
+    await ensure_topics(kafka.bootstrap, topics, partitions=1, replication=1)
+    foreign = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, compression_type=codec, linger_ms=50)
+    await foreign.start()
+    await asyncio.gather(*(foreign.send_and_wait(topics.impressions, value, b"u", 0) for value in VALUES))
+    await foreign.stop()
+    assert sorted(await read_by_group(kafka, topics.impressions, len(VALUES))) == sorted(VALUES)
+    assert sorted(await read_alone(kafka, topics.impressions, len(VALUES))) == sorted(VALUES)
