@@ -35,12 +35,14 @@ from banditmesh.coalescing import Coalescer, CoalescingLimits
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2, crs_engine_pb2_grpc
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.contracts.tracker.v1 import tracker_pb2, tracker_pb2_grpc
-from banditmesh.runtime.channels import open_channel
+from banditmesh.runtime.channels import Connection
 from banditmesh.runtime.errors import InvalidArgument, MeshError, ResourceExhausted, Unavailable, from_rpc_error
+from banditmesh.runtime.tls import ClientTls
 from banditmesh.selection import Nothing, Origin, Reason, Selected, of_event, of_recommendations, of_result
 
 __all__ = [
     "ClientLimits",
+    "ClientTls",
     "Event",
     "MeshClient",
     "Nothing",
@@ -114,13 +116,23 @@ class MeshClient:
         tracker: str,
         *,
         limits: ClientLimits = ClientLimits(),
+        tls: ClientTls | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        api_key: str | Callable[[], str] | None = None,
     ) -> None:
-        """``engine`` and ``tracker`` are gRPC targets, such as ``dns:///engine:50051``; ``credentials`` for TLS."""
+        """Connect when the first call is made.
+
+        Args:
+            engine, tracker: gRPC targets, such as ``dns:///engine:50051``.
+            limits: Deadlines, and how requests are put together.
+            tls: Files of certificates, which may be replaced while the client is in use.
+            credentials: Instead of ``tls``, what grpc has for other cases.
+            api_key: Of the ``access`` table of mesh.yaml; a function is asked before each call.
+        """
         self._limits = limits
-        self._channels = [open_channel(each, credentials) for each in (engine, tracker)]
-        self._engine = crs_engine_pb2_grpc.CrsEngineServiceStub(self._channels[0])
-        self._tracker = tracker_pb2_grpc.EventTrackerServiceStub(self._channels[1])
+        self._api_key = api_key
+        self._engine = Connection(engine, crs_engine_pb2_grpc.CrsEngineServiceStub, tls, credentials)
+        self._tracker = Connection(tracker, tracker_pb2_grpc.EventTrackerServiceStub, tls, credentials)
         self._selects: Coalescer[crs_engine_pb2.SelectContentRequest, Selected | Nothing] = Coalescer(
             self._send_selects, limits.selects
         )
@@ -138,8 +150,8 @@ class MeshClient:
         """End the connections; calls under way raise FailedPrecondition."""
         await self._selects.close()
         await self._events.close()
-        for channel in self._channels:
-            await channel.close()
+        await self._engine.close()
+        await self._tracker.close()
 
     async def select(
         self,
@@ -176,7 +188,9 @@ class MeshClient:
 
         async def call() -> crs_engine_pb2.RecommendContentsResponse:
             timeout_s = deadline - asyncio.get_running_loop().time()
-            return await _typed(self._engine.RecommendContents(request, timeout=timeout_s))
+            return await _typed(
+                self._engine.stub.RecommendContents(request, timeout=timeout_s, metadata=self._metadata())
+            )
 
         return of_recommendations(await _retrying(call, deadline))
 
@@ -242,13 +256,21 @@ class MeshClient:
         self, requests: Sequence[crs_engine_pb2.SelectContentRequest], timeout_s: float
     ) -> Sequence[Selected | Nothing | MeshError]:
         request = crs_engine_pb2.BatchSelectContentsRequest(requests=requests)
-        response = await _typed(self._engine.BatchSelectContents(request, timeout=timeout_s))
+        response = await _typed(
+            self._engine.stub.BatchSelectContents(request, timeout=timeout_s, metadata=self._metadata())
+        )
         return [of_result(result) for result in response.results]
 
     async def _send_events(self, events: Sequence[Event], timeout_s: float) -> Sequence[MeshError | None]:
         request = tracker_pb2.TrackEventsRequest(events=events)
-        response = await _typed(self._tracker.TrackEvents(request, timeout=timeout_s))
+        response = await _typed(self._tracker.stub.TrackEvents(request, timeout=timeout_s, metadata=self._metadata()))
         return [of_event(result) for result in response.results]
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        if self._api_key is None:
+            return ()
+        key = self._api_key if isinstance(self._api_key, str) else self._api_key()
+        return (("authorization", f"Bearer {key}"),)
 
     def _deadline(self, deadline_s: float | None) -> float:
         """In the event loop's time."""

@@ -38,6 +38,7 @@ from banditmesh.runtime.addresses import HostPort
 from banditmesh.runtime.errors import Internal, InvalidArgument
 from banditmesh.runtime.logging import configure_logging
 from banditmesh.runtime.serve import Server, ServerOptions
+from banditmesh.runtime.tls import ServerTls
 
 MAX_IDS = 500
 SERVICE = provider_pb2.DESCRIPTOR.services_by_name["DataProviderService"]
@@ -111,18 +112,20 @@ class DataProvider(ABC):
         server.add_service(SERVICE, provider_pb2_grpc.add_DataProviderServiceServicer_to_server, _Servicer(self))
         return server
 
-    def run(self, address: str) -> int:
+    def run(self, address: str, *, tls: ServerTls | None = None) -> int:
         """Serve on ``host:port`` until SIGTERM or Ctrl-C, with logs on stderr; returns the exit code.
+
+        ``tls``: files of certificates, which may be replaced while it serves; None: plaintext.
 
         Raises:
             ValueError: The address is not ``host:port``.
-            ConfigurationError: It cannot be bound.
+            ConfigurationError: It cannot be bound, or a certificate cannot be used.
         """
         configure_logging("data-provider")
-        return asyncio.run(self._serve(HostPort.parse(address)))
+        return asyncio.run(self._serve(HostPort.parse(address), tls))
 
-    async def _serve(self, address: HostPort) -> int:
-        server = self.server(ServerOptions(address=address))
+    async def _serve(self, address: HostPort, tls: ServerTls | None) -> int:
+        server = self.server(ServerOptions(address=address, tls=tls))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.request_stop)

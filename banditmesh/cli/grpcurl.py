@@ -31,14 +31,15 @@ class Lines:
     commands: tuple[str, ...]
 
 
-def grpcurl_lines(addresses: Mapping[str, str], *, quickstart: bool) -> list[Lines]:
+def grpcurl_lines(addresses: Mapping[str, str], *, quickstart: bool, ca: Path | None = None) -> list[Lines]:
     """Return commands for a POSIX shell, as they stand.
 
     Args:
         addresses: ``host:port`` of each service.
         quickstart: The mesh to play with is running: add a whole round, from import to learning.
+        ca: The authority of the services' certificates; None: they speak plaintext.
     """
-    program = f"{_program()} -plaintext"
+    program = f"{_program()} {'-plaintext' if ca is None else f'-cacert {shlex.quote(os.path.relpath(ca))}'}"
     engine = addresses["crs_engine"]
 
     def call(service: str, method: str, request: Mapping[str, object]) -> str:

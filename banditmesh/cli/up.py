@@ -44,6 +44,9 @@ def up(
             help="file: a folder in --dir; s3: an embedded S3 server; or s3://bucket/prefix?endpoint=…, file:///folder."
         ),
     ] = "file",
+    tls: Annotated[
+        bool, typer.Option("--tls", help="The services speak TLS, by a throw-away authority that is made in --dir.")
+    ] = False,
 ) -> None:
     """Start Kafka, Valkey, a store and the five services, and stop them all on Ctrl-C.
 
@@ -60,7 +63,7 @@ def up(
     config = config or (Path("mesh.yaml") if Path("mesh.yaml").exists() else QUICKSTART / "mesh.yaml")
     load_mesh(config)
     existing = Existing(kafka, redis, None if store in ("file", "s3") else store)
-    mesh = LocalMesh(directory, config, existing, embedded_s3=store == "s3", fixed_ports=True, fresh=fresh)
+    mesh = LocalMesh(directory, config, existing, embedded_s3=store == "s3", fixed_ports=True, fresh=fresh, tls=tls)
     console.print(Text(f"{config}, everything under {directory}"), soft_wrap=True)
     interrupt_on_signals(mesh.kill)
     try:
@@ -130,7 +133,7 @@ def _welcome(console: Console, mesh: LocalMesh, *, quickstart: bool) -> None:
     for name, value in {**where, "logs": str(mesh.logs)}.items():
         console.print(Text(f"{name:<6} {value}"), soft_wrap=True)
     console.print("\nTry, in a second terminal:", style="bold")
-    for lines in grpcurl_lines(mesh.addresses, quickstart=quickstart):
+    for lines in grpcurl_lines(mesh.addresses, quickstart=quickstart, ca=mesh.ca):
         console.print(Text(f"\n# {lines.heading}", "dim"))
         for command in lines.commands:
             console.print(Text(command), soft_wrap=True)

@@ -23,6 +23,7 @@ class Process(Server):
         logs: Folder of the log files.
         argv: The command, to be run as ``python -m``; ``{address}`` in it becomes the address.
         env: Added to our environment.
+        ca: The authority of its certificate, PEM; absent: it speaks plaintext.
         ports_wanted: The gRPC port and the metrics port; absent: free ones.
     """
 
@@ -37,10 +38,12 @@ class Process(Server):
         logs: Path,
         argv: list[str],
         env: Mapping[str, str],
+        ca: Path | None = None,
         ports_wanted: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(folder, ports_wanted=ports_wanted)
         self.name = name
+        self._ca = ca
         self._logs, self._argv, self._env = logs, argv, env
 
     @property
@@ -68,12 +71,16 @@ class Process(Server):
         return Command([sys.executable, "-m", *(part.replace("{address}", self.address) for part in self._argv)], env)
 
     def _ready(self) -> bool:
-        return serving(self.address)
+        return serving(self.address, self._ca)
 
 
-def serving(address: str) -> bool:
-    """Whether the server at this address says SERVING."""
-    with grpc.insecure_channel(address) as channel:
+def serving(address: str, ca: Path | None = None) -> bool:
+    """Whether the server at this address says SERVING. ``ca``: the authority of its certificate; None: plaintext."""
+    if ca is None:
+        channel = grpc.insecure_channel(address)
+    else:
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(ca.read_bytes()))
+    with channel:
         check = health_pb2_grpc.HealthStub(channel).Check
         try:
             answer = check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_TIMEOUT_S, wait_for_ready=False)

@@ -31,7 +31,7 @@ FIRST_METRICS_PORT = 9091
 BUCKET = "banditmesh"
 _ENV = {"importer": {"BANDITMESH_IMPORT_LOCAL_FILES": "true"}}
 """What a service has in its environment beside what all have: this machine's files are its user's own."""
-_KEPT = ("kafka", "valkey", "s3", "store", "services", "logs", "token-keys")
+_KEPT = ("kafka", "valkey", "s3", "store", "services", "logs", "token-keys", "tls")
 """All that a mesh writes into its folder, but for the lock."""
 
 Progress = Callable[[str, str], None]
@@ -66,6 +66,7 @@ class LocalMesh:
         embedded_s3: The store, where none exists already: an S3 server, or a plain folder.
         fixed_ports: The services take ports from 50051 on where those are free; else any free ones.
         fresh: Throw away what an earlier mesh left in the folder.
+        tls: The services speak TLS, with certificates of an authority that is made anew at each start.
         env: Added to the services' environment.
         progress: Told what goes on.
     """
@@ -76,6 +77,7 @@ class LocalMesh:
     embedded_s3: bool = False
     fixed_ports: bool = False
     fresh: bool = False
+    tls: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     progress: Progress = lambda part, what: None
 
@@ -91,6 +93,11 @@ class LocalMesh:
     def logs(self) -> Path:
         """Folder of the services' logs; an embedded server's log lies in the server's own folder."""
         return self.folder / "logs"
+
+    @property
+    def ca(self) -> Path | None:
+        """Certificate of the authority that clients must trust; None: the services speak plaintext."""
+        return self.folder / "tls" / "ca.pem" if self.tls else None
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -129,6 +136,7 @@ class LocalMesh:
             self._env = {
                 "BANDITMESH_CONFIG": str(self.config.absolute()),
                 "BANDITMESH_TOKEN_KEYS": self._token_keys(),
+                **self._certificates(),
                 **self._start_servers(),
                 **self.env,
             }
@@ -195,6 +203,15 @@ class LocalMesh:
             path.write_text(f"1:{secrets.token_hex(32)}")
         return path.read_text().strip()
 
+    def _certificates(self) -> dict[str, str]:
+        """Make an authority and a certificate of this machine; return the settings that name them."""
+        if not self.tls:
+            return {}
+        from banditmesh.local.authority import LOCAL_NAMES, Authority  # cryptography is slow to import
+
+        cert, key = Authority(self.folder / "tls").issue("services", names=LOCAL_NAMES)
+        return {"BANDITMESH_TLS_CERT": str(cert), "BANDITMESH_TLS_KEY": str(key)}
+
     def _start_servers(self) -> dict[str, str]:
         """Start what does not exist yet, together; return the settings that point to it all."""
         kafka = None if self.existing.kafka else Kafka(self.folder / "kafka")
@@ -223,6 +240,7 @@ class LocalMesh:
                 logs=self.logs,
                 argv=[f"services.{name}"],
                 env=self._env | _ENV.get(name, {}),
+                ca=self.ca,
                 ports_wanted=wanted if self.fixed_ports and all(map(ports.is_free, wanted)) else None,
             )
         self._start_all(self.services.values())

@@ -26,6 +26,7 @@ from banditmesh.runtime.settings import (
     load_settings,
     unknown_variables,
 )
+from banditmesh.runtime.tls import ServerTls
 
 log = get_logger(__name__)
 
@@ -59,6 +60,16 @@ def service_main(
     return uvloop.run(_run(name, settings, bootstrap))
 
 
+def server_tls(settings: ServiceSettings) -> ServerTls | None:
+    """The certificates to serve with; None: plaintext. Raises ConfigurationError when one is missing."""
+    cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.tls_client_ca
+    if cert is not None and key is not None:
+        return ServerTls(cert, key, client_ca)
+    if cert is None and key is None and client_ca is None:
+        return None
+    raise ConfigurationError("BANDITMESH_TLS_CERT and BANDITMESH_TLS_KEY are needed together")
+
+
 def server_options(settings: ServiceSettings) -> ServerOptions:
     """How to serve, as the environment says."""
     return ServerOptions(
@@ -70,6 +81,8 @@ def server_options(settings: ServiceSettings) -> ServerOptions:
         grace_s=settings.grace_s,
         reuse_port=settings.reuse_port,
         reflection=settings.reflection,
+        tls=server_tls(settings),
+        health=settings.health_address,
         max_concurrent_rpcs=settings.max_concurrent_rpcs,
         max_waiting_rpcs=settings.max_waiting_rpcs,
         max_connections=settings.max_connections,
@@ -80,7 +93,10 @@ def server_options(settings: ServiceSettings) -> ServerOptions:
 
 
 async def _run(name: str, settings: SettingsT, bootstrap: Callable[[SettingsT, Server], Awaitable[None]]) -> int:
-    server = Server(server_options(settings))
+    try:
+        server = Server(server_options(settings))
+    except MeshError as error:
+        return _refuse(name, error)
     loop = asyncio.get_running_loop()
 
     def asked_to_stop(number: signal.Signals) -> None:

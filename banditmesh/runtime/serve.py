@@ -35,6 +35,7 @@ from banditmesh.runtime.lifecycle import RESTART, BackgroundTasks, OnCrash, Run,
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import GrpcMetrics, ProcessMetrics, new_registry
 from banditmesh.runtime.reflection import enable_reflection
+from banditmesh.runtime.tls import ServerCertificates, ServerTls
 from banditmesh.runtime.unserved import UnservedCalls
 
 log = get_logger(__name__)
@@ -63,6 +64,10 @@ class ServerOptions:
     """What background tasks get for their clean-up (finish a Kafka transaction, leave the group)."""
     reuse_port: bool = False
     reflection: bool = True
+    tls: ServerTls | None = None
+    """None: plaintext."""
+    health: HostPort | None = None
+    """A plaintext port that serves health alone: Kubernetes' gRPC probes speak no TLS."""
     max_concurrent_rpcs: int = 1024
     """Unary calls that are worked on at once, and as many streams; one more gets RESOURCE_EXHAUSTED."""
     max_waiting_rpcs: int = 2048
@@ -102,12 +107,19 @@ class Server:
         self._grpc: grpc.aio.Server | None = None
         self._interceptor: CallInterceptor | None = None
         self._metrics_server: MetricsServer | None = None
+        self._probed: grpc.aio.Server | None = None
         self._port = 0
+        self._health_port = 0
 
     @property
     def port(self) -> int:
         """The bound gRPC port, after :meth:`start`."""
         return self._port
+
+    @property
+    def health_port(self) -> int:
+        """The bound port that serves health alone; 0 when there is none."""
+        return self._health_port
 
     @property
     def metrics_port(self) -> int:
@@ -184,19 +196,23 @@ class Server:
         if options.reflection:
             names = (*self._services, HEALTH.full_name, REFLECTION.full_name)
             enable_reflection(names, server)
-        try:
-            self._port = server.add_insecure_port(str(options.address))
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"cannot serve gRPC on {options.address}: the port is taken, or the host is not one of this machine",
-                hint="choose another BANDITMESH_GRPC_ADDRESS (port 0 takes a free one)",
-            ) from error
+        credentials = None
+        if options.tls is not None:
+            credentials = ServerCertificates(options.tls, self.registry).credentials()
+        self._port = _bind(server, options.address, credentials, "BANDITMESH_GRPC_ADDRESS")
+        if options.health is not None:
+            self._probed = grpc.aio.server(options=_channel_options(options))
+            health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._probed)
+            self._health_port = _bind(self._probed, options.health, None, "BANDITMESH_HEALTH_ADDRESS")
         await self.health.start(self._services)
         self._tasks.start()
         await server.start()
+        if self._probed is not None:
+            await self._probed.start()
         log.info(
             "serving",
             address=f"{options.address.host}:{self._port}",
+            tls="none" if options.tls is None else "mutual" if options.tls.client_ca is not None else "server",
             metrics_port=self.metrics_port,
             services=self._services,
         )
@@ -234,6 +250,8 @@ class Server:
         await self._tasks.stop(self.options.task_stop_s)
         await self.health.stop()
         await self._hooks.run()
+        if self._probed is not None:
+            await self._probed.stop(0)
         if self._metrics_server is not None:
             await self._metrics_server.stop()
         log.info("stopped")
@@ -250,6 +268,18 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+def _bind(server: grpc.aio.Server, address: HostPort, credentials: grpc.ServerCredentials | None, variable: str) -> int:
+    try:
+        if credentials is None:
+            return int(server.add_insecure_port(str(address)))
+        return int(server.add_secure_port(str(address), credentials))
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"cannot serve gRPC on {address}: the port is taken, or the host is not one of this machine",
+            hint=f"choose another {variable} (port 0 takes a free one)",
+        ) from error
 
 
 def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:

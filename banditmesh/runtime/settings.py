@@ -66,6 +66,16 @@ class ServiceSettings(Environment):
     grace_s: float = Field(10.0, ge=0, description="seconds that calls in flight get to finish on stop")
     reuse_port: bool = Field(False, description="let several processes of this service share the gRPC port")
     reflection: bool = Field(True, description="serve gRPC reflection, for grpcurl")
+    tls_cert: Path | None = Field(
+        None, description="the server's certificate, PEM; absent: plaintext. Read again when it changes"
+    )
+    tls_key: Path | None = Field(None, description="its private key, PEM")
+    tls_client_ca: Path | None = Field(
+        None, description="roots of the clients' certificates, PEM; when set, every client must show one (mutual TLS)"
+    )
+    health_address: HostPortSetting | None = Field(
+        None, description="host:port of a plaintext port that serves health alone, for probes that speak no TLS"
+    )
     max_concurrent_rpcs: int = Field(
         1024, ge=1, description="calls that are worked on at once; one more gets RESOURCE_EXHAUSTED"
     )

@@ -15,6 +15,7 @@ from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.store import Store, connect, open_store
+from banditmesh.runtime.tls import ClientTls
 from services.importer.bell import Bell
 from services.importer.catalog import Catalog
 from services.importer.changes import Changes
@@ -66,7 +67,9 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
     store = connect(settings.store)
     rejects_store, prefix = _rejects(importing, store)
     addresses = {name: service.provider for name, service in mesh.services.items() if service.provider}
-    providers = ProviderCalls(addresses, metrics, clock, Random(), timeout_s=importing.provider_timeout)
+    providers = ProviderCalls(
+        addresses, metrics, clock, Random(), timeout_s=importing.provider_timeout, tls=_provider_tls(settings)
+    )
     changes = Changes(redis)
     catalog = Catalog(redis, changes, clock, ttl_s=importing.content_ttl)
     jobs, bell = Jobs(redis), Bell(clock)
@@ -119,3 +122,10 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
 def _rejects(importing: Importing, store: Store) -> tuple[Store, str]:
     """Where rejects files go: a place of their own, or a folder of the store."""
     return (store, "rejects/") if importing.rejects_uri is None else (open_store(importing.rejects_uri), "")
+
+
+def _provider_tls(settings: ImporterSettings) -> ClientTls | None:
+    """How Data Providers are called; None: in plaintext."""
+    if settings.provider_ca is None:
+        return None
+    return ClientTls(settings.provider_ca, settings.tls_cert, settings.tls_key)

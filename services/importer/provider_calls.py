@@ -13,10 +13,11 @@ from random import Random
 import grpc
 
 from banditmesh.contracts.provider.v1 import provider_pb2, provider_pb2_grpc
-from banditmesh.runtime.channels import open_channel
+from banditmesh.runtime.channels import Connection
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import FailedPrecondition, Unavailable
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.tls import ClientTls
 from services.importer.content_check import content_problem
 from services.importer.metrics import ImporterMetrics
 
@@ -79,17 +80,25 @@ class ProviderCalls:
     """Asks Data Providers. Close it with :meth:`close`."""
 
     def __init__(
-        self, addresses: Mapping[str, str], metrics: ImporterMetrics, clock: Clock, rng: Random, *, timeout_s: float
+        self,
+        addresses: Mapping[str, str],
+        metrics: ImporterMetrics,
+        clock: Clock,
+        rng: Random,
+        *,
+        timeout_s: float,
+        tls: ClientTls | None = None,
     ) -> None:
         """``addresses``: gRPC target by service; services without a provider are not in it. ``rng`` spreads the
-        retries.
+        retries. ``tls``: None for plaintext.
         """
         self._addresses = addresses
         self._metrics = metrics
         self._clock = clock
         self._rng = rng
         self._timeout_s = timeout_s
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._tls = tls
+        self._connections: dict[str, Connection[provider_pb2_grpc.DataProviderServiceStub]] = {}
 
     def has_provider(self, service: str) -> bool:
         """Whether there is anybody to ask about a service's contents."""
@@ -97,9 +106,9 @@ class ProviderCalls:
 
     async def close(self) -> None:
         """Close the connections."""
-        for channel in self._channels.values():
-            await channel.close()
-        self._channels.clear()
+        for connection in self._connections.values():
+            await connection.close()
+        self._connections.clear()
 
     async def get_contents(self, service: str, content_ids: Sequence[str]) -> Answer:
         """Ask for at most :data:`MAX_IDS` contents, each once; an answer that is too large for a message is asked for
@@ -192,7 +201,8 @@ class ProviderCalls:
         return Answer(valid, missing, rejected)
 
     def _stub(self, address: str) -> provider_pb2_grpc.DataProviderServiceAsyncStub:
-        channel = self._channels.get(address)
-        if channel is None:
-            channel = self._channels[address] = open_channel(address, options=_OPTIONS)
-        return provider_pb2_grpc.DataProviderServiceStub(channel)  # type: ignore[return-value]
+        found = self._connections.get(address)
+        if found is None:
+            found = Connection(address, provider_pb2_grpc.DataProviderServiceStub, self._tls, options=_OPTIONS)
+            self._connections[address] = found
+        return found.stub  # type: ignore[return-value]

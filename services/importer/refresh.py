@@ -170,6 +170,7 @@ class RefreshSchedule:
     async def run(self) -> None:
         """Work until cancelled; a service whose provider hangs does not hold the others."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.Event().wait(), name="nothing is refreshed")  # by schedule, it may be
             for service, every_s in self._every_s.items():
                 group.create_task(self._keep_fresh(service, every_s), name=f"refresh of {service}")
 

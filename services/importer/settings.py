@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from banditmesh.runtime.addresses import HostPort, HostPortSetting
@@ -27,5 +29,10 @@ class ImporterSettings(ServiceSettings, UsesRedis, UsesStore):
     )
     import_local_files: bool = Field(
         False, description="allow every file:// uri, where mesh.yaml has no importing.allowed_uris; as `up` does"
+    )
+    provider_ca: Path | None = Field(
+        None,
+        description="roots of the Data Providers' certificates, PEM; when set, providers are called by TLS, with "
+        "BANDITMESH_TLS_CERT as the client's certificate where there is one",
     )
     import_redis_timeout_s: float = Field(5.0, gt=0, description="seconds that a batch of writes to Redis may take")

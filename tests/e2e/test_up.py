@@ -213,3 +213,16 @@ def test_fresh_throws_away_what_was_there_but_nothing_else(tmp_path: Path) -> No
         up.wait_until("valkey: ready")
     assert not (folder / "store" / "old").exists()
     assert (folder / "letter").exists()
+
+
+def test_with_tls_the_printed_lines_trust_the_throw_away_authority(tmp_path: Path) -> None:
+    with running_up(tmp_path / "mesh", "--tls") as up:
+        up.wait_until(HEALTHY)
+        (line,) = [line for line in up.said.splitlines() if line.endswith("grpc.health.v1.Health/Check")]
+        assert "-cacert" in line
+        assert "SERVING" in bash(line)
+        plain = line.replace(line[line.index("-cacert") : line.index("ca.pem") + len("ca.pem")], "-plaintext")
+        with pytest.raises(AssertionError):
+            bash(plain)
+        up.send(signal.SIGINT)
+        assert up.wait() == 0
