@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
 from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.health import Health
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import ProcessMetrics
@@ -77,8 +78,9 @@ class StopHooks:
 class BackgroundTasks:
     """Consume loops, watchers, schedules: coroutines that should run as long as the service does.
 
-    A task that raises, or returns though it is not a ``one_shot``, has crashed: logged with its traceback, counted,
-    and the service is NOT_SERVING until it is well again (unless it is not ``critical``).
+    A task that raises, or returns though it is not a ``one_shot``, has crashed: logged with its traceback (in one line
+    when what it raised is Unavailable: a dependency is away), counted, and the service is NOT_SERVING until it is well
+    again (unless it is not ``critical``).
     """
 
     def __init__(
@@ -137,6 +139,11 @@ class BackgroundTasks:
                     log.info("background task done", task=name)
                     return
                 raise RuntimeError(f"the background task {name!r} returned, and should run until the service stops")
+            except Unavailable as error:  # expected: one line an outage, however long it is. Tracebacks are for bugs
+                crashes.inc()
+                up.set(0)
+                if not crashed or (well is not None and well.done()):
+                    log.warning("background task waits for what it depends on", task=name, reason=str(error))
             except Exception:  # whatever it was, the task no longer runs: that is what supervision is for
                 crashes.inc()
                 up.set(0)

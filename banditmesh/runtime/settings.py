@@ -207,6 +207,8 @@ class UsesTokens(Environment):
 
 
 COMMON: tuple[type[Environment], ...] = (ServiceSettings, UsesKafka, UsesRedis, UsesStore, UsesTokens)
+OF_THE_COMMAND_LINE = {"BANDITMESH_CACHE"}
+"""What services may find in their environment and do not read."""
 SettingsT = TypeVar("SettingsT", bound=Environment)
 
 
@@ -232,7 +234,7 @@ def load_settings(kind: type[SettingsT], overrides: Mapping[str, Any] | None = N
 
 def unknown_variables(kind: type[Environment], environ: Mapping[str, str] = os.environ) -> list[str]:
     """BANDITMESH_ variables that no service knows: most likely a typing error."""
-    known = {variable(name) for group in (kind, *COMMON) for name in group.model_fields}
+    known = {variable(name) for group in (kind, *COMMON) for name in group.model_fields} | OF_THE_COMMAND_LINE
     return sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
 
 

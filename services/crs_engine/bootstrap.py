@@ -10,13 +10,15 @@ import numpy as np
 
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2, crs_engine_pb2_grpc
 from banditmesh.runtime import keys
+from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import load_mesh
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.snapshots import Snapshots
-from banditmesh.runtime.store import connect
+from banditmesh.runtime.store import Store, connect
+from banditmesh.runtime.store.kept import KeptStore
 from banditmesh.runtime.token import KeyRing
 from services.crs_engine.batching import Batcher
 from services.crs_engine.breaker import Breaker
@@ -70,7 +72,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     redis = RedisClient(settings.redis, timeout_s=mesh.engine.redis_timeout)
     # A client of its own: reading the stream blocks for longer than any selection may wait.
     stream = RedisClient(settings.redis, timeout_s=STREAM_TIMEOUT_S, max_connections=4)
-    store = connect(settings.store)
+    store = _store(settings)
 
     placements = compile_placements(mesh)
     catalog = Catalog(mesh.engine.catalog_size, featurizers(placements))
@@ -116,6 +118,17 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.on_stop("store", store.close)
     await _first_load(models, maintenance, live)
     return Parts(engine, models, live, catalog, batcher, maintenance, metrics)
+
+
+def _store(settings: EngineSettings) -> Store:
+    store = connect(settings.store)
+    if not settings.keep_models:
+        return store
+    if settings.model_cache is None:
+        raise ConfigurationError(
+            "BANDITMESH_KEEP_MODELS is on, and there is no folder to keep them in", hint="set BANDITMESH_MODEL_CACHE"
+        )
+    return KeptStore(store, settings.model_cache / "kept")
 
 
 async def _first_load(models: Models, maintenance: Maintenance, live: LiveFollower) -> None:

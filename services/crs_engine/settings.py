@@ -19,3 +19,8 @@ class EngineSettings(ServiceSettings, UsesRedis, UsesStore, UsesTokens):
     model_cache: Path | None = Field(
         None, description="folder for downloaded models, shared by the engines of a host; empty: keep them in memory"
     )
+    keep_models: bool = Field(
+        False,
+        description="start with the models that lie in the model cache when the store is away; needs one that survives "
+        "a restart",
+    )

@@ -62,7 +62,7 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     metrics = LearnerMetrics(server.registry)
     topics = Topics.named(mesh.kafka.topic_prefix)
     store = connect(settings.store)
-    snapshots = Snapshots(store, settings.cache)
+    snapshots = Snapshots(store, settings.model_cache)
     producer = Producer(settings.kafka, client_id=f"learner-{ordinal}")
     thread = ThreadPoolExecutor(1, thread_name_prefix="learning")
 

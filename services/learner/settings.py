@@ -20,7 +20,9 @@ class LearnerSettings(ServiceSettings, UsesKafka, UsesStore):
         None, ge=0, description="which of them this is, from 0; by default the number that the host's name ends with"
     )
     snapshots_kept: int = Field(20, ge=2, description="versions of each model that stay in the store")
-    cache: Path | None = Field(None, description="folder for downloaded snapshots; by default they stay in memory")
+    model_cache: Path | None = Field(
+        None, description="folder for downloaded snapshots; by default they stay in memory"
+    )
 
 
 def ordinal_of(settings: LearnerSettings, hostname: str | None = None) -> int:

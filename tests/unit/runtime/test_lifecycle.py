@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from banditmesh.runtime.clock import ManualClock
+from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.health import Health
 from banditmesh.runtime.lifecycle import BackgroundTasks, EndProcess, Restart
 from banditmesh.runtime.metrics import ProcessMetrics
@@ -97,6 +98,33 @@ async def test_a_crash_is_logged_with_its_traceback(process: Process) -> None:
     (crash,) = [line for line in logs if line["event"] == "background task crashed"]
     assert crash["task"] == "loop"
     assert crash["exc_info"]
+    await process.tasks.stop(1)
+
+
+async def test_an_outage_is_one_line_without_a_traceback_however_long_it_is(process: Process) -> None:
+    away = asyncio.Event()
+    away.set()
+
+    async def run() -> None:
+        while not away.is_set():
+            await process.clock.sleep(0.1)
+        raise Unavailable("Redis does not answer")
+
+    process.tasks.add("loop", run, on_crash=Restart(first_s=1, most_s=1, stable_s=5))
+    with capture_logs() as logs:
+        process.tasks.start()
+        await process.clock.advance(20)
+        away.clear()
+        for _ in range(100):
+            await process.clock.advance(0.1)
+        away.set()
+        for _ in range(20):
+            await process.clock.advance(0.1)
+    lines = [(line["log_level"], line["event"]) for line in logs]
+    waits, again = ("warning", "background task waits for what it depends on"), ("info", "background task runs again")
+    assert lines == [waits, again, waits]
+    assert not any("exc_info" in line for line in logs)
+    assert process.up() == 0
     await process.tasks.stop(1)
 
 
