@@ -44,9 +44,20 @@ class MethodName(StrEnum):
 def replay(
     log: Annotated[Path, typer.Argument(help="A decision log: JSON lines (also .gz) or Parquet.")],
     policy: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(help="linucb:alpha=0.02,dense=x0..x9 or a YAML file; once for each policy to compare."),
-    ],
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS[::PARAM,…]",
+            help="A saved or published model as it is: a folder, or s3://…, that ends in "
+            "models/PLACEMENT/MODEL[/VERSION]. PARAMs as in a policy: explore=greedy.",
+        ),
+    ] = None,
+    target_column: Annotated[
+        str | None, typer.Option(help="Evaluate the probabilities that each row has under this name.")
+    ] = None,
     method: Annotated[
         MethodName | None,
         typer.Option(
@@ -76,8 +87,13 @@ def replay(
     from banditmesh.replay.replay import Options
     from banditmesh.replay.replay import replay as run
     from banditmesh.replay.report import report
+    from banditmesh.replay.targets import column, saved
 
-    specs = [parse(text) for text in policy]
+    specs = [parse(text) for text in policy or ()] + [saved(text) for text in model or ()]
+    if target_column is not None:
+        specs.append(column(target_column))
+    if not specs:
+        raise InvalidArgument("there is nothing to replay", hint="name a --policy, a --model or a --target-column")
     _check_plot(plot)
     options = Options(
         method.value if method else None, limit_matches, seeds, uniform, reward_model, _range(reward_range)

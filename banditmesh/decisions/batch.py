@@ -22,6 +22,8 @@ class LoggedBatch:
         rewards: float32[n], of what was shown; NaN in a row of full information.
         propensities: float64[n], NaN where none was logged.
         outcomes: float32[n_candidates], each candidate's own reward; NaN where none is known.
+        targets: float64[n_candidates], the probabilities of another policy that the log carries, NaN where unknown;
+            None unless they were asked for.
     """
 
     lines: NDArray[np.int64]
@@ -31,6 +33,7 @@ class LoggedBatch:
     rewards: NDArray[np.float32]
     propensities: NDArray[np.float64]
     outcomes: NDArray[np.float32]
+    targets: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -61,6 +64,7 @@ class LoggedBatch:
             self.rewards[start:stop],
             self.propensities[start:stop],
             self.outcomes[first:last],
+            None if self.targets is None else self.targets[first:last],
         )
 
     def examples(

@@ -29,9 +29,22 @@ T = TypeVar("T")
 
 def encode(decisions: Sequence[Decision], view: View) -> LoggedBatch:
     """The batch of these rows, of which there is at least one, as `view` says."""
-    lines, _, times_s, users, contexts, ids, services, logics, features, outcomes, shown, propensities, rewards = zip(
-        *decisions, strict=True
-    )
+    (
+        lines,
+        _,
+        times_s,
+        users,
+        contexts,
+        ids,
+        services,
+        logics,
+        features,
+        outcomes,
+        shown,
+        propensities,
+        rewards,
+        given,
+    ) = zip(*decisions, strict=True)
     counts = np.array([len(each) for each in ids], np.int64)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     flat = _flat(services)
@@ -57,7 +70,13 @@ def encode(decisions: Sequence[Decision], view: View) -> LoggedBatch:
         _numbers(rewards).astype(np.float32),
         _numbers(propensities),
         _numbers(_flat(outcomes)).astype(np.float32),
+        _targets(given),
     )
+
+
+def _targets(given: Sequence[Sequence[float | None] | None]) -> NDArray[np.float64] | None:
+    there = [each for each in given if each is not None]
+    return _numbers(_flat(there)) if len(there) == len(given) else None
 
 
 def _looked_up(

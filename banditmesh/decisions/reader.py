@@ -35,17 +35,20 @@ def read(path: Path) -> Iterator[Decision]:
     return LogFile(path).rows()
 
 
-def batches(path: Path, told: Callable[[float], None] = lambda share: None) -> Iterator[list[Decision]]:
+def batches(
+    path: Path, told: Callable[[float], None] = lambda share: None, target: str | None = None
+) -> Iterator[list[Decision]]:
     """The decisions of a log in lists that bound the memory whatever the file's size.
 
     Args:
         path: the file.
         told: before each list, which share of the file has been read.
+        target: the column with another policy's probabilities (`decisions.target`); None: they are not read.
 
     Raises:
         NotFound, InvalidArgument, BrokenRow: as `read` does.
     """
-    log = LogFile(path)
+    log = LogFile(path, target)
     return _batches(log, told)
 
 
@@ -67,7 +70,7 @@ def _batches(log: LogFile, told: Callable[[float], None]) -> Iterator[list[Decis
 class LogFile:
     """A log that is there. Raises as `read` does, as early as it can be known."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, target: str | None = None) -> None:
         try:
             self._bytes = path.stat().st_size
         except OSError as error:
@@ -75,6 +78,7 @@ class LogFile:
         if path.is_dir():
             raise InvalidArgument(f"{path} is a folder; a log is one file", field="log", value=str(path))
         self._path = path
+        self._target = target
         self._share: Callable[[], float] = float
 
     def share(self) -> float:
@@ -108,7 +112,7 @@ class LogFile:
             for line, raw in enumerate(file, start=1):
                 if not raw.isspace():
                     where = f"{name}:{line}"
-                    yield parse(_json(raw, where), line, where)
+                    yield parse(_json(raw, where), line, where, self._target)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InvalidArgument(f"{name} is broken after line {line}: {error}", field="log", value=name) from error
 
@@ -120,16 +124,17 @@ class LogFile:
 
         name = str(self._path)
         line = 0
+        columns = [*_COLUMNS, *([self._target] if self._target else [])]
         try:
             with parquet.ParquetFile(file) as table:
                 self._share = lambda: line / table.metadata.num_rows
                 _demand_column(table.schema_arrow.names, name)
-                for batch in table.iter_batches(batch_size=_ARROW_ROWS, columns=_COLUMNS):
+                for batch in table.iter_batches(batch_size=_ARROW_ROWS, columns=columns):
                     whole = batch.to_struct_array()
                     for start in range(0, len(whole), _ROWS_TO_PYTHON):
                         for row in values(whole.slice(start, _ROWS_TO_PYTHON)):
                             line += 1
-                            yield parse(row, line, f"{name}:{line}")
+                            yield parse(row, line, f"{name}:{line}", self._target)
         except (pa.ArrowException, OSError) as error:
             raise InvalidArgument(f"{name} is no readable Parquet: {error}", field="log", value=name) from error
 

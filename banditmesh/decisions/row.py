@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from banditmesh.decisions.errors import BrokenRow
 from banditmesh.decisions.features import LARGEST, Features, checked
+from banditmesh.decisions.target import targets
 
 _OBJECTS: Final = frozenset((dict,))
 _STRINGS: Final = frozenset((str,))
@@ -44,6 +45,8 @@ class Decision(NamedTuple):
         shown: index of the candidate that was shown; None in a row of full information.
         propensity: the probability with which it was shown; None when it was not logged.
         reward: what it earned; None in a row of full information.
+        targets: n probabilities with which another policy would show the candidates, each may be None; None for all
+            unless they were asked for.
     """
 
     line: int
@@ -59,6 +62,7 @@ class Decision(NamedTuple):
     shown: int | None
     propensity: float | None
     reward: float | None
+    targets: Sequence[float | None] | None
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -71,8 +75,14 @@ class Decision(NamedTuple):
         return None not in self.outcomes
 
 
-def parse(row: object, line: int, where: str) -> Decision:
+def parse(row: object, line: int, where: str, target: str | None = None) -> Decision:
     """The decision that a JSON object (or a Parquet row as one) describes. Keys beyond the format are passed over.
+
+    Args:
+        row: the object.
+        line: its number.
+        where: file and line, for messages.
+        target: the key under which the row has the probabilities of another policy; None: they are not asked for.
 
     Raises:
         BrokenRow: names `where`, the field and the value.
@@ -120,6 +130,7 @@ def parse(row: object, line: int, where: str) -> Decision:
             shown,
             propensity,
             reward,
+            None if target is None else targets(row, listed, shown, target, where),
         )
     )
 

@@ -62,15 +62,28 @@ class OffPolicy(Run):
     def take(self, batch: LoggedBatch, predicted: NDArray[np.float32] | None) -> None:
         """See `Run.take`."""
         offsets, shown = batch.candidates.offsets, batch.shown
-        probabilities = self._probabilities(batch.candidates)
+        probabilities = self._of(batch)
         q = np.zeros(len(batch.candidates)) if predicted is None else predicted.astype(np.float64)
-        expected = segments.sums(probabilities * q, offsets)
+        expected = np.zeros(len(batch)) if predicted is None else segments.sums(probabilities * q, offsets)
         rewards = batch.rewards.astype(np.float64)
         keys = batch.lines.astype(np.uint64)
         rows = Rows(keys, rewards, batch.propensities, probabilities[shown], expected, q[shown])
         self.evaluation.add(rows)
-        self.evaluation.unseen.add(batch.candidates.contents, probabilities, shown)
+        self.evaluation.unseen.add(batch.candidates.contents, np.nan_to_num(probabilities), shown)
         for term in doubly_robust(rows, rows.weights).tolist():
             self.tally.add(term)
         self.tally.rows += len(batch)
-        self._policy.learn(batch.shown_examples())
+        if self._learns:
+            self._policy.learn(batch.shown_examples())
+
+    def _of(self, batch: LoggedBatch) -> NDArray[np.float64]:
+        """float64[n_candidates]: what the evaluated policy would do."""
+        return self._probabilities(batch.candidates)
+
+
+class OfColumn(OffPolicy):
+    """The evaluated policy is one whose probabilities the log carries; of candidates not shown they may be unknown."""
+
+    def _of(self, batch: LoggedBatch) -> NDArray[np.float64]:
+        assert batch.targets is not None, "the log is read with its target column"
+        return batch.targets

@@ -33,7 +33,7 @@ class Simulation(Run):
     def _learn(self, batch: LoggedBatch, row: int, flat: int, propensity: float) -> None:
         reward = batch.rewards[row] if flat == batch.shown[row] else batch.outcomes[flat]
         self.tally.add(float(reward))
-        if self._policy.learns:
+        if self._learns:
             self._policy.learn(batch.example(row, flat, float(reward), propensity))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -17,10 +17,11 @@ from banditmesh.decisions.row import Decision
 from banditmesh.decisions.spec import Spec, parse
 from banditmesh.ope.evaluation import AUTO, WITHOUT_MODEL
 from banditmesh.ope.interval import Interval
-from banditmesh.replay.offpolicy import LEARN_EVERY, OffPolicy
+from banditmesh.replay.offpolicy import LEARN_EVERY, OfColumn, OffPolicy
 from banditmesh.replay.online import Rejection, Simulation
 from banditmesh.replay.reward_model import CrossFitted, Progressive, RewardModel
 from banditmesh.replay.run import Run
+from banditmesh.replay.targets import ColumnSpec
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
 
 Method = Literal[
@@ -78,19 +79,22 @@ def replay(
         nonlocal share
         share = read
 
-    log_batches = batches(log, tell)
+    column = next((spec for spec in specs if isinstance(spec, ColumnSpec)), None)
+    log_batches = batches(log, tell, column.name if column else None)
     first = next(log_batches, None)
     if first is None:
         raise InvalidArgument(f"{log} has no rows", field="log", value=str(log))
     method = options.method or _fitting(first[0])
-    off_policy, modelled = method not in _ONLINE, _needs_model(method)
+    _demand_off_policy(method, column)
+    off_policy, modelled = method not in _ONLINE, _needs_model(method) and not _partial(method, first)
     model = _reward_model(log, first, parse(options.reward_model)) if modelled else None
-    runs = [[_run(method, spec, seed, options) for seed in range(options.seeds)] for spec in specs]
+    runs = [[_run(method, spec, seed, options, modelled=modelled) for seed in range(options.seeds)] for spec in specs]
     views = [spec.view(first) for spec in specs]
     rows = blocks = 0
     for decisions in chain([first], log_batches):
         for decision in decisions:
             _demand(method, decision, options)
+            _demand_targets(decision, modelled=modelled)
         encoded = {view: encode(decisions, view) for view in {*views, *([model.view] if model else [])}}
         if off_policy:
             encoded = {view: _with_propensities(batch) for view, batch in encoded.items()}
@@ -116,13 +120,13 @@ def _reward_model(log: Path, first: Sequence[Decision], spec: Spec) -> RewardMod
     return CrossFitted(log, spec) if log.is_file() else Progressive(first, spec)
 
 
-def _run(method: Method, spec: Spec, seed: int, options: Options) -> Run:
+def _run(method: Method, spec: Spec, seed: int, options: Options, *, modelled: bool) -> Run:
     if method == "simulate":
         return Simulation(spec, seed, options.limit)
     if method == "rejection":
         return Rejection(spec, seed, options.limit)
-    modelled = _needs_model(method)
-    return OffPolicy(spec, seed, options.limit, method=method, modelled=modelled, rewards=options.rewards)
+    kind = OfColumn if isinstance(spec, ColumnSpec) else OffPolicy
+    return kind(spec, seed, options.limit, method=method, modelled=modelled, rewards=options.rewards)
 
 
 def _fitting(first: Decision) -> Method:
@@ -154,6 +158,23 @@ def _demand(method: Method, decision: Decision, options: Options) -> None:
         raise FailedPrecondition(f"{decision.where}: {message}", hint=hint)
 
 
+def _partial(method: Method, first: Sequence[Decision]) -> bool:
+    """Whether the log's target column says nothing of what was not shown, and the method can do without."""
+    return method == AUTO and first[0].targets is not None and None in first[0].targets
+
+
+def _demand_targets(decision: Decision, *, modelled: bool) -> None:
+    if modelled and decision.targets is not None and None in decision.targets:
+        message = "the target column has the probability of what was shown alone; a reward model needs all candidates'"
+        raise FailedPrecondition(f"{decision.where}: {message}", hint="take ips or snips, or log a list")
+
+
+def _demand_off_policy(method: Method, column: ColumnSpec | None) -> None:
+    if method in _ONLINE and column is not None:
+        message = f"{column.text} can only be evaluated by logged propensities, not by {method}"
+        raise FailedPrecondition(message, hint="take auto, with --uniform where none are logged")
+
+
 def _demand_range(decision: Decision, rewards: Interval | None) -> None:
     reward = decision.reward
     if rewards is not None and reward is not None and not rewards.lower <= reward <= rewards.upper:
@@ -169,10 +190,7 @@ def _is_uniform(decision: Decision) -> bool:
 def _with_propensities(batch: LoggedBatch) -> LoggedBatch:
     """1 / n where none was logged."""
     uniform = 1.0 / np.diff(batch.candidates.offsets)
-    propensities = np.where(np.isnan(batch.propensities), uniform, batch.propensities)
-    return LoggedBatch(
-        batch.lines, batch.times_s, batch.candidates, batch.shown, batch.rewards, propensities, batch.outcomes
-    )
+    return replace(batch, propensities=np.where(np.isnan(batch.propensities), uniform, batch.propensities))
 
 
 def _parts(n: int, size: int) -> Iterator[tuple[int, int]]:

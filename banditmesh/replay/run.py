@@ -11,6 +11,7 @@ from banditmesh.bandits.batch import Candidates
 from banditmesh.decisions.batch import LoggedBatch
 from banditmesh.decisions.spec import Spec
 from banditmesh.replay.tally import Tally
+from banditmesh.replay.targets import SavedSpec
 
 
 class Run(ABC):
@@ -28,6 +29,7 @@ class Run(ABC):
         self.tally = Tally()
         self._limit = limit
         self._policy = spec.build()
+        self._learns = self._policy.learns and not isinstance(spec, SavedSpec)
         self._exploration = spec.exploration()
         self._rng = np.random.default_rng(seed)
 

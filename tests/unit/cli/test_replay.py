@@ -131,3 +131,22 @@ def test_a_reward_that_the_link_cannot_give_is_no_traceback(tmp_path: Path) -> N
     path.write_text('{"candidates": [{"id": "a"}], "reward": 5}\n')
     with pytest.raises(InvalidArgument, match="rewards"):
         run(path, "--policy", "linear:link=logit")
+
+
+def test_saved_models_and_columns_stand_beside_policies(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    row = {"candidates": [{"id": "a"}, {"id": "b"}], "propensity": 0.5, "new": [0.9, 0.1]}
+    path.write_text("".join(json.dumps({**row, "shown": n % 2, "reward": n % 2}) + "\n" for n in range(200)))
+    store = tmp_path / "store"
+    result = CliRunner().invoke(app, ["fit", str(path), "--policy", "popularity", "--save", str(store)])
+    assert result.exit_code == 0
+    targets = ["--model", f"{store}::explore=greedy", "--target-column", "new"]
+    told = json.loads(run(path, "--policy", "random", *targets, "--method", "snips", "--json"))["policies"]
+    assert [each["reward"] for each in told] == [pytest.approx(0.5), pytest.approx(1.0), pytest.approx(0.1)]
+    assert told[1]["policy"].startswith("default/popularity-")
+    assert told[2]["policy"] == "column new"
+
+
+def test_there_must_be_something_to_replay(log: Path) -> None:
+    with pytest.raises(InvalidArgument, match="nothing to replay"):
+        run(log)
