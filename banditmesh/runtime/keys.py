@@ -46,7 +46,7 @@ def of_user(tag: str, candidate_tails: list[str], profile_slot: int) -> list[str
         profile_slot: The live slot of the profiles.
     """
     start = "c:" + tag
-    return [*[start + tail for tail in candidate_tails], f"p:{tag}:{SLOTS[profile_slot]}", f"s:{tag}"]
+    return [*[start + tail for tail in candidate_tails], profile(tag, profile_slot), state(tag)]
 
 
 def candidates_tail(source: str, slot: int) -> str:

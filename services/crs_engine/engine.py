@@ -69,6 +69,8 @@ class RedisReads:
 
     async def contents(self, contents: NDArray[np.uint64]) -> None:
         """See `pipeline.Reads`."""
+        if not self.breaker.allows():
+            return
         try:
             await self.hydrator.fetch(contents)
         except Unavailable as error:

@@ -70,7 +70,8 @@ class Pipeline:
                 for group, users, each in zip(groups, known, values, strict=True)
             ]
         with stage("hydrate"):
-            mapped = (await self.hydrate([*mapped, *self._likely_fallbacks(groups, mapped)], reads))[: len(groups)]
+            fallbacks = self._likely_fallbacks(groups, known, mapped)
+            mapped = (await self.hydrate([*mapped, *fallbacks], reads))[: len(groups)]
         # Nothing is awaited from here on, so the catalog's rows, the models and the live versions stay what they are.
         answered = []
         for group, users, pool in zip(groups, known, mapped, strict=True):
@@ -132,10 +133,12 @@ class Pipeline:
         # Rows may have moved meanwhile, by this reading or another batch's.
         return [hydrate(pool, self.catalog) for pool in pools]
 
-    def _likely_fallbacks(self, groups: Sequence[Group], mapped: Sequence[Pool]) -> Iterable[Pool]:
-        """What the fallbacks will propose, where it is clear already that they will be asked."""
-        for group, pool in zip(groups, mapped, strict=True):
-            if group.placement.fallbacks and pool.counts.min() < group.count:
+    def _likely_fallbacks(
+        self, groups: Sequence[Group], known: Sequence[Users], mapped: Sequence[Pool]
+    ) -> Iterable[Pool]:
+        """What the fallbacks will propose, where it is clear already that they will be asked, and Redis answers."""
+        for group, users, pool in zip(groups, known, mapped, strict=True):
+            if group.placement.fallbacks and users.reached and pool.counts.min() < group.count:
                 yield from self.fallback_pools(group.placement)
 
     def fallback_pools(self, placement: CompiledPlacement) -> Iterable[Pool]:

@@ -20,7 +20,7 @@ from services.crs_engine.pipeline.batch import Answered
 from services.crs_engine.pipeline.retrievers import Newest
 from services.crs_engine.pipeline.retrievers import Popularity as PopularityRetriever
 from services.crs_engine.popular_contents import PopularContents
-from tests.support.engine_batch import NOW_S, Bench, FixedModels, decisions, run
+from tests.support.engine_batch import NOW_S, Bench, BenchReads, FixedModels, decisions, run
 from tests.support.engine_world import MESH
 
 TWO = MESH.replace(
@@ -235,6 +235,26 @@ def test_a_muted_slot_shows_nothing_not_even_the_fallback() -> None:
     assert not outcome.contents
     assert outcome.empty is not None
     assert outcome.empty.until.seconds == int(NOW_S - 10 + 3600)
+
+
+def test_contents_of_the_fallback_are_asked_for_where_it_will_be_needed_and_redis_answers() -> None:
+    bench = Bench()
+    own, unheard_of = bench.content("comics", "c1"), hashing.content_key("comics", "c2")
+    ann, bob = bench.user("ann", {"comics/new": [own]}), bench.user("bob", {})
+    models = untrained(bench, [own, unheard_of])
+    for users, reached, asked in (([ann], True, []), ([ann, bob], True, [[unheard_of]]), ([ann, bob], False, [])):
+        reads = BenchReads(bench, reached)
+        run(bench, models, users, reads=reads)
+        assert reads.asked == asked
+
+
+def test_while_redis_is_away_what_is_remembered_of_a_user_counts() -> None:
+    bench = Bench()
+    keys = [bench.content("comics", f"c{n}") for n in range(2)]
+    ann = bench.user("ann", {"comics/new": keys}, reactions=[("click", "comics", "c0", 60.0)])
+    slot = bench.user("slot", {"comics/new": keys}, reactions=[("mute", "weather", "x", 60.0)])
+    answered = run(bench, untrained(bench, keys), [ann, slot], reads=BenchReads(bench, reached=False))
+    assert origins(answered) == {"ann": [("c1", "FALLBACK_STORE_UNAVAILABLE")], "slot": []}
 
 
 def test_a_retriever_may_be_a_source_and_its_candidates_go_through_the_policy() -> None:
