@@ -8,27 +8,26 @@ they do. This one wraps the handler of a method when it is first called and hand
 from __future__ import annotations
 
 import asyncio
-import inspect
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import grpc
-from google.protobuf import descriptor_pool
+from prometheus_client import CollectorRegistry
 
+from banditmesh.runtime.access import Access, is_admin
 from banditmesh.runtime.admission import Admission
 from banditmesh.runtime.errors import (
     DeadlineExceeded,
     Internal,
-    InvalidArgument,
     MeshError,
     Unavailable,
     Unimplemented,
     to_status,
 )
+from banditmesh.runtime.invocation import Context, Handler, Invoke, invocation, parser, within
 from banditmesh.runtime.logging import get_logger, request_id
 from banditmesh.runtime.metrics import GrpcMetrics
 
@@ -39,13 +38,6 @@ STATUS_DETAILS = "grpc-status-details-bin"
 LONGEST_REQUEST_ID = 128
 OUR_FAULT = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNKNOWN})
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Invoke: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
-"""One call of a method, whatever its shape: takes what grpc.aio passes, writes streamed responses itself, returns a
-unary response's bytes.
-"""
 
 
 @dataclass(frozen=True)
@@ -79,8 +71,9 @@ class _Wrapped(NamedTuple):
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes without types
     """The one interceptor of a server."""
 
-    def __init__(self, metrics: GrpcMetrics, rules: CallRules | None = None) -> None:
+    def __init__(self, metrics: GrpcMetrics, rules: CallRules | None = None, access: Access | None = None) -> None:
         self._metrics = metrics
+        self._access = access if access is not None else Access(CollectorRegistry())
         self._unknown = metrics.method("unknown")
         self._rules = rules if rules is not None else CallRules()
         self._wrapped: dict[str, _Wrapped] = {}
@@ -140,9 +133,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         return grpc.stream_unary_rpc_method_handler(refuse, None, None)
 
     def _guarded(self, method: str, handler: Handler, streams: bool, admission: Admission | None) -> Handler:
-        parse = _parser(method, handler)
+        parse = self._looking(method, parser(method, handler))
         deadline_s = self._rules.deadline_s(method, streams=streams)
-        guarded = self._guard(method, _invocation(handler, parse), deadline_s, admission)
+        guarded = self._guard(method, invocation(handler, parse), deadline_s, admission)
         # Bodies of single requests are parsed inside the guard; only there can a failure become an INVALID_ARGUMENT.
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(guarded, parse, handler.response_serializer)
@@ -152,11 +145,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
             return grpc.unary_stream_rpc_method_handler(guarded, None, handler.response_serializer)
         return grpc.unary_unary_rpc_method_handler(guarded, None, None)
 
+    def _looking(self, method: str, parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        """Reads a request, and refuses what its caller may not ask for."""
+
+        def read(body: bytes) -> Any:
+            request = parse(body)
+            if not self._access.is_open:
+                self._access.look_at(method, request)
+            return request
+
+        return read
+
     def _guard(
         self, method: str, invoke: Invoke, default_deadline_s: float | None, admission: Admission | None
     ) -> Invoke:
         metrics = self._metrics.method(method)
         watch = method in self._rules.until_drain
+        audited = is_admin(method)
 
         async def guarded(request: Any, context: Context) -> Any:
             began_s = time.perf_counter()
@@ -176,10 +181,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
                 if remaining_s is not None and remaining_s <= 0:
                     metrics.late.inc()
                     raise DeadlineExceeded("the deadline had passed before the call's turn came; nothing was done")
+                if not self._access.is_open:
+                    self._access.admit(method, context)
                 if default_deadline_s is None or remaining_s is not None:
                     response = await invoke(request, context)
                 else:
-                    response = await _within(default_deadline_s, invoke(request, context))
+                    response = await within(default_deadline_s, invoke(request, context))
                 _return_id(context, trailing)
                 if status := context.code():
                     code = _status_code(status)
@@ -208,95 +215,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
                     admission.in_flight -= 1
                     admission.delay.served()
                 metrics.finished(code, time.perf_counter() - began_s)
+                if audited:
+                    self._access.audit(method, code.name)
             return await _abort(context, refusal, call_id)
 
         return guarded
-
-
-def _invocation(handler: Handler, parse: Callable[[bytes], Any]) -> Invoke:
-    """One coroutine function for the method's shape (unary or stream, async generator or writer)."""
-    if handler.response_streaming:
-        respond: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
-        generates = inspect.isasyncgenfunction(respond)
-        if not generates:
-            respond = _must_be_async(respond)
-
-        async def stream(request: Any, context: Context) -> None:
-            message = request if handler.request_streaming else parse(request)
-            if not generates:
-                await respond(message, context)
-                return
-            async with aclosing(respond(message, context)) as responses:
-                async for response in responses:
-                    await context.write(response)
-
-        return stream
-
-    answer = _must_be_async(handler.stream_unary if handler.request_streaming else handler.unary_unary)
-    serialize: Callable[[Any], bytes] = handler.response_serializer or bytes
-    if handler.request_streaming:
-
-        async def unary_of_stream(requests: Any, context: Context) -> bytes:
-            return serialize(await answer(requests, context))
-
-        return unary_of_stream
-
-    async def unary(body: bytes, context: Context) -> bytes:
-        return serialize(await answer(parse(body), context))
-
-    return unary
-
-
-def _must_be_async(behaviour: Any) -> Callable[..., Awaitable[Any]]:
-    """Generated base classes answer a method that was not overridden with a plain function that raises
-    NotImplementedError. Any other plain function would block the loop, so it is refused."""
-    if inspect.iscoroutinefunction(behaviour):
-        declared: Callable[..., Awaitable[Any]] = behaviour
-        return declared
-
-    async def not_async(request: Any, context: Context) -> Any:
-        result = behaviour(request, context)
-        if inspect.isawaitable(result):
-            return await result
-        raise TypeError(f"{behaviour!r} is neither a coroutine function nor an async generator function")
-
-    return not_async
-
-
-def _parser(method: str, handler: Handler) -> Callable[[bytes], Any]:
-    deserialize = handler.request_deserializer or bytes
-
-    def parse(body: bytes) -> Any:
-        try:
-            return deserialize(body)
-        except Exception as error:  # DecodeError of protobuf, or whatever a generic handler's deserializer raises
-            raise InvalidArgument(
-                f"the request body ({len(body)} bytes) is not a valid {_request_type(method)} message",
-                hint="generate the client from the current .proto files",
-            ) from error
-
-    return parse
-
-
-def _request_type(method: str) -> str:
-    try:
-        descriptor = descriptor_pool.Default().FindMethodByName(method.strip("/").replace("/", "."))
-    except KeyError:  # a generic handler without a descriptor
-        return "request"
-    return str(descriptor.input_type.full_name)
-
-
-async def _within(seconds: float, call: Awaitable[Any]) -> Any:
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            return await call
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise DeadlineExceeded(
-            f"the call took longer than the {seconds:g} s that calls without a deadline get",
-            hint="set a deadline on the call",
-        ) from None
 
 
 def _return_id(context: Context, trailing: tuple[tuple[str, str]]) -> None:

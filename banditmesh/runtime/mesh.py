@@ -18,6 +18,7 @@ from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.features import FeatureSpec
 from banditmesh.bandits.registry import EXPLORATIONS, POLICIES, build_exploration, model_name, policy_params
 from banditmesh.bandits.rewards import RewardSpec
+from banditmesh.runtime.access_table import SERVICE, AccessTable
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.placement_options import Filters, Rules
 from banditmesh.runtime.section import Section as _Section
@@ -322,17 +323,13 @@ class Mesh(_Section):
 
     services: dict[Name, Service] = Field(min_length=1)
     placements: dict[Name, Placement] = Field(min_length=1)
-    profiles: dict[str, Literal["text", "number", "list"]] = Field(
-        default={},
-        description="Types of profile fields, for all files; of the others the files themselves show it. A postal code "
-        "is a text although it looks like a number: {postal_code: text}.",
-    )
     token: Token = Field(default_factory=Token)
     kafka: Kafka = Field(default_factory=Kafka)
     join: Join = Field(default_factory=Join)
     learning: Learning = Field(default_factory=Learning)
     importing: Importing = Field(default_factory=Importing)
     engine: Engine = Field(default_factory=Engine)
+    access: AccessTable | None = Field(None, description="Who may call what; absent: everybody everything.")
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
@@ -355,6 +352,13 @@ class Mesh(_Section):
                     f"{placement.join_window:g}s is longer than join.window, {self.join.window:g}s; "
                     "the joiner reads impressions just one join.window late"
                 )
+        for name, caller in (self.access.callers if self.access is not None else {}).items():
+            for position, role in enumerate(caller.roles):
+                service = role.removeprefix(f"{SERVICE}:")
+                if service != role and service not in self.services:
+                    wrong[f"access.callers.{name}.roles.{position}"] = (
+                        f"{service!r} is no service{suggestion(service, self.services)}"
+                    )
         if wrong:
             raise WrongKeys(wrong)
         return self

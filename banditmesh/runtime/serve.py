@@ -14,8 +14,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
 
@@ -25,6 +24,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from prometheus_client import CollectorRegistry
 
+from banditmesh.runtime.access import Access
+from banditmesh.runtime.access_table import AccessTable
 from banditmesh.runtime.addresses import HostPort
 from banditmesh.runtime.clock import Clock, SystemClock
 from banditmesh.runtime.errors import ConfigurationError
@@ -34,51 +35,18 @@ from banditmesh.runtime.interceptors import CallInterceptor, CallRules
 from banditmesh.runtime.lifecycle import RESTART, BackgroundTasks, OnCrash, Run, StopHooks
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import GrpcMetrics, ProcessMetrics, new_registry
+from banditmesh.runtime.options import ServerOptions, channel_options
 from banditmesh.runtime.reflection import enable_reflection
-from banditmesh.runtime.tls import ServerCertificates, ServerTls
+from banditmesh.runtime.tls import ServerCertificates
 from banditmesh.runtime.unserved import UnservedCalls
+
+__all__ = ["Server", "ServerOptions"]
 
 log = get_logger(__name__)
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
-ANY_LOCAL_PORT = HostPort("127.0.0.1", 0)
 ServicerT = TypeVar("ServicerT")
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """How to serve; a service's ``launch`` fills it from its settings."""
-
-    address: HostPort = ANY_LOCAL_PORT
-    metrics: HostPort | None = None
-    """None: no HTTP endpoint (tests read the registry)."""
-    max_message_bytes: int = 4 * 1024 * 1024
-    default_deadline_s: float = 10.0
-    """For unary methods whose client sent no deadline. Streams have none unless ``deadlines_s`` says so."""
-    deadlines_s: Mapping[str, float | None] = field(default_factory=dict)
-    """By full method name (``/banditmesh.importer.v1.Importer/WatchImportJob``); None: no default deadline."""
-    drain_delay_s: float = 0.0
-    grace_s: float = 10.0
-    task_stop_s: float = 15.0
-    """What background tasks get for their clean-up (finish a Kafka transaction, leave the group)."""
-    reuse_port: bool = False
-    reflection: bool = True
-    tls: ServerTls | None = None
-    """None: plaintext."""
-    health: HostPort | None = None
-    """A plaintext port that serves health alone: Kubernetes' gRPC probes speak no TLS."""
-    max_concurrent_rpcs: int = 1024
-    """Unary calls that are worked on at once, and as many streams; one more gets RESOURCE_EXHAUSTED."""
-    max_waiting_rpcs: int = 2048
-    """Calls that may stand in line in front of the event loop; one more is cut off by the transport, without a word."""
-    max_metadata_bytes: int = 8192
-    max_connections: int = 4096
-    max_connection_age_s: float = 120.0
-    """After about this long (±10 %) a client is asked to connect again, and finds the servers that have come
-    meanwhile."""
-    connection_grace_s: float = 600.0
-    """What its calls get to finish on the old connection."""
 
 
 class Server:
@@ -96,6 +64,7 @@ class Server:
         self.clock: Clock = clock if clock is not None else SystemClock()
         metrics = ProcessMetrics(self.registry)
         self.health = Health(self.clock, metrics)
+        self._access = Access(self.registry)
         self._tasks = BackgroundTasks(self.clock, self.health, metrics, lambda _task: self.request_stop(exit_code=1))
         self._hooks = StopHooks()
         self._registrations: list[Callable[[grpc.aio.Server], None]] = []
@@ -158,6 +127,12 @@ class Server:
         name; all of the process when empty) are NOT_SERVING."""
         self.health.check(Check(name, probe, interval_s, timeout_s, critical, services))
 
+    def guard(self, table: AccessTable | None) -> None:
+        """Let only the callers of this table in, each to what its roles allow; None: everybody to everything."""
+        self._access.set_table(table)
+        if table is not None and self.options.tls is None:
+            log.warning("there is an access table, but no TLS: keys travel in plaintext, certificates do not at all")
+
     def background(
         self, name: str, run: Run, *, on_crash: OnCrash = RESTART, critical: bool = True, one_shot: bool = False
     ) -> None:
@@ -185,9 +160,9 @@ class Server:
             options.max_concurrent_rpcs,
             frozenset(f"/{HEALTH.full_name}/{method.name}" for method in HEALTH.methods),
         )
-        calls = self._interceptor = CallInterceptor(GrpcMetrics(self.registry), rules)
+        calls = self._interceptor = CallInterceptor(GrpcMetrics(self.registry), rules, self._access)
         unserved = UnservedCalls(lambda: calls.accepted, lambda: calls.idle, options.max_waiting_rpcs)
-        server = self._grpc = grpc.aio.server(interceptors=(calls,), options=_channel_options(options))
+        server = self._grpc = grpc.aio.server(interceptors=(calls,), options=channel_options(options))
         unserved.watch()
         self.registry.register(unserved)
         for register in self._registrations:
@@ -201,7 +176,7 @@ class Server:
             credentials = ServerCertificates(options.tls, self.registry).credentials()
         self._port = _bind(server, options.address, credentials, "BANDITMESH_GRPC_ADDRESS")
         if options.health is not None:
-            self._probed = grpc.aio.server(options=_channel_options(options))
+            self._probed = grpc.aio.server(options=channel_options(options))
             health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._probed)
             self._health_port = _bind(self._probed, options.health, None, "BANDITMESH_HEALTH_ADDRESS")
         await self.health.start(self._services)
@@ -280,31 +255,3 @@ def _bind(server: grpc.aio.Server, address: HostPort, credentials: grpc.ServerCr
             f"cannot serve gRPC on {address}: the port is taken, or the host is not one of this machine",
             hint=f"choose another {variable} (port 0 takes a free one)",
         ) from error
-
-
-def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", options.max_message_bytes),
-        ("grpc.max_send_message_length", options.max_message_bytes),
-        # grpc shares a port by default: a second process on it would silently take half of the calls.
-        ("grpc.so_reuseport", int(options.reuse_port)),
-        # A client that vanished without a FIN (a node lost) is noticed within 40 s; its streams end.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        # Clients may ping this often; after two pings too many they are sent away (GOAWAY, too_many_pings).
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.http2.max_ping_strikes", 2),
-        # grpc adds the jitter.
-        ("grpc.max_connection_age_ms", round(options.max_connection_age_s * 1000)),
-        ("grpc.max_connection_age_grace_ms", round(options.connection_grace_s * 1000)),
-        ("grpc.max_allowed_incoming_connections", options.max_connections),
-        ("grpc.max_metadata_size", options.max_metadata_bytes),
-        ("grpc.absolute_max_metadata_size", 2 * options.max_metadata_bytes),
-        # grpc.aio takes one call out of this line in each turn of the event loop. Whoever stands in it past its
-        # deadline is answered in vain, so it has to be short; grpc's own default is a random choice between 1000 and
-        # 3000 calls, a second or more.
-        ("grpc.server.max_pending_requests", options.max_waiting_rpcs),
-        ("grpc.server.max_pending_requests_hard_limit", options.max_waiting_rpcs),
-        ("grpc.enable_channelz", 1),
-    ]

@@ -3,7 +3,7 @@ right."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -12,15 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from banditmesh.runtime.errors import SHOWN_VALUE_CHARACTERS
 from banditmesh.runtime.limits import closest
-
-
-class WrongKeys(ValueError):
-    """Raised by a validator that looks at several keys at once: what is wrong, by the path of the key below the
-    validated section."""
-
-    def __init__(self, problems: Mapping[str, str]) -> None:
-        super().__init__("; ".join(f"{path}: {text}" for path, text in problems.items()))
-        self.problems = problems
+from banditmesh.runtime.wrong_keys import WrongKeys as WrongKeys
 
 
 class StrictLoader(yaml.SafeLoader):

@@ -67,6 +67,7 @@ async def bootstrap(settings: EngineSettings, server: Server) -> None:
 async def build(settings: EngineSettings, server: Server, rng: np.random.Generator) -> Parts:
     """See :func:`bootstrap`. ``rng``: what exploration draws from."""
     mesh = load_mesh(settings.config)
+    server.guard(mesh.access)
     ring = KeyRing.parse(settings.token_keys.get_secret_value())
     clock, metrics = server.clock, EngineMetrics(server.registry)
     redis = RedisClient(settings.redis, timeout_s=mesh.engine.redis_timeout)

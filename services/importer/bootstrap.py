@@ -58,6 +58,7 @@ async def bootstrap(settings: ImporterSettings, server: Server) -> None:
 def build(settings: ImporterSettings, server: Server) -> Parts:
     """See :func:`bootstrap`."""
     mesh = load_mesh(settings.config)
+    server.guard(mesh.access)
     importing, clock = mesh.importing, server.clock
     # The host tells operators where to look; the rest makes a restarted process another owner.
     owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -89,7 +90,6 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
         files=files,
         settings=importing,
         services=mesh.services,
-        profile_types=mesh.profiles,
         metrics=metrics,
         clock=clock,
         bell=bell,

@@ -29,6 +29,7 @@ from services.joiner.users import Users
 async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     """Build the joiner and register it with the server, which starts and stops it."""
     mesh = load_mesh(settings.config)
+    server.guard(mesh.access)
     kafka = settings.kafka
     topics = Topics.named(mesh.kafka.topic_prefix)
     gate = TopicsGate(

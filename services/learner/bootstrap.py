@@ -50,6 +50,7 @@ async def bootstrap(settings: LearnerSettings, server: Server) -> None:
 def build(settings: LearnerSettings, server: Server) -> Parts:
     """See `bootstrap`."""
     mesh = load_mesh(settings.config)
+    server.guard(mesh.access)
     ordinal = ordinal_of(settings)
     catalog = Catalog(mesh)
     shards = {

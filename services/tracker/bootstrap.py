@@ -27,6 +27,7 @@ async def bootstrap(settings: TrackerSettings, server: Server) -> None:
         ConfigurationError: mesh.yaml, the token keys or the topics are wrong.
     """
     mesh = load_mesh(settings.config)
+    server.guard(mesh.access)
     keys = KeyRing.parse(settings.token_keys.get_secret_value())
     topics = Topics.named(mesh.kafka.topic_prefix)
     gate = TopicsGate(
