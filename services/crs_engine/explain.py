@@ -150,15 +150,15 @@ class Explainer:
         )
 
     def _user(self, slate: Slate) -> pb.ExplainedUser:
-        states, placement = slate.users.states, slate.group.placement
+        records, placement = slate.users.records, slate.group.placement
         profile = placement.users.parse(slate.users.profiles[0])
         return pb.ExplainedUser(
             profile={
                 name: "|".join(value) if isinstance(value, list) else str(value) for name, value in profile.items()
             },
-            feedback_count=int(states.feedback[0]),
-            recent_clicks=self._names(states.click_events["content"].tolist()),
-            mutes=self._names(states.mute_events["content"].tolist()),
+            feedback_count=int(records.feedback[0]),
+            recent_clicks=self._names(records.click_events["content"].tolist()),
+            mutes=self._names(records.mute_events["content"].tolist()),
         )
 
     def _names(self, contents: Iterable[int]) -> list[str]:

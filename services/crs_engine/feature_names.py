@@ -8,6 +8,7 @@ import numpy as np
 
 from banditmesh.bandits import hashing
 from banditmesh.bandits.features import COMPUTED, Value
+from banditmesh.runtime.user_records import STATE_FEATURES
 from services.crs_engine.catalog import Catalog, content_fields
 from services.crs_engine.pipeline.batch import Pool, Slate
 from services.crs_engine.user_features import bucket_name, buckets
@@ -20,11 +21,11 @@ class FeatureNames:
     def __init__(self, slate: Slate, catalog: Catalog) -> None:
         """``slate``: of a single user."""
         self._placement, self._catalog = slate.group.placement, catalog
-        spec, states = self._placement.spec, slate.users.states
+        spec, records, now_s = self._placement.spec, slate.users.records, slate.rounds[0].view.now_s
         profile = self._placement.users.parse(slate.users.profiles[0])
         self._user: dict[str, dict[int, str]] = {name: _named(name, profile.get(name)) for name in spec.profile}
         for name in spec.state:
-            self._user[name] = _named(name, bucket_name(int(buckets(getattr(states, name))[0])))
+            self._user[name] = _named(name, bucket_name(int(buckets(STATE_FEATURES[name](records, now_s))[0])))
         for name in spec.context:
             computed = {hashing.categorical_id(name, str(value)): f"{name}={value}" for value in range(24)}
             self._user[name] = computed if name in COMPUTED else _named(name, slate.group.requests[0].context.get(name))

@@ -112,7 +112,7 @@ class UserFeatures:
         return ProfileRows(self._ids[rows], self._values[rows], self._used[rows], self._knows_services[rows])
 
     def block(
-        self, profiles: ProfileRows, states: UserRecords, contexts: Sequence[Mapping[str, str]], now_s: float
+        self, profiles: ProfileRows, records: UserRecords, contexts: Sequence[Mapping[str, str]], now_s: float
     ) -> FieldBlock:
         """The user block of n users. ``profiles``: from :meth:`read`; ``contexts``: what came with each request."""
         profile_end, state_end, end = self._columns
@@ -121,7 +121,7 @@ class UserFeatures:
         values = np.empty((n, end), np.float32)
         ids[:, :profile_end], values[:, :profile_end] = profiles.ids, profiles.values
         for column, name in enumerate(self._state):
-            ids[:, profile_end + column] = self._state_ids[column][buckets(STATE_FEATURES[name](states, now_s))]
+            ids[:, profile_end + column] = self._state_ids[column][buckets(STATE_FEATURES[name](records, now_s))]
             values[:, profile_end + column] = 1.0
         if state_end < end:
             moment = self._at(now_s, contexts)

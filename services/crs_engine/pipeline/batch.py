@@ -88,14 +88,14 @@ class Users:
         reached: Whether Redis answered; False: all of this is what the process remembers, mostly nothing.
         profiles: JSON of each profile; empty where there is none.
         profile_rows: The features of the profiles, and which services the users use.
-        states: What the users did lately.
+        records: What the users did and were shown lately.
         muted_until_s: float64[n_users], until when the slot stays empty after a mute; 0 where it does not.
     """
 
     reached: bool
     profiles: Sequence[bytes]
     profile_rows: ProfileRows
-    states: UserRecords
+    records: UserRecords
     muted_until_s: NDArray[np.float64]
 
 

@@ -14,7 +14,7 @@ def featurize(group: Group, users: Users, pool: Pool, catalog: Catalog, now_s: f
     """The candidates with their features. All of them are in the catalog: the filters have seen to that."""
     placement = group.placement
     contexts = [request.context for request in group.requests]
-    user_block = placement.users.block(users.profile_rows, users.states, contexts, now_s)
+    user_block = placement.users.block(users.profile_rows, users.records, contexts, now_s)
     content_block = catalog.features(placement.catalog_block, pool.rows)
     if placement.logic_column is not None:
         content_block.ids[:, placement.logic_column] = placement.logic_ids[pool.sources]

@@ -19,14 +19,14 @@ _NO_ROWS = np.zeros(0, np.int64)
 
 def read(group: Group, values: UserValues, now_s: float) -> Users:
     """Take apart what is known of the users. ``now_s``: seconds since the Unix epoch."""
-    states = UserRecords([row[-1] for row in values.rows])
+    records = UserRecords([row[-1] for row in values.rows])
     profiles = _profiles([row[-2] for row in values.rows], values.layout.profile_version)
     return Users(
         values.reached,
         profiles,
         group.placement.users.read(profiles),
-        states,
-        muted_slots(group, states, now_s),
+        records,
+        muted_slots(group, records, now_s),
     )
 
 
@@ -91,14 +91,14 @@ def _merged(left: Pool, right: Pool) -> Pool:
     )
 
 
-def muted_slots(group: Group, states: UserRecords, now_s: float) -> NDArray[np.float64]:
+def muted_slots(group: Group, records: UserRecords, now_s: float) -> NDArray[np.float64]:
     """``float64[n_users]``: until when the slot stays empty for each user, in seconds since the Unix epoch; 0: it
     does not."""
     until_s = np.zeros(len(group))
-    if len(states.mute_events):
-        ends_s = states.mute_events["time_s"] + group.placement.config.mute.slot_for
-        here = (states.mute_events["placement"] == group.placement.key) & (ends_s > now_s)
-        np.maximum.at(until_s, states.mute_owners[here], ends_s[here])
+    if len(records.mute_events):
+        ends_s = records.mute_events["time_s"] + group.placement.config.mute.slot_for
+        here = (records.mute_events["placement"] == group.placement.key) & (ends_s > now_s)
+        np.maximum.at(until_s, records.mute_owners[here], ends_s[here])
     return until_s
 
 

@@ -22,15 +22,17 @@ class Clicked:
 
     def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""
-        states = view.users.states
-        if not len(states.click_events):
+        records = view.users.records
+        if not len(records.click_events):
             return None
         return view.matches(
-            view.salted_contents, view.ordered_contents, states.click_owners, states.click_events["content"]
+            view.salted_contents, view.ordered_contents, records.click_owners, records.click_events["content"]
         )
 
     def because(self, view: View, at: int, kept: Mask) -> str:
         """See `Filter.because`."""
-        states = view.users.states
-        own = (states.click_owners == view.pool.owners[at]) & (states.click_events["content"] == view.pool.contents[at])
-        return f"the user clicked it at {utc(float(states.click_events['time_s'][own].max()))}"
+        records = view.users.records
+        own = (records.click_owners == view.pool.owners[at]) & (
+            records.click_events["content"] == view.pool.contents[at]
+        )
+        return f"the user clicked it at {utc(float(records.click_events['time_s'][own].max()))}"

@@ -25,19 +25,19 @@ class MutedContent:
 
     def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""
-        states = view.users.states
-        fresh = states.mute_events["time_s"] + self._for_s > view.now_s
+        records = view.users.records
+        fresh = records.mute_events["time_s"] + self._for_s > view.now_s
         if not fresh.any():
             return None
         return view.matches(
             view.salted_contents,
             view.ordered_contents,
-            states.mute_owners[fresh],
-            states.mute_events["content"][fresh],
+            records.mute_owners[fresh],
+            records.mute_events["content"][fresh],
         )
 
     def because(self, view: View, at: int, kept: Mask) -> str:
         """See `Filter.because`."""
-        states = view.users.states
-        own = (states.mute_owners == view.pool.owners[at]) & (states.mute_events["content"] == view.pool.contents[at])
-        return f"the user muted it at {utc(float(states.mute_events['time_s'][own].max()))}"
+        records = view.users.records
+        own = (records.mute_owners == view.pool.owners[at]) & (records.mute_events["content"] == view.pool.contents[at])
+        return f"the user muted it at {utc(float(records.mute_events['time_s'][own].max()))}"

@@ -27,15 +27,15 @@ class MutedService:
 
     def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""
-        states = view.users.states
-        fresh = states.mute_events["time_s"] + self._for_s > view.now_s
+        records = view.users.records
+        fresh = records.mute_events["time_s"] + self._for_s > view.now_s
         if not fresh.any():
             return None
         salted = view.pool.services ^ np.repeat(view.salts, view.pool.counts)
-        return view.matches(salted, np.sort(salted), states.mute_owners[fresh], states.mute_events["service"][fresh])
+        return view.matches(salted, np.sort(salted), records.mute_owners[fresh], records.mute_events["service"][fresh])
 
     def because(self, view: View, at: int, kept: Mask) -> str:
         """See `Filter.because`."""
-        states = view.users.states
-        own = (states.mute_owners == view.pool.owners[at]) & (states.mute_events["service"] == view.pool.services[at])
-        return f"the user muted something of its service at {utc(float(states.mute_events['time_s'][own].max()))}"
+        records = view.users.records
+        own = (records.mute_owners == view.pool.owners[at]) & (records.mute_events["service"] == view.pool.services[at])
+        return f"the user muted something of its service at {utc(float(records.mute_events['time_s'][own].max()))}"
