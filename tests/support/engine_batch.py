@@ -94,10 +94,11 @@ class Bench:
         *,
         profile: packing.Profile | None = None,
         reactions: Sequence[tuple[str, str, str, float]] = (),
+        shown: Sequence[tuple[str, str, float]] = (),
         placement: str = "head",
     ) -> str:
-        """A user with candidates by source, and reactions: kind, service, content id, age in seconds; the oldest
-        first."""
+        """A user with candidates by source, and reactions (kind, service, content id, age in seconds), and what
+        the user was shown (service, content id, age in seconds); the oldest first."""
         own = self.values[user] = {
             source: packing.pack_candidates(1, np.array(contents, np.uint64)) for source, contents in proposals.items()
         }
@@ -106,6 +107,10 @@ class Bench:
         record = UserRecord.empty()
         for kind, service, content_id, age_s in reactions:
             record = reacted(record, kind, service, content_id, placement, NOW_S - age_s)
+        for service, content_id, age_s in shown:
+            record = record.shown(
+                int(NOW_S - age_s), hashing.content_key(service, content_id), hashing.service_key(service)
+            )
         own["state"] = record.pack()
         return user
 

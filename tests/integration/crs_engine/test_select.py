@@ -9,10 +9,12 @@ import grpc
 import numpy as np
 import pytest
 
+from banditmesh.bandits import hashing
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime import keys
 from banditmesh.runtime.token import KeyRing
+from banditmesh.runtime.user_record import UserRecord
 from tests.support.engine_world import MESH, TOKEN_KEYS, World, engine_world
 
 RING = KeyRing.parse(TOKEN_KEYS)
@@ -229,3 +231,24 @@ async def test_an_explained_list_says_which_rule_kept_which_content_from_which_p
         assert [each.position for each in kept_off.blocked] == list(range(comic_at + 1, 3))
         assert kept_off.blocked[0].because == "the list has 1 of comics before it, and cap_per_service allows 1"
         assert [each.propensity for each in explained.candidates] == pytest.approx([1 / 3] * 3)
+
+
+async def test_what_was_shown_today_is_a_feature_and_keeps_a_content_from_being_shown_for_ever(
+    fresh_redis: str, tmp_path: Path
+) -> None:
+    tired = MESH.replace("state: [feedback]", "state: [feedback, shown_today]").replace(
+        "    experiment:", "    fallback: none\n    filters: {frequency_cap: {shown: 3}}\n    experiment:"
+    )
+    async with engine_world(fresh_redis, tmp_path, mesh=tired) as world:
+        rain = await with_one_content(world)
+        record, service, now_s = UserRecord.empty(), hashing.service_key("weather"), int(world.server.clock.now_s())
+        for times in range(4):
+            await world.hands.store.client.set(keys.state("{ann}"), record.pack())
+            explained = await world.explain("ann")
+            if times < 3:
+                names = {feature.name for feature in explained.candidates[0].features}
+                assert f"shown_today={('0', '1', '2-3')[times]}" in names
+                assert (await world.select("ann")).content.content.content_id == "rain"
+            record = record.shown(now_s, rain, service)
+        assert explained.candidates[0].removed_by == "filters/frequency_cap"
+        assert (await world.select("ann")).no_content.reason == pb.NO_CONTENT_REASON_ALL_FILTERED

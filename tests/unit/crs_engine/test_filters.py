@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from banditmesh.bandits import hashing
+from banditmesh.runtime.mesh import parse_mesh
 from services.crs_engine.pipeline import filters
 from services.crs_engine.pipeline.batch import Mask, View
 from tests.support.engine_batch import NOW_S, Bench
@@ -145,3 +146,31 @@ def test_one_copy_of_a_content_stays_when_another_filter_removes_the_other_one()
     view = bench.view(bench.user("ann", {"comics/new": [both], "comics/similar": [both]}))
     used = (NotFromNew(), *filters.enabled(view.placement.config))
     assert filters.apply(view, used).tolist() == [0, filters.KEPT]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ages_days", "gone"), [((0, 0), False), ((0, 0, 0), True), ((0, 1, 1), True), ((0, 0, 2), False)]
+)
+def test_what_was_shown_often_enough_is_removed_for_the_user_who_saw_it_alone(
+    ages_days: tuple[int, ...], gone: bool
+) -> None:
+    bench = Bench(MESH.replace("    experiment:", "    filters: {frequency_cap: {shown: 3, days: 2}}\n    experiment:"))
+    often, other = bench.content("comics", "often"), bench.content("comics", "other")
+    mapped = {"comics/new": [often, other]}
+    ann = bench.user("ann", mapped, shown=[("comics", "often", 86400.0 * days) for days in reversed(ages_days)])
+    view = bench.view(bench.user("bob", mapped), ann)
+    assert by_whom(view) == [None, None, "frequency_cap" if gone else None, None]
+    if gone:
+        assert reasons(view) == ["the user was shown it 3 times in 2 days; frequency_cap allows 3"]
+
+
+def test_nothing_is_capped_where_the_placement_does_not_say_so() -> None:
+    bench = Bench()
+    often = bench.content("comics", "often")
+    ann = bench.user("ann", {"comics/new": [often]}, shown=[("comics", "often", 60.0)] * 15)
+    assert removed(bench.view(ann)) == {}
+
+
+def test_every_filter_with_parameters_has_them_in_mesh_yaml_under_its_name() -> None:
+    sections = set(type(parse_mesh(MESH).placements["head"].filters).model_fields)
+    assert sections <= {each.name for each in filters.FILTERS}

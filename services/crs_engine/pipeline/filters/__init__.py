@@ -19,6 +19,7 @@ from services.crs_engine.pipeline.filters.clicked import Clicked
 from services.crs_engine.pipeline.filters.duplicate import Duplicate
 from services.crs_engine.pipeline.filters.eligible import Eligible
 from services.crs_engine.pipeline.filters.expired import Expired
+from services.crs_engine.pipeline.filters.frequency_cap import FrequencyCap
 from services.crs_engine.pipeline.filters.hidden import Hidden
 from services.crs_engine.pipeline.filters.muted_content import MutedContent
 from services.crs_engine.pipeline.filters.muted_service import MutedService
@@ -31,6 +32,7 @@ FILTERS: Final[tuple[type[Filter], ...]] = (
     MutedContent,
     MutedService,
     Clicked,
+    FrequencyCap,
     Eligible,
     Duplicate,  # the last one: it spares one copy of those that all others spare
 )
