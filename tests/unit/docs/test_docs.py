@@ -37,12 +37,39 @@ def test_every_mesh_yaml_that_is_shown_is_valid(page: Path) -> None:
             parse_mesh(block, origin=page.name)
 
 
-def test_files_that_the_architecture_names_exist() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text()
-    named = re.findall(r"`((?:services|banditmesh|runtime|tests)/[\w/]+\.py)`", text)
-    assert named
-    missing = [path for path in named if not ((ROOT / path).exists() or (ROOT / "banditmesh" / path).exists())]
-    assert not missing
+def named_files(section: str) -> list[tuple[str, bool]]:
+    """Each file or folder that a section names, and whether there is one: below the root, below `banditmesh/`, or
+    beside one that the section named before."""
+    found, folders = [], [ROOT, ROOT / "banditmesh"]
+    for name in re.findall(r"`([\w./-]+(?:\.py|\.proto|\.toml|/))`", section):
+        places = [folder / name for folder in folders if (folder / name).exists()]
+        found.append((name, bool(places)))
+        folders += [place if place.is_dir() else place.parent for place in places if "/" in name]
+    return found
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "glossary.md"])
+def test_files_that_a_page_about_the_code_names_exist(page: str) -> None:
+    sections = (ROOT / "docs" / page).read_text().split("\n## ")
+    named = [each for section in sections for each in named_files(section)]
+    assert page != "architecture.md" or len(named) > 60
+    assert [name for name, exists in named if not exists] == []
+
+
+def test_a_file_that_does_not_exist_is_found_by_the_test_before() -> None:
+    section = "`services/joiner/join.py` and `ledger.py`, then `gone.py` and `services/joiner/gone.py`; `filters/`"
+    assert [name for name, exists in named_files(section) if not exists] == [
+        "gone.py",
+        "services/joiner/gone.py",
+        "filters/",
+    ]
+
+
+def test_the_glossary_says_each_word_once_in_order() -> None:
+    lines = (ROOT / "docs" / "glossary.md").read_text().splitlines()
+    words = [line.split("|")[1].strip() for line in lines if line.startswith("| ")][1:]
+    assert len(words) >= 40
+    assert words == sorted(set(words))
 
 
 def test_every_dependency_has_its_reason() -> None:
