@@ -3,12 +3,11 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-learning proto protos-archive lock clean
+.PHONY: help setup demo test lint bench bench-learning proto protos-archive images chart lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
-SERVICES := engine importer tracker joiner learner
 ARGS ?=
 
 help: ## Show this
@@ -52,6 +51,13 @@ $(BENCH_STAMP): requirements-bench.lock
 	@$(BENCH)/bin/python -m pip --disable-pip-version-check install -q --require-hashes --no-deps -r requirements-bench.lock
 	@touch $@
 
+images: $(STAMP) ## Build the images of deploy/docker; ARGS="--builder buildah engine" takes another builder, one image
+	@PYTHONPATH=. $(BIN)/python deploy/docker/build.py $(ARGS)
+
+chart: $(STAMP) ## Write the chart's README.md, values.schema.json and dashboards again
+	@$(BIN)/python tools/chart_reference.py
+	@$(BIN)/python tools/dashboards.py
+
 protos-archive: $(STAMP) ## dist/banditmesh-protos-VERSION.tar.gz, for teams that generate clients in other languages
 	@$(BIN)/python tools/protos_archive.py dist
 
@@ -61,11 +67,7 @@ proto: $(STAMP) ## Generate the Python contracts again
 lock: $(STAMP) ## Resolve pyproject.toml into requirements.lock again
 	@$(BIN)/uv pip compile -q pyproject.toml --extra local --extra dev --generate-hashes --no-annotate --no-header \
 		--universal --python-version 3.11 -o requirements.lock
-	@mkdir -p deploy/docker/locks
-	@# What an image has is what was tested: the same versions as above, of that service's extra alone.
-	@for service in $(SERVICES); do \
-		$(BIN)/uv pip compile -q pyproject.toml --extra $$service --constraint requirements.lock --generate-hashes \
-			--no-annotate --no-header --universal --python-version 3.11 -o deploy/docker/locks/$$service.lock; done
+	@tools/lock_images.sh
 	@# obp asks for torch (2 GB), which its estimators do not use, and Mab2Rec's metrics for cvxpy, which it does without.
 	@$(BIN)/uv pip compile -q pyproject.toml --extra bench --generate-hashes --no-annotate --no-header \
 		--override <(printf "%s; python_version < '3'\n" torch cvxpy) --universal --python-version 3.11 -o requirements-bench.lock

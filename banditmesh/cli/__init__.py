@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from banditmesh.cli import check, dead_letters, demo, fit, inspect, policies, replay, up
+from banditmesh.cli import check, dead_letters, demo, fit, inspect, policies, replay, topics, up, verify
 from banditmesh.local.process import DidNotStart
 from banditmesh.runtime.errors import ConfigurationError, InvalidArgument, MeshError
 
@@ -21,6 +21,8 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
+app.command("topics")(topics.topics)
+app.command("verify")(verify.verify)
 app.command("policies")(policies.policies)
 app.command("replay")(replay.replay)
 app.command("fit")(fit.fit)

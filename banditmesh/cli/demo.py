@@ -30,6 +30,13 @@ def demo(
     json: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Where to write the result for a program to read.")
     ] = None,
+    endpoints: Annotated[
+        str | None,
+        typer.Option(
+            help="Run against a mesh that exists: importer=host:port,engine=…,tracker=…; BANDITMESH_KAFKA and "
+            "BANDITMESH_STORE say where its examples and files are. Absent: start one."
+        ),
+    ] = None,
 ) -> None:
     """Run the whole mesh on real people's film ratings and see it learn.
 
@@ -41,14 +48,16 @@ def demo(
     from banditmesh.demo.imports import ImportFailed
     from banditmesh.demo.movielens import NoRatings
     from banditmesh.demo.run import Options, run
+    from banditmesh.demo.target import parse_endpoints
     from banditmesh.local.process import DidNotStart
 
+    targets = parse_endpoints(endpoints) if endpoints else None
     console = Console()
     folder = directory or Path(tempfile.mkdtemp(prefix="banditmesh-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
     good = False
     try:
-        good = run(Options(folder, visits, ratings, plot, seed, json), console)
+        good = run(Options(folder, visits, ratings, plot, seed, json, targets), console)
     except (NoRatings, DidNotStart, ImportFailed) as error:
         console.print(Text(f"✘ {error}", "red"), soft_wrap=True)
     finally:

@@ -11,6 +11,7 @@ import grpc
 
 from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
 from banditmesh.demo.movielens import Ratings
+from banditmesh.demo.target import Target
 from banditmesh.demo.teams import Proposals, write_mapping, write_profiles
 
 _TIMEOUT_S = 60.0
@@ -21,16 +22,16 @@ class ImportFailed(Exception):
     """An import job did not succeed; the message is the importer's own."""
 
 
-async def import_profiles(address: str, folder: Path, ratings: Ratings, version: str) -> None:
+async def import_profiles(target: Target, folder: Path, ratings: Ratings, version: str) -> None:
     """Import the profiles of all people.
 
     Raises:
         ImportFailed: The job failed.
     """
-    path = write_profiles(folder, ratings)
-    async with grpc.aio.insecure_channel(address) as channel:
+    path = await asyncio.to_thread(write_profiles, folder / version, ratings)
+    async with grpc.aio.insecure_channel(target.importer) as channel:
         stub = _stub(channel)
-        request = importer_pb2.NotifyProfilesRequest(uri=path.absolute().as_uri(), version=version)
+        request = importer_pb2.NotifyProfilesRequest(uri=await target.publish(path), version=version)
 
         async def notify() -> importer_pb2.ImportJob:
             answer = await stub.NotifyProfiles(request, timeout=_TIMEOUT_S)
@@ -40,7 +41,11 @@ async def import_profiles(address: str, folder: Path, ratings: Ratings, version:
 
 
 async def import_mappings(
-    address: str, folder: Path, proposals: dict[tuple[str, str], Proposals], version: str, done: Callable[[str], None]
+    target: Target,
+    folder: Path,
+    proposals: dict[tuple[str, str], Proposals],
+    version: str,
+    done: Callable[[str], None],
 ) -> None:
     """Import what the teams propose, all together; ``done`` is told of each job in words.
 
@@ -50,22 +55,27 @@ async def import_mappings(
 
     async def one(logic: tuple[str, str], rows: Proposals) -> None:
         path = await asyncio.to_thread(write_mapping, folder / version, logic, rows)
+        job = await import_file(target, path, *logic, version=version)
+        done(f"{path.name}: {job.progress.rows:,} rows, {job.progress.new_contents:,} new contents")
+
+    async with asyncio.TaskGroup() as group:
+        for logic, rows in proposals.items():
+            group.create_task(one(logic, rows))
+
+
+async def import_file(target: Target, path: Path, service: str, logic: str, *, version: str) -> importer_pb2.ImportJob:
+    """Import one mapping file; return the job at its end. Raises ImportFailed."""
+    async with grpc.aio.insecure_channel(target.importer) as channel:
+        stub = _stub(channel)
         request = importer_pb2.NotifyMappingRequest(
-            service=logic[0], logic=logic[1], uri=path.absolute().as_uri(), version=version
+            service=service, logic=logic, uri=await target.publish(path), version=version
         )
 
         async def notify() -> importer_pb2.ImportJob:
             answer = await stub.NotifyMapping(request, timeout=_TIMEOUT_S)
             return answer.job  # type: ignore[no-any-return] # the stub has no types for asyncio
 
-        job = await _finished(stub, notify)
-        done(f"{path.name}: {job.progress.rows:,} rows, {job.progress.new_contents:,} new contents")
-
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = _stub(channel)
-        async with asyncio.TaskGroup() as group:
-            for logic, rows in proposals.items():
-                group.create_task(one(logic, rows))
+        return await _finished(stub, notify)
 
 
 def _stub(channel: grpc.aio.Channel) -> importer_pb2_grpc.ImporterServiceAsyncStub:

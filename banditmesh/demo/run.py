@@ -6,7 +6,8 @@ import asyncio
 import json
 import string
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from banditmesh.demo.imports import import_mappings, import_profiles
 from banditmesh.demo.movielens import Ratings, movielens, read_ratings
 from banditmesh.demo.outcome import ExamplesReader
 from banditmesh.demo.report import Examples, delivery, difference, plot
+from banditmesh.demo.target import Target, existing_target, local_target
 from banditmesh.demo.view import LiveView, verdict
 from banditmesh.demo.visits import Tally, Truth, halves, visit_all, visits
 from banditmesh.local import cache
@@ -45,6 +47,8 @@ class Options:
         plot: Where to draw.
         seed: Of the teams' random choices.
         json: Where to write the result for a program to read.
+        endpoints: gRPC targets of a mesh that exists, by service; absent: one is started. Such a mesh has the services
+            and the placement of the demo's own ``mesh.yaml``, and a Data Provider.
     """
 
     folder: Path
@@ -53,6 +57,7 @@ class Options:
     plot: Path = Path("demo-report.png")
     seed: int = 1
     json: Path | None = None
+    endpoints: Mapping[str, str] | None = None
 
 
 def run(options: Options, console: Console) -> bool:
@@ -70,20 +75,12 @@ def run(options: Options, console: Console) -> bool:
     console.print(ratings.origin, style="dim", highlight=False)
 
     tally, examples = Tally(), Examples()
-    with _provider(options) as provider:
-        config = options.folder / "mesh.yaml"
-        config.write_text(string.Template(MESH.read_text()).substitute(PROVIDER=provider.address))
-        mesh = LocalMesh(options.folder, config, embedded_s3=True)
-        console.print("Starting Kafka, Valkey, an S3 store and the five services …")
-        with Board(console) as board:
-            mesh.progress = board.tell
-            mesh.start()
-        try:
-            mesh.progress = lambda part, what: None
+    if options.endpoints is None:
+        with _started(options, console) as mesh:
             console.print(f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}", highlight=False)
-            asyncio.run(_visit(options, ratings, mesh, tally, examples, console))
-        finally:
-            mesh.stop()
+            asyncio.run(_supervised(options, ratings, mesh, tally, examples, console))
+    else:
+        asyncio.run(_visit(options, ratings, existing_target(options.endpoints), tally, examples, console))
     plot(examples.outcomes, options.plot)
     delivered = delivery(tally.acknowledged, examples.copies)
     differences = {
@@ -98,6 +95,24 @@ def run(options: Options, console: Console) -> bool:
     return good
 
 
+@contextmanager
+def _started(options: Options, console: Console) -> Iterator[LocalMesh]:
+    """A mesh of the demo's own, with its Data Provider, stopped in the end."""
+    with _provider(options) as provider:
+        config = options.folder / "mesh.yaml"
+        config.write_text(string.Template(MESH.read_text()).substitute(PROVIDER=provider.address))
+        mesh = LocalMesh(options.folder, config, embedded_s3=True)
+        console.print("Starting Kafka, Valkey, an S3 store and the five services …")
+        with Board(console) as board:
+            mesh.progress = board.tell
+            mesh.start()
+        try:
+            mesh.progress = lambda part, what: None
+            yield mesh
+        finally:
+            mesh.stop()
+
+
 def _provider(options: Options) -> Process:
     argv = ["banditmesh.demo.provider", "--address", "{address}", "--cache", str(cache.folder())]
     if options.ratings:
@@ -105,17 +120,29 @@ def _provider(options: Options) -> Process:
     return Process("provider", options.folder / "provider", logs=options.folder / "logs", argv=argv, env={})
 
 
-async def _visit(
+async def _supervised(
     options: Options, ratings: Ratings, mesh: LocalMesh, tally: Tally, examples: Examples, console: Console
 ) -> None:
+    supervising = asyncio.create_task(_restart_ended(mesh, console))
+    try:
+        await _visit(options, ratings, local_target(mesh), tally, examples, console)
+    finally:
+        supervising.cancel()
+        with suppress(asyncio.CancelledError):
+            await supervising  # if a service did not start again, that is why the visits failed
+
+
+async def _visit(
+    options: Options, ratings: Ratings, target: Target, tally: Tally, examples: Examples, console: Console
+) -> None:
     rng = np.random.default_rng(options.seed)
-    importer, files = mesh.addresses["importer"], options.folder / "teams"
+    files = options.folder / "teams"
     run_name = f"{time.time():.0f}"  # versions are imported once, and the folder may be that of an earlier run
 
     async def teams_run(known: NDArray[np.bool_], version: str) -> None:
         proposals = await asyncio.to_thread(teams.propose, teams.History(ratings, known), rng)
         await import_mappings(
-            importer,
+            target,
             files,
             proposals,
             f"{run_name}.{version}",
@@ -125,16 +152,15 @@ async def _visit(
     known = teams.past(ratings)
     people = visits(ratings, known, options.visits)
     console.print("The service teams' mapping files, by NotifyMapping:")
-    await import_profiles(importer, files, ratings, run_name)
+    await import_profiles(target, files, ratings, run_name)
     await teams_run(known, "1")
 
-    reader = ExamplesReader(mesh.settings["BANDITMESH_KAFKA"], "examples", examples)
+    reader = ExamplesReader(target.kafka, "examples", examples)
     await reader.start()
     reading = asyncio.create_task(_keep_reading(reader))
-    supervising = asyncio.create_task(_restart_ended(mesh, console))
     live = Live(LiveView(tally, examples, len(people)), console=console, refresh_per_second=4, transient=True)
     try:
-        async with MeshClient(engine=mesh.addresses["crs_engine"], tracker=mesh.addresses["tracker"]) as client:
+        async with MeshClient(engine=target.engine, tracker=target.tracker) as client:
             with live:
                 for half, part in enumerate(halves(people)):
                     if half:
@@ -147,9 +173,6 @@ async def _visit(
     finally:
         reading.cancel()
         await reader.stop()
-        supervising.cancel()
-        with suppress(asyncio.CancelledError):
-            await supervising  # if a service did not start again, that is why the visits failed
 
 
 async def _keep_reading(reader: ExamplesReader) -> None:

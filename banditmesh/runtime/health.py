@@ -19,6 +19,9 @@ from banditmesh.runtime.metrics import ProcessMetrics
 log = get_logger(__name__)
 
 OVERALL = ""
+LIVENESS = "liveness"
+"""The name for liveness probes: SERVING as long as the process answers, whatever becomes of the servers that it needs.
+A restart would not bring those back."""
 Probe = Callable[[], Awaitable[None]]
 
 
@@ -68,6 +71,7 @@ class Health:
     async def start(self, services: Iterable[str]) -> None:
         """Run every check once, so that the first answer is true, publish, and keep checking."""
         self._services = {OVERALL, *services}
+        await self.servicer.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._publish()
         await asyncio.gather(*(self._run(check) for check in self._checks.values()))
         self._serving = True

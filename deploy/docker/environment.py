@@ -1,0 +1,72 @@
+"""Makes what an image gets under ``/out``: an environment with one lock's packages and the wheel, and the SBOM.
+
+``environment.py LOCK [PACKAGE]``, run inside the build by the Dockerfile. LOCK names a file of ``deploy/docker/locks``,
+PACKAGE the one package of ``services`` that the image runs; without it all of them stay.
+"""
+
+from __future__ import annotations
+
+import compileall
+import py_compile
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TARGET = Path("/opt/banditmesh")
+OUT = Path("/out")
+NEVER_READ = ("**/tests", "**/testing", "**/*.pyi", "**/*.pyx", "**/*.pxd", "**/*.h", "**/*.a", "**/include", "**/src")
+"""What packages carry for their own tests and for compilers."""
+NEVER_CALLED = ("numpy/f2py", "numpy/distutils", "numpy/typing", "safetensors/torch.py")
+KEPT_LEXERS = {"__init__.py", "_mapping.py", "python.py", "special.py"}
+"""Of the languages that pygments knows, those that a traceback is written in."""
+KEPT_TESTING = ("numpy", "google")  # both import theirs
+BOTO_SERVICES = {"s3", "sts", "sso", "sso-oidc", "signin"}
+"""S3 itself, and where credentials come from."""
+
+
+def main(lock: str, package: str | None) -> None:
+    """See the module."""
+    pip = [sys.executable, "-m", "pip"]
+    subprocess.run(["python3", "-m", "venv", "--without-pip", TARGET], check=True)
+    install = [*pip, "--python", TARGET / "bin" / "python", "install", "-q", "--no-compile", "--no-deps"]
+    subprocess.run([*install, "--require-hashes", "-r", HERE / "locks" / f"{lock}.lock"], check=True)
+    subprocess.run([*install, *Path("/wheel").glob("*.whl")], check=True)
+    (site,) = TARGET.glob("lib/python*/site-packages")
+    slim(site, package)
+    # Hashes instead of times: the same bytes at each build, and no writing at run time.
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(site, quiet=2, invalidation_mode=unchecked, stripdir="/")
+    shutil.copytree(TARGET, OUT / TARGET.relative_to("/"), symlinks=True)
+    bill = OUT / "usr/share/banditmesh/sbom.cdx.json"
+    bill.parent.mkdir(parents=True)
+    sbom = [sys.executable, HERE / "sbom.py", HERE / "locks" / f"{lock}.lock"]
+    bill.write_bytes(subprocess.run(sbom, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def slim(site: Path, package: str | None) -> None:
+    """Take out what the image never reads."""
+    for pattern in NEVER_READ:
+        for path in list(site.glob(pattern)):
+            inside = path.relative_to(site).parts
+            if inside[0] in ("services", "banditmesh") or (path.name == "testing" and inside[0] in KEPT_TESTING):
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for name in NEVER_CALLED:
+        path = site / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for path in list((site / "pygments" / "lexers").glob("*.py")):
+        if path.name not in KEPT_LEXERS:
+            path.unlink()
+    data = site / "botocore" / "data"
+    for path in data.iterdir() if data.exists() else ():
+        if path.is_dir() and path.name not in BOTO_SERVICES:
+            shutil.rmtree(path)
+    for path in (site / "services").iterdir() if package else ():
+        if path.is_dir() and path.name != package:
+            shutil.rmtree(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)

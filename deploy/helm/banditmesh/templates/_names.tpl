@@ -1,0 +1,67 @@
+{{/* Names, labels, images. Selector labels never change between releases. */}}
+{{- define "banditmesh.name" -}}
+{{- default .Release.Name .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "banditmesh.selector" -}}
+app.kubernetes.io/name: banditmesh
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* The same on one line. */}}
+{{- define "banditmesh.match" -}}
+{{ include "banditmesh.selector" . | fromYaml | toJson }}
+{{- end }}
+
+{{- define "banditmesh.labels" -}}
+{{ include "banditmesh.selector" . }}
+app.kubernetes.io/part-of: banditmesh
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* {root, component}: the image; a service may have a tag of its own. */}}
+{{- define "banditmesh.image" -}}
+{{- $image := .root.Values.image -}}
+{{- $own := dig "image" "tag" "" (get .root.Values .component | default dict) -}}
+{{- $tag := coalesce $own $image.tag .root.Chart.AppVersion -}}
+{{- if $image.registry }}{{ trimSuffix "/" $image.registry }}/{{ end }}{{ $image.prefix }}{{ .component }}:{{ $tag }}
+{{- end }}
+
+{{- define "banditmesh.port" -}}
+{{- get (dict "importer" 50051 "engine" 50052 "tracker" 50053 "joiner" 50054 "learner" 50055) . -}}
+{{- end }}
+
+{{/* What each service talks to: the arrows of the design. Read by environment variables, Secrets and NetworkPolicies alike. */}}
+{{- define "banditmesh.uses" -}}
+importer: [redis, store, providers]
+engine: [redis, store, tokens]
+tracker: [kafka, tokens]
+joiner: [kafka, redis]
+learner: [kafka, store]
+{{- end }}
+
+{{- define "banditmesh.configMap" -}}
+{{- default (printf "%s-mesh" (include "banditmesh.name" .)) .Values.mesh.existingConfigMap -}}
+{{- end }}
+
+{{/* Addresses: the operator's, else those of the evaluation servers. */}}
+{{- define "banditmesh.kafka" -}}
+{{- if .Values.evaluation.enabled }}{{ include "banditmesh.name" . }}-kafka:9092{{ else }}{{ required "kafka.servers is empty: where is your Kafka? host:port,host:port" .Values.kafka.servers }}{{ end -}}
+{{- end }}
+{{- define "banditmesh.redis" -}}
+{{- if .Values.evaluation.enabled }}redis://{{ include "banditmesh.name" . }}-valkey:6379/0{{ else }}{{ required "redis.url is empty: where is your Redis or Valkey? redis://host:port/0" .Values.redis.url }}{{ end -}}
+{{- end }}
+{{- define "banditmesh.store" -}}
+{{- if .Values.evaluation.enabled }}s3://banditmesh/mesh?endpoint=http://{{ include "banditmesh.name" . }}-s3:8333&region=us-east-1{{ else }}{{ required "store.url is empty: where do models go? s3://bucket/prefix?region=…" .Values.store.url }}{{ end -}}
+{{- end }}
+{{- define "banditmesh.storeSecret" -}}
+{{- if .Values.evaluation.enabled }}{{ include "banditmesh.name" . }}-evaluation-store{{ else }}{{ .Values.store.existingSecret }}{{ end -}}
+{{- end }}
+{{- define "banditmesh.tokenSecret" -}}
+{{- if .Values.tokens.existingSecret }}{{ .Values.tokens.existingSecret }}{{ else if .Values.evaluation.enabled }}{{ include "banditmesh.name" . }}-evaluation-tokens{{ else }}{{ required "tokens.existingSecret is empty: make a Secret with the key `keys` (1:$(openssl rand -hex 32)) and name it" .Values.tokens.existingSecret }}{{ end -}}
+{{- end }}
