@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from banditmesh.bandits import hashing
 from banditmesh.bandits.batch import Candidates, SparseRows
 from banditmesh.decisions.batch import LoggedBatch
-from banditmesh.decisions.features import Features, add, rows
+from banditmesh.decisions.errors import BrokenRow
+from banditmesh.decisions.features import LARGEST, Features, add, rows
 from banditmesh.decisions.known import Known
 from banditmesh.decisions.row import Decision
 from banditmesh.decisions.view import View, side_of, without
@@ -125,7 +126,20 @@ def _crosses(decisions: Sequence[Decision], view: View) -> SparseRows:
                     values.extend(factors if amount == 1.0 else [amount * factor for factor in factors])
             ends.append(len(left))
     ids = hashing.cross(np.array(left, np.uint32), np.array(right, np.uint32))
-    return SparseRows(np.array(ends, np.int64), ids, np.array(values, np.float32))
+    products = np.array(values)
+    _demand_float32(products, ends, decisions)
+    return SparseRows(np.array(ends, np.int64), ids, products.astype(np.float32))
+
+
+def _demand_float32(products: NDArray[np.float64], ends: Sequence[int], decisions: Sequence[Decision]) -> None:
+    """Raises BrokenRow for a cross of two values whose product is beyond what float32 holds."""
+    large = ~(np.abs(products) <= LARGEST)
+    if large.any():
+        at = int(np.argmax(large))
+        candidate = int(np.searchsorted(ends, at, side="right")) - 1
+        owners = np.repeat(np.arange(len(decisions)), [len(each.ids) for each in decisions])
+        where = decisions[owners[candidate]].where
+        raise BrokenRow(where, "a cross of two features is too large for 32 bits", value=float(products[at]))
 
 
 def _entries(features: Features) -> tuple[list[int], list[float]]:

@@ -10,6 +10,7 @@ from banditmesh.ope.unseen import Unseen
 
 _FEWEST_EFFECTIVE = 100.0
 _SMALLEST_SHARE = 0.01
+_EVEN = 0.9
 _FAR = 0.2
 _ONE_ROW = 0.1
 _NEVER = 0.01
@@ -44,7 +45,7 @@ def warnings(support: Support, unseen: Unseen, row: str = "row") -> list[str]:
         )
     elif math.fabs(mean - 1) > _FAR:
         found.append(f"the mean weight is {mean:.3g}, far from 1: what decides is rarely or never in the log")
-    if effective < min(_FEWEST_EFFECTIVE, n) or effective < _SMALLEST_SHARE * n:
+    if effective < _EVEN * n and (effective < _FEWEST_EFFECTIVE or effective < _SMALLEST_SHARE * n):
         found.append(f"the effective sample size is {effective:.3g} of {n}: the other rows say nothing of this policy")
     elif n < _FEWEST_EFFECTIVE:
         found.append(f"there are {n} rows only")

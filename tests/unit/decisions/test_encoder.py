@@ -7,6 +7,7 @@ import pytest
 
 from banditmesh.bandits import hashing
 from banditmesh.decisions.encoder import encode
+from banditmesh.decisions.errors import BrokenRow
 from banditmesh.decisions.known import Known
 from banditmesh.decisions.row import Decision, parse
 from banditmesh.decisions.view import View
@@ -164,3 +165,14 @@ def test_one_example_is_what_many_are_of_one() -> None:
         for name in ("offsets", "ids", "values"):
             left, right = getattr(one.features, name), getattr(same.features, name)
             assert (left.tolist(), left.dtype) == (right.tolist(), right.dtype)
+
+
+def test_a_cross_that_no_number_holds_names_its_line() -> None:
+    def row(line: int, x: float) -> Decision:
+        given = {"candidates": [{"id": "a"}, {"id": "b", "features": {"y": 1e30}}], "context": {"x": x}, "shown": 0}
+        return parse({**given, "reward": 1.0}, line, f"log:{line}")
+
+    view = View(cross=(("x", "y"),))
+    assert np.isfinite(encode([row(1, 1e8), row(2, -1e8)], view).candidates.features.values).all()
+    with pytest.raises(BrokenRow, match=r"log:3: a cross of two features is too large .*1e\+60"):
+        encode([row(1, 1.0), row(2, 2.0), row(3, 1e30), row(4, 1.0)], view)

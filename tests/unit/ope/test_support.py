@@ -138,3 +138,7 @@ def test_never_shown_contents_are_said_in_words() -> None:
 
 def test_a_log_that_supports_the_policy_gives_no_warning() -> None:
     assert warnings(of(world(np.random.default_rng(0), 2000).rows), seen(100, 0, [1.0, 0.0, 0.0, 0.0, 0.0])) == []
+
+
+def test_few_rows_that_all_say_something_are_not_called_silent() -> None:
+    assert warnings(of(Rows.checked([1, 2], [1.0, 0.0], [0.5, 0.5], [0.5, 0.5])), Unseen()) == ["there are 2 rows only"]
