@@ -66,7 +66,9 @@ class FeatureSpec(BaseModel):
         "Any other name is looked up in the context that came with the request.",
     )
     content: tuple[str, ...] = Field(
-        default=(), description="Fields of the content; the engine adds service and logic."
+        default=(),
+        description="Fields of the content. The engine adds service, logic, and what tires a user: content_shown (how "
+        "often the user was shown it, in 8 days) and service_shown (something of its service, today).",
     )
     multi_valued: dict[str, Annotated[int, Field(ge=2, le=16)]] = Field(
         default_factory=dict,

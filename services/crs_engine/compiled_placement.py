@@ -100,6 +100,7 @@ class CompiledPlacement:
         of_fallback: bool[n_sources], whether a fallback proposes it.
         config: What ``mesh.yaml`` says of it.
         variants: In the order of ``assignment.names``.
+        content_columns: The first column of each content field, by its name.
         featurizer: Of the placement; its content side is in the catalog at position ``catalog_block``.
     """
 
@@ -138,9 +139,8 @@ class CompiledPlacement:
         self.featurizer = Featurizer(self.spec, strict=False)
         asked = self.sources if placement.eligible == "used_services" else []
         self.users = UserFeatures(name, self.spec, [source.service for source in asked])
-        self.logic_column = (
-            self.spec.columns(self.spec.content)["logic"].start if "logic" in self.spec.content else None
-        )
+        columns = self.spec.columns(self.spec.content)
+        self.content_columns = {name: columns[name].start for name in self.spec.content}
         logics = [source.logic for source in self.sources]
         self.logic_ids = np.array([hashing.categorical_id("logic", logic) for logic in logics], np.uint32)
         self.logic_values = np.array([float(bool(logic)) for logic in logics], np.float32)

@@ -9,9 +9,10 @@ import numpy as np
 from banditmesh.bandits import hashing
 from banditmesh.bandits.features import COMPUTED, Value
 from banditmesh.runtime.user_records import STATE_FEATURES
+from services.crs_engine.buckets import bucket_name, buckets
 from services.crs_engine.catalog import Catalog, content_fields
 from services.crs_engine.pipeline.batch import Pool, Slate
-from services.crs_engine.user_features import bucket_name, buckets
+from services.crs_engine.pipeline.fatigue import FATIGUE
 
 
 class FeatureNames:
@@ -21,11 +22,12 @@ class FeatureNames:
     def __init__(self, slate: Slate, catalog: Catalog) -> None:
         """``slate``: of a single user."""
         self._placement, self._catalog = slate.group.placement, catalog
-        spec, records, now_s = self._placement.spec, slate.users.records, slate.rounds[0].view.now_s
+        self._users, self._now_s = slate.users, slate.rounds[0].view.now_s
+        spec, records = self._placement.spec, slate.users.records
         profile = self._placement.users.parse(slate.users.profiles[0])
         self._user: dict[str, dict[int, str]] = {name: _named(name, profile.get(name)) for name in spec.profile}
         for name in spec.state:
-            self._user[name] = _named(name, bucket_name(int(buckets(STATE_FEATURES[name](records, now_s))[0])))
+            self._user[name] = _named(name, bucket_name(int(buckets(STATE_FEATURES[name](records, self._now_s))[0])))
         for name in spec.context:
             computed = {hashing.categorical_id(name, str(value)): f"{name}={value}" for value in range(24)}
             self._user[name] = computed if name in COMPUTED else _named(name, slate.group.requests[0].context.get(name))
@@ -37,6 +39,8 @@ class FeatureNames:
         if row >= 0:
             content = content_fields(self._catalog.name_of(row)[0], self._catalog.content(row))
         content["logic"] = self._placement.sources[source].logic or None
+        for name, shown in FATIGUE.items():
+            content[name] = bucket_name(int(buckets(shown(self._users, pool, self._now_s))[at]))
         fields = {**self._user, **{name: _named(name, content.get(name)) for name in self._placement.spec.content}}
         names = {each: words for ids in fields.values() for each, words in ids.items()}
         for left, right in self._placement.spec.crosses:

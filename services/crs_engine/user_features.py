@@ -13,27 +13,14 @@ from numpy.typing import NDArray
 
 from banditmesh.bandits.blocks import FieldBlock
 from banditmesh.bandits.features import COMPUTED, FeatureSpec, Featurizer, Value
-from banditmesh.bandits.hashing import categorical_id
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.packing import Profile
 from banditmesh.runtime.user_records import STATE_FEATURES, UserRecords
+from services.crs_engine.buckets import bucket_ids, buckets
 
 USED_SERVICES: Final = "used_services"
 MOST_PROFILES: Final = 100_000
-_BUCKETS: Final = 33
 _QUARTER_S: Final = 900
-
-
-def bucket_name(bucket: int) -> str:
-    """``0``, ``1``, ``2-3``, ``4-7``, …: the bucket of numbers with so many binary digits."""
-    if bucket < 2:
-        return str(bucket)
-    return f"{1 << (bucket - 1)}-{(1 << bucket) - 1}"
-
-
-def buckets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``int64[n]``: the number of binary digits of each count."""
-    return np.frexp(counts.astype(np.float64))[1].astype(np.int64)
 
 
 class ProfileRows(NamedTuple):
@@ -88,10 +75,6 @@ class UserFeatures:
         )
         self._services = services
         self._state = spec.state
-        self._state_ids = np.array(
-            [[categorical_id(name, bucket_name(bucket)) for bucket in range(_BUCKETS)] for name in spec.state],
-            np.uint32,
-        ).reshape(len(spec.state), _BUCKETS)
         self._moments = Featurizer(FeatureSpec(context=spec.context, time_zone=spec.time_zone))
         self._requested = frozenset(spec.context) - {*COMPUTED}
         self._moment: tuple[int, FieldBlock] = (-1, self._moments.users([{}], [{}], np.zeros(1)))
@@ -121,7 +104,7 @@ class UserFeatures:
         values = np.empty((n, end), np.float32)
         ids[:, :profile_end], values[:, :profile_end] = profiles.ids, profiles.values
         for column, name in enumerate(self._state):
-            ids[:, profile_end + column] = self._state_ids[column][buckets(STATE_FEATURES[name](records, now_s))]
+            ids[:, profile_end + column] = bucket_ids(name)[buckets(STATE_FEATURES[name](records, now_s))]
             values[:, profile_end + column] = 1.0
         if state_end < end:
             moment = self._at(now_s, contexts)

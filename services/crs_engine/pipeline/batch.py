@@ -160,9 +160,8 @@ class View:
 
     @cached_property
     def salts(self) -> NDArray[np.uint64]:
-        """uint64[n_users]: a hash of each user's place, to be xor-ed to keys that must only match within one user."""
-        n = len(self.pool.offsets) - 1
-        return _SALTS[:n] if n <= len(_SALTS) else hashing.mix64(np.arange(1, n + 1, dtype=np.uint64))
+        """uint64[n_users]: see :func:`user_salts`."""
+        return user_salts(len(self.pool.offsets) - 1)
 
     @cached_property
     def salted_contents(self) -> NDArray[np.uint64]:
@@ -188,6 +187,11 @@ class View:
         # looked for the other way round.
         hits = np.sort(wanted[_among(wanted, ordered)])
         return _among(salted, hits) if len(hits) else None
+
+
+def user_salts(n: int) -> NDArray[np.uint64]:
+    """uint64[n]: a hash of each user's place, to be xor-ed to keys that must only match within one user."""
+    return _SALTS[:n] if n <= len(_SALTS) else hashing.mix64(np.arange(1, n + 1, dtype=np.uint64))
 
 
 def _among(keys: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> Mask:

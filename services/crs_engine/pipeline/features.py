@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.bandits.batch import Candidates, SparseRows
+from services.crs_engine.buckets import bucket_ids, buckets
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.pipeline.batch import Group, Pool, Round, Users
+from services.crs_engine.pipeline.fatigue import FATIGUE
 
 
 def featurize(group: Group, users: Users, pool: Pool, catalog: Catalog, now_s: float) -> Candidates:
@@ -16,9 +18,14 @@ def featurize(group: Group, users: Users, pool: Pool, catalog: Catalog, now_s: f
     contexts = [request.context for request in group.requests]
     user_block = placement.users.block(users.profile_rows, users.records, contexts, now_s)
     content_block = catalog.features(placement.catalog_block, pool.rows)
-    if placement.logic_column is not None:
-        content_block.ids[:, placement.logic_column] = placement.logic_ids[pool.sources]
-        content_block.values[:, placement.logic_column] = placement.logic_values[pool.sources]
+    columns = placement.content_columns
+    if "logic" in columns:
+        content_block.ids[:, columns["logic"]] = placement.logic_ids[pool.sources]
+        content_block.values[:, columns["logic"]] = placement.logic_values[pool.sources]
+    for name, shown in FATIGUE.items():
+        if name in columns:
+            content_block.ids[:, columns[name]] = bucket_ids(name)[buckets(shown(users, pool, now_s))]
+            content_block.values[:, columns[name]] = 1.0
     context, own = placement.featurizer.rows(user_block, content_block, pool.offsets)
     return Candidates(pool.offsets, pool.contents, placement.logic_keys[pool.sources], pool.services, context, own)
 
