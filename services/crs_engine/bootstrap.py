@@ -76,7 +76,8 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     store = _store(settings)
 
     placements = compile_placements(mesh)
-    catalog = Catalog(mesh.engine.catalog_size, featurizers(placements))
+    wants_new = any(retrievers.Newest.name in each.retrievers for each in placements.values())
+    catalog = Catalog(mesh.engine.catalog_size, featurizers(placements), notes_new=wants_new)
     sources = sorted({each.name for placement in placements.values() for each in placement.sources if each.mapped})
     live = LiveFollower(stream, [*sources, keys.PROFILES], catalog.mark_changed, clock, metrics)
     models = Models.of(mesh, Snapshots(store, settings.model_cache), clock, metrics)

@@ -29,6 +29,8 @@ from services.crs_engine.key_index import KeyIndex
 
 log = get_logger(__name__)
 
+MOST_NEW: Final = 10_000
+"""So many contents that were announced and not read yet are noted at most; the oldest are forgotten."""
 PUBLISHED_AT: Final = "published_at"
 """The attribute that says when a content was published: a number, in seconds since the Unix epoch."""
 HIDDEN: Final = np.uint8(1)
@@ -69,9 +71,17 @@ class Catalog:
         evicted: Contents that had to make room, ever.
     """
 
-    def __init__(self, capacity: int, featurizers: Sequence[Featurizer]) -> None:
-        """``featurizers``: whose content side is wanted; later named by their position."""
+    def __init__(self, capacity: int, featurizers: Sequence[Featurizer], *, notes_new: bool = False) -> None:
+        """See the class.
+
+        Args:
+            capacity: Contents kept at most.
+            featurizers: Whose content side is wanted; later named by their position.
+            notes_new: Whether to note the contents that are announced and not here, for :meth:`take_new`.
+        """
         self.capacity = capacity
+        self._notes_new = notes_new
+        self._new: dict[int, None] = {}
         self.unreadable = 0
         self.evicted = 0
         self._featurizers = featurizers
@@ -129,6 +139,18 @@ class Catalog:
         ones serve."""
         rows = np.arange(self._size) if keys is None else self._index.find(keys)
         self._columns["due_s"][rows[rows >= 0]] = -np.inf
+        if keys is not None and self._notes_new:
+            self._new.update(dict.fromkeys(keys[rows < 0].tolist()))
+            for key in list(self._new)[: max(len(self._new) - MOST_NEW, 0)]:
+                del self._new[key]
+
+    def take_new(self, most: int) -> NDArray[np.uint64]:
+        """``uint64[n]``: keys of contents that were announced and are not here, the latest first; they are forgotten
+        by this."""
+        taken = list(self._new)[: -most - 1 : -1]
+        for key in taken:
+            del self._new[key]
+        return np.array(taken, np.uint64)
 
     def newest(
         self, services: NDArray[np.uint64], size: int, now_s: float
@@ -136,7 +158,7 @@ class Catalog:
         """``uint64[n]`` each: content and service keys of those services' youngest contents that can be shown, the
         youngest first, at most ``size``. Looks at the whole catalog.
 
-        It knows the contents that somebody has asked for here, and of their age what :meth:`since_s` says.
+        It knows the contents that are here, and of their age what :meth:`since_s` says.
         """
         columns = {name: column[: self._size] for name, column in self._columns.items()}
         can_be_shown = (columns["flags"] == 0) & (columns["expires_s"] > now_s)

@@ -13,6 +13,8 @@ from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.pipeline.retrievers.newest import Newest
 
 EVERY_S: Final = 5.0
+MOST_NEW_AT_ONCE: Final = 2000
+"""Contents that were announced, and that nobody has asked for yet, which are read in one round; for ``newest``."""
 
 
 class Maintenance:
@@ -33,6 +35,9 @@ class Maintenance:
 
     async def once(self) -> None:
         """One round."""
+        new = self._engine.pipeline.catalog.take_new(MOST_NEW_AT_ONCE)
+        if len(new):
+            await self._engine.reads.contents(new)
         self._newest.refresh(self._engine.placements.values(), self._clock.now_s())
         await self._engine.keep_fallbacks_warm()
         catalog, metrics = self._engine.pipeline.catalog, self._metrics

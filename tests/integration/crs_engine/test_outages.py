@@ -25,6 +25,7 @@ from banditmesh.runtime.snapshots import Manifest, Pointer, Snapshots
 from banditmesh.runtime.store import open_store
 from services.crs_engine.models import FALLBACK
 from tests.support.engine_world import MESH, World, engine_world
+from tests.support.eventually import eventually, eventually_so
 
 LEARNED = parse_mesh(MESH).placements["head"].experiment.variants["learned"]
 
@@ -144,6 +145,23 @@ async def test_a_content_that_its_provider_dropped_is_never_shown_by_the_fallbac
         world.parts.catalog.mark_changed()
         shown = [(await world.select("nobody")).content.content.content_id for _ in range(20)]
         assert set(shown) == {"c9"}
+
+
+async def test_a_content_that_nobody_asked_for_is_among_the_newest_once_it_is_announced(
+    fresh_redis: str, tmp_path: Path
+) -> None:
+    newest = MESH.replace("    experiment:", "    fallback: newest\n    experiment:")
+    async with engine_world(fresh_redis, tmp_path, mesh=newest) as world:
+        restarts = "banditmesh_engine_stream_restarts_total"
+        await eventually_so(lambda: world.server.registry.get_sample_value(restarts))  # the stream is followed
+        assert (await world.select("ann")).HasField("no_content")
+        await world.hands.content("comics", "fresh", title="Fresh")
+
+        async def is_shown() -> bool:
+            await world.parts.maintenance.once()
+            return (await world.select("ann")).content.content.title == "Fresh"
+
+        await eventually(is_shown)
 
 
 async def test_an_explanation_counts_nothing(fresh_redis: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from banditmesh.bandits import hashing
 from banditmesh.bandits.features import FeatureSpec, Featurizer
 from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
 from banditmesh.runtime import packing
-from services.crs_engine.catalog import ABSENT, KEEP_ABSENT_S, KEEP_S, Catalog, Fetched
+from services.crs_engine.catalog import ABSENT, KEEP_ABSENT_S, KEEP_S, MOST_NEW, PUBLISHED_AT, Catalog, Fetched
 from services.crs_engine.key_index import KeyIndex
 
 SPEC = FeatureSpec(content=("service", "genre"), multi_valued={"genre": 2})
@@ -127,3 +127,38 @@ def test_an_unreadable_content_is_as_good_as_none_and_is_counted(value: bytes) -
     local.put([Fetched(7, value)], 0.0)
     assert local.flags(local.find(np.array([7], np.uint64))).tolist() == [ABSENT]
     assert local.unreadable == 1
+
+
+def test_contents_that_are_announced_and_not_here_are_noted_the_latest_first_and_a_bounded_number() -> None:
+    held = Catalog(1000, [], notes_new=True)
+    held.put([Fetched(7, None)], 0.0)
+    held.mark_changed(np.arange(5, 10, dtype=np.uint64))
+    assert held.take_new(3).tolist() == [9, 8, 6]
+    assert held.take_new(3).tolist() == [5]
+    held.mark_changed(np.arange(20_000, dtype=np.uint64))
+    taken = held.take_new(20_000).tolist()
+    assert (len(taken), taken[0]) == (MOST_NEW, 19_999)
+    quiet = Catalog(1000, [])
+    quiet.mark_changed(np.arange(5, dtype=np.uint64))
+    assert len(quiet.take_new(9)) == 0
+
+
+def test_the_newest_contents_are_those_that_can_be_shown_by_their_date_or_by_when_they_came() -> None:
+    held = Catalog(1000, [])
+    comics, news = hashing.service_key("comics"), hashing.service_key("news")
+
+    def put(key: int, service: str, at_s: float, **fields: object) -> None:
+        content = Content(content_id=str(key), **fields)  # type: ignore[arg-type]
+        held.put([Fetched(key, packing.pack_content(service, content.SerializeToString()))], 0.0, at_s)
+
+    put(1, "comics", 100.0)
+    put(2, "comics", 300.0)
+    put(3, "comics", 400.0, hidden=True)
+    put(4, "news", 200.0)
+    put(5, "comics", 500.0, attributes=[Attribute(name=PUBLISHED_AT, number=150.0)])
+    put(6, "shop", 600.0)
+    held.put([Fetched(7, None)], 0.0, 700.0)
+    found, services = held.newest(np.array([comics, news], np.uint64), 3, 1000.0)
+    assert (found.tolist(), services.tolist()) == ([2, 4, 5], [comics, news, comics])
+    put(1, "comics", 900.0)  # read again: not newer by that
+    assert held.newest(np.array([comics], np.uint64), 9, 1000.0)[0].tolist() == [2, 5, 1]
