@@ -101,7 +101,7 @@ class CompiledPlacement:
         config: What ``mesh.yaml`` says of it.
         variants: In the order of ``assignment.names``.
         content_columns: The first column of each content field, by its name.
-        featurizer: Of the placement; its content side is in the catalog at position ``catalog_block``.
+        featurizer: The placement's; its content side is in the catalog at position ``catalog_block``.
     """
 
     def __init__(self, name: str, placement: Placement, services: Sequence[str], catalog_block: int) -> None:

@@ -48,16 +48,16 @@ class LiveFollower:
 
     def __init__(
         self,
-        store: RedisClient,
+        redis: RedisClient,
         sources: Sequence[str],
         on_contents: ContentsChanged,
         clock: Clock,
         metrics: EngineMetrics,
     ) -> None:
-        """``store``: with a timeout above :data:`BLOCK_S`. ``sources``: whose pointers are wanted, profiles
+        """``redis``: with a timeout above :data:`BLOCK_S`. ``sources``: whose pointers are wanted, profiles
         included."""
         self.current = LiveVersions({})
-        self._store = store
+        self._redis = redis
         self._sources = tuple(sources)
         self._on_contents = on_contents
         self._clock = clock
@@ -72,7 +72,7 @@ class LiveFollower:
         flips = -1
         while flips != self._flips:  # a flip that was announced during the read may be newer than what was read
             flips = self._flips
-            values = await self._store.read([keys.live(source) for source in self._sources])
+            values = await self._redis.read([keys.live(source) for source in self._sources])
         found: dict[str, LiveVersion] = {}
         for source, value in zip(self._sources, values, strict=True):
             if value is None:
@@ -114,16 +114,16 @@ class LiveFollower:
     async def _start(self) -> str:
         """Note where the stream ends, then take everything as changed: what comes later is in the stream, what came
         before is read anew."""
-        async with self._store.guarded():
-            newest = await self._store.client.xrevrange(keys.CHANGES, count=1)
+        async with self._redis.guarded():
+            newest = await self._redis.client.xrevrange(keys.CHANGES, count=1)
         await self.reread()
         self._on_contents(None)
         self._metrics.stream_restarts.inc()
         return _id(newest) if newest else "0-0"
 
     async def _take(self, after: str) -> None:
-        async with self._store.guarded():
-            reply = await self._store.client.xread({keys.CHANGES: after}, count=_AT_ONCE, block=int(BLOCK_S * 1000))
+        async with self._redis.guarded():
+            reply = await self._redis.client.xread({keys.CHANGES: after}, count=_AT_ONCE, block=int(BLOCK_S * 1000))
         entries = reply_entries(reply)
         if not entries:
             return
@@ -137,8 +137,8 @@ class LiveFollower:
     async def _trimmed_past(self, after: str) -> bool:
         """Whether the stream may have lost entries that were never read here: its oldest one is younger than the last
         one that was."""
-        async with self._store.guarded():
-            oldest = await self._store.client.xrange(keys.CHANGES, count=1)
+        async with self._redis.guarded():
+            oldest = await self._redis.client.xrange(keys.CHANGES, count=1)
         return not oldest or _order(_id(oldest)) > _order(after)
 
     def _apply(self, fields: Mapping[bytes, bytes]) -> None:

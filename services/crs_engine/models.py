@@ -40,7 +40,7 @@ class LoadedModel:
 
     policy: Policy
     version: int = 0
-    """Of the snapshot; 0: the untrained prior."""
+    """The snapshot's version; 0: the untrained prior."""
     published_at_ms: int = 0
     loaded_at_s: float = 0.0
     examples: int = 0

@@ -33,16 +33,16 @@ def missing(pools: Sequence[Pool], catalog: Catalog, now_s: float) -> NDArray[np
 class Hydrator:
     """Fills the catalog."""
 
-    def __init__(self, catalog: Catalog, store: RedisClient, clock: Clock, metrics: EngineMetrics) -> None:
+    def __init__(self, catalog: Catalog, redis: RedisClient, clock: Clock, metrics: EngineMetrics) -> None:
         self._catalog = catalog
-        self._store = store
+        self._redis = redis
         self._clock = clock
         self._metrics = metrics
 
     async def fetch(self, contents: NDArray[np.uint64]) -> None:
         """Read contents (``uint64[n]``) into the catalog, found or not. Raises Unavailable."""
         listed = contents.tolist()
-        values = await self._store.read([keys.content(key) for key in listed])
+        values = await self._redis.read([keys.content(key) for key in listed])
         self._catalog.put(
             [Fetched(key, value) for key, value in zip(listed, values, strict=True)],
             self._clock.monotonic_s(),

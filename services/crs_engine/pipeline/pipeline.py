@@ -73,6 +73,7 @@ class Pipeline:
             fallbacks = self._likely_fallbacks(groups, known, mapped)
             mapped = (await self.hydrate([*mapped, *fallbacks], reads))[: len(groups)]
         # Nothing is awaited from here on, so the catalog's rows, the models and the live versions stay what they are.
+        now_s = self.clock.now_s()
         answered = []
         for group, users, pool in zip(groups, known, mapped, strict=True):
             slate = self._decide(group, users, pool, now_s)

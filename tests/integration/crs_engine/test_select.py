@@ -126,7 +126,9 @@ async def test_after_a_mute_the_slot_is_empty_until_the_time_is_over_and_other_s
 
         empty = (await world.select("ann")).no_content
         elsewhere = (await world.select("ann", "side")).content
+        explained = await world.explain("ann")
 
+        assert (explained.no_content.reason, explained.origin) == (empty.reason, events_pb2.ORIGIN_UNSPECIFIED)
         assert empty.reason == pb.NO_CONTENT_REASON_MUTED
         assert empty.until.seconds == pytest.approx(now_s - 60 + 3600, abs=2)
         assert elsewhere.content.content_id == "c1"
