@@ -109,6 +109,7 @@ class Access:
         self._table: AccessTable | None = None
         self._by_identity: dict[tuple[str, str], str] = {}
         self._buckets: dict[str, _Bucket] = {}
+        self._said_open = False
         self._refused = Counter(
             "banditmesh_access_refused_total",
             "Calls of somebody who is not known (unauthenticated), may not (denied), or calls too often (rate), by the "
@@ -134,8 +135,9 @@ class Access:
         self._buckets = {}
         self._table = table
         self._open.set(table is None)
-        if table is None:
+        if table is None and not self._said_open:
             log.warning("no access table in mesh.yaml: whoever reaches this port may call everything")
+        self._said_open = table is None
 
     def admit(self, method: str, context: Any) -> None:
         """Find out who calls, and set :data:`CURRENT`.

@@ -7,7 +7,7 @@ background tasks run. A check that is not critical (Kafka and S3 for the engine)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from grpc_health.v1 import health, health_pb2
@@ -22,6 +22,8 @@ OVERALL = ""
 LIVENESS = "liveness"
 """The name for liveness probes: SERVING as long as the process answers, whatever becomes of the servers that it needs.
 A restart would not bring those back."""
+SETTLE_S = 15.0
+SETTLE_EVERY_S = 0.25
 Probe = Callable[[], Awaitable[None]]
 
 
@@ -52,12 +54,7 @@ class Health:
         self._up: dict[str, bool] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._serving = False
-
-    def check(self, check: Check) -> None:
-        """Register a check, before :meth:`start`."""
-        if check.name in self._checks:
-            raise ValueError(f"there is a check named {check.name!r} already")
-        self._checks[check.name] = check
+        self._held = False
 
     @property
     def broken(self) -> frozenset[str]:
@@ -68,14 +65,37 @@ class Health:
         """Why the process is not ready: the critical conditions that do not hold, and that it starts or stops."""
         return self.broken if self._serving else self.broken | {"starting or stopping"}
 
-    async def start(self, services: Iterable[str]) -> None:
+    async def start(self, services: Iterable[str], checks: Mapping[str, Check] | None = None) -> None:
         """Run every check once, so that the first answer is true, publish, and keep checking."""
+        self._checks = dict(checks or {})
         self._services = {OVERALL, *services}
         await self.servicer.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._publish()
         await asyncio.gather(*(self._run(check) for check in self._checks.values()))
         self._serving = True
         await self._publish()
+        self._watch()
+
+    async def replace(self, checks: Mapping[str, Check]) -> None:
+        """Watch these instead. The health stays as it is until all of the new ones pass, at most
+        :data:`SETTLE_S`: what was just built needs a moment."""
+        await self.stop()
+        old, self._broken, self._held = self._broken, {}, True
+        self._checks = dict(checks)
+        try:
+            for _ in range(round(SETTLE_S / SETTLE_EVERY_S)):
+                await asyncio.gather(*(self._run(check) for check in self._checks.values()))
+                if not self._broken:
+                    break
+                await self._clock.sleep(SETTLE_EVERY_S)
+        finally:
+            self._held = False
+            if old or self._broken:
+                log.info("health after the change", was=sorted(old), **{"is": sorted(self._broken)})
+            await self._publish()
+            self._watch()
+
+    def _watch(self) -> None:
         self._loops = [
             asyncio.create_task(self._repeat(check), name=f"check {check.name}") for check in self._checks.values()
         ]
@@ -126,6 +146,8 @@ class Health:
             await self.set_condition(check.name, up, check.services)
 
     async def _publish(self) -> None:
+        if self._held:
+            return
         for service in self._services:
             concerned = any(
                 not services or service in services or service == OVERALL for services in self._broken.values()

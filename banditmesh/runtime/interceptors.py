@@ -68,6 +68,30 @@ class _Wrapped(NamedTuple):
     refusal: Handler | None
 
 
+class InFlight:
+    """Counts calls, and says when there are none."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def began(self) -> None:
+        """One more."""
+        self._count += 1
+        self._none.clear()
+
+    def ended(self) -> None:
+        """One less."""
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def wait_for_none(self) -> None:
+        """Return when all have ended."""
+        await self._none.wait()
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes without types
     """The one interceptor of a server."""
 
@@ -81,8 +105,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         self._streams = Admission(self._rules.max_concurrent_rpcs)
         self.accepted = 0
         """Calls that the transport has handed over, ever."""
-        self._watches: set[asyncio.Task[Any]] = set()
-        self._draining = False
+        self._watches: dict[asyncio.Task[Any], str] = {}
+        """Calls of ``until_drain`` methods, and their methods."""
+        self._ending: set[asyncio.Task[Any]] = set()
+        """Those that were told to end."""
+        self._find: Callable[[str], Handler | None] = lambda _method: None
+        """What was put in the place of the registered handlers."""
+        self._working = InFlight()
 
     async def intercept_service(
         self,
@@ -93,7 +122,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None:
-            handler = await continuation(handler_call_details)
+            handler = self._find(method) or await continuation(handler_call_details)
             if handler is None:  # grpc answers UNIMPLEMENTED; the name is the client's, so it must not become a label
                 self._unknown.finished(grpc.StatusCode.UNIMPLEMENTED, 0.0)
                 return None
@@ -109,9 +138,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
 
     def drain(self) -> None:
         """End the calls of ``until_drain`` methods with UNAVAILABLE: their clients go on watching elsewhere."""
-        self._draining = True
-        for task in self._watches:
-            task.cancel()
+        self._end_watches(lambda _method: True)
+
+    def replace(self, find: Callable[[str], Handler | None]) -> InFlight:
+        """Let what this finds by a method's full name answer from now on.
+
+        Returns the calls that the handlers before still answer. Watches of theirs end with UNAVAILABLE.
+        """
+        before, self._working = self._working, InFlight()
+        self._find = find
+        self._wrapped.clear()
+        self._end_watches(lambda method: find(method) is not None)
+        return before
+
+    def _end_watches(self, wanted: Callable[[str], bool]) -> None:
+        for task, method in self._watches.items():
+            if wanted(method):
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+                task.cancel()
 
     def _wrap(self, method: str, handler: Handler) -> _Wrapped:
         streams = bool(handler.request_streaming or handler.response_streaming)
@@ -162,10 +207,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         metrics = self._metrics.method(method)
         watch = method in self._rules.until_drain
         audited = is_admin(method)
+        working = self._working
 
         async def guarded(request: Any, context: Context) -> Any:
             began_s = time.perf_counter()
             metrics.in_flight.inc()
+            working.began()
             if admission is not None:
                 admission.in_flight += 1
             call_id = _call_id(context)
@@ -174,8 +221,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
             context.set_trailing_metadata(trailing)
             code = grpc.StatusCode.OK
             if watch and (task := asyncio.current_task()) is not None:
-                self._watches.add(task)
-                task.add_done_callback(self._watches.discard)
+                self._watches[task] = method
+                task.add_done_callback(self._watches.pop)
             try:
                 remaining_s = context.time_remaining()
                 if remaining_s is not None and remaining_s <= 0:
@@ -195,8 +242,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
                 code = _status_code(context.code())
                 raise
             except asyncio.CancelledError as error:
-                if watch and self._draining and not context.cancelled():
-                    refusal: MeshError = Unavailable("the server is stopping; connect again", retry_after_s=0)
+                if asyncio.current_task() in self._ending and not context.cancelled():
+                    refusal: MeshError = Unavailable("the server is changing; watch again", retry_after_s=0)
                 elif (task := asyncio.current_task()) is None or task.cancelling():
                     # The client has gone, its deadline has passed, or the server's grace is over.
                     late = context.time_remaining() == 0
@@ -211,6 +258,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
                 code = refusal.code
             finally:  # before the answer leaves, so that who has the answer finds it counted
                 metrics.in_flight.dec()
+                working.ended()
                 if admission is not None:
                     admission.in_flight -= 1
                     admission.delay.served()

@@ -17,6 +17,7 @@ import uvloop
 from banditmesh.runtime.addresses import HostPort
 from banditmesh.runtime.errors import ConfigurationError, InvalidArgument, MeshError
 from banditmesh.runtime.logging import configure_logging, get_logger
+from banditmesh.runtime.reload import Reloader
 from banditmesh.runtime.serve import Server, ServerOptions
 from banditmesh.runtime.settings import (
     LogFormat,
@@ -111,6 +112,8 @@ async def _run(name: str, settings: SettingsT, bootstrap: Callable[[SettingsT, S
         await bootstrap(settings, server)
         await server.start()
 
+    reloader = Reloader(settings.config, server, lambda: bootstrap(settings, server))
+    reloading: asyncio.Task[None] | None = None
     starting = asyncio.create_task(start())
     asked = asyncio.create_task(server.stop_requested.wait())
     try:
@@ -121,6 +124,7 @@ async def _run(name: str, settings: SettingsT, bootstrap: Callable[[SettingsT, S
         await asyncio.gather(starting, return_exceptions=True)
         if not starting.cancelled():
             starting.result()
+            reloading = asyncio.create_task(reloader.run(), name="mesh.yaml")
         else:
             server.request_stop()
         return await server.run_until_stopped()
@@ -132,6 +136,8 @@ async def _run(name: str, settings: SettingsT, bootstrap: Callable[[SettingsT, S
     finally:
         asked.cancel()
         await server.stop()
+        if reloading is not None:
+            reloading.cancel()
 
 
 def _refuse(name: str, error: MeshError) -> int:

@@ -17,14 +17,52 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
+from prometheus_client.registry import Collector
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """1 ms to 5 s: a selection answers within 50 ms or its slot stays empty; beyond 5 s everything is equally late."""
 
 
-def new_registry() -> CollectorRegistry:
+class RenewableRegistry(CollectorRegistry):
+    """A registry in which a metric that is registered again takes the place of the one before: for a service that is
+    built anew because mesh.yaml has changed. Its counters begin at 0 then, as after a restart."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_describe=True)
+        self._before: list[Collector] | None = None
+        self._since: list[Collector] = []
+
+    def renew(self) -> None:
+        """From here on metrics may be registered again, until :meth:`keep` or :meth:`undo`."""
+        self._before, self._since = [], []
+
+    def keep(self) -> None:
+        """What has been registered since :meth:`renew` stays."""
+        self._before = None
+
+    def undo(self) -> None:
+        """What was there before :meth:`renew` is back."""
+        before, self._before = self._before or [], None
+        for collector in self._since:
+            self.unregister(collector)
+        for collector in before:
+            self.register(collector)
+
+    def register(self, collector: Collector) -> None:
+        """As the base class does, after what bears the same name has left."""
+        if self._before is not None:
+            there = {self._names_to_collectors.get(name) for name in self._get_names(collector)}  # type: ignore[no-untyped-call]
+            for each in there:
+                if each is not None:
+                    self.unregister(each)
+                    self._before.append(each)
+            self._since.append(collector)
+        super().register(collector)
+
+
+def new_registry() -> RenewableRegistry:
     """A registry with the process's own figures (CPU, memory, open files, garbage collector)."""
-    registry = CollectorRegistry(auto_describe=True)
+    registry = RenewableRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TypeVar
 
@@ -28,13 +28,14 @@ from banditmesh.runtime.access import Access
 from banditmesh.runtime.access_table import AccessTable
 from banditmesh.runtime.addresses import HostPort
 from banditmesh.runtime.clock import Clock, SystemClock
-from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.errors import ConfigurationError, Unavailable
 from banditmesh.runtime.exporter import MetricsServer
+from banditmesh.runtime.generation import Generation
 from banditmesh.runtime.health import Check, Health, Probe
 from banditmesh.runtime.interceptors import CallInterceptor, CallRules
-from banditmesh.runtime.lifecycle import RESTART, BackgroundTasks, OnCrash, Run, StopHooks
+from banditmesh.runtime.lifecycle import RESTART, BackgroundTasks, OnCrash, Run
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.metrics import GrpcMetrics, ProcessMetrics, new_registry
+from banditmesh.runtime.metrics import GrpcMetrics, ProcessMetrics, RenewableRegistry, new_registry
 from banditmesh.runtime.options import ServerOptions, channel_options
 from banditmesh.runtime.reflection import enable_reflection
 from banditmesh.runtime.tls import ServerCertificates
@@ -46,6 +47,7 @@ log = get_logger(__name__)
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+WATCHES = (f"/{HEALTH.full_name}/Watch", f"/{REFLECTION.full_name}/ServerReflectionInfo")
 ServicerT = TypeVar("ServicerT")
 
 
@@ -62,14 +64,13 @@ class Server:
         self.options = options if options is not None else ServerOptions()
         self.registry = registry if registry is not None else new_registry()
         self.clock: Clock = clock if clock is not None else SystemClock()
-        metrics = ProcessMetrics(self.registry)
-        self.health = Health(self.clock, metrics)
+        self._metrics = ProcessMetrics(self.registry)
+        self.health = Health(self.clock, self._metrics)
         self._access = Access(self.registry)
-        self._tasks = BackgroundTasks(self.clock, self.health, metrics, lambda _task: self.request_stop(exit_code=1))
-        self._hooks = StopHooks()
-        self._registrations: list[Callable[[grpc.aio.Server], None]] = []
-        self._services: list[str] = []
-        self._until_drain: set[str] = {f"/{HEALTH.full_name}/Watch", f"/{REFLECTION.full_name}/ServerReflectionInfo"}
+        self._generation = Generation(self._new_tasks())
+        self._handing_over: asyncio.Task[None] | None = None
+        self._next: Generation | None = None
+        """Being built."""
         self._stop_requested = asyncio.Event()
         self._exit_code = 0
         self._stopping: asyncio.Task[None] | None = None
@@ -109,9 +110,9 @@ class Server:
         for method in until_drain:
             if method not in descriptor.methods_by_name:
                 raise ValueError(f"{descriptor.full_name} has no method {method!r}")
-            self._until_drain.add(f"/{descriptor.full_name}/{method}")
-        self._services.append(descriptor.full_name)
-        self._registrations.append(lambda server: add_to_server(servicer, server))
+            self._newest.until_drain.add(f"/{descriptor.full_name}/{method}")
+        self._newest.services.append(descriptor.full_name)
+        self._newest.registrations.append(lambda server: add_to_server(servicer, server))
 
     def check(
         self,
@@ -125,11 +126,13 @@ class Server:
     ) -> None:
         """Watch a dependency: ``probe`` raises when it is down. While a critical one is down, ``services`` (by full
         name; all of the process when empty) are NOT_SERVING."""
-        self.health.check(Check(name, probe, interval_s, timeout_s, critical, services))
+        self._newest.check(Check(name, probe, interval_s, timeout_s, critical, services))
 
     def guard(self, table: AccessTable | None) -> None:
         """Let only the callers of this table in, each to what its roles allow; None: everybody to everything."""
-        self._access.set_table(table)
+        self._newest.table = table
+        if self._next is None:  # else once it takes over
+            self._access.set_table(table)
         if table is not None and self.options.tls is None:
             log.warning("there is an access table, but no TLS: keys travel in plaintext, certificates do not at all")
 
@@ -139,11 +142,65 @@ class Server:
         """Run ``run()`` from start to stop, supervised (see :class:`BackgroundTasks`). It is cancelled on stop, after
         the last call has ended.
         """
-        self._tasks.add(name, run, on_crash=on_crash, critical=critical, one_shot=one_shot)
+        self._newest.tasks.add(name, run, on_crash=on_crash, critical=critical, one_shot=one_shot)
 
     def on_stop(self, name: str, hook: Run, *, deadline_s: float = 10.0) -> None:
         """Call ``hook()`` on stop, after the calls and the background tasks have ended; the last registered first."""
-        self._hooks.add(name, hook, deadline_s=deadline_s)
+        self._newest.hooks.add(name, hook, deadline_s=deadline_s)
+
+    def run_alone(self) -> None:
+        """The background tasks that this service registers must not run beside those of its former self."""
+        self._newest.alone = True
+
+    def _new_tasks(self) -> BackgroundTasks:
+        return BackgroundTasks(self.clock, self.health, self._metrics, lambda _task: self.request_stop(exit_code=1))
+
+    @property
+    def _newest(self) -> Generation:
+        return self._next if self._next is not None else self._generation
+
+    async def rebuild(self, build: Callable[[], Awaitable[None]]) -> None:
+        """Let ``build`` (a bootstrap) register everything anew, and hand over to what it made: calls, background tasks
+        and checks. The port stays open; calls under way are finished by those that began them.
+
+        Raises what ``build`` raises; everything is then as it was.
+        """
+        calls, old = self._interceptor, self._generation
+        assert calls is not None
+        assert isinstance(self.registry, RenewableRegistry)
+        new = self._next = Generation(self._new_tasks())
+        self.registry.renew()
+        try:
+            await build()
+            if self._stopping is not None:
+                raise Unavailable("the server is stopping")
+        except BaseException:
+            self.registry.undo()
+            self._next = None
+            await new.hooks.run()
+            raise
+        self.registry.keep()
+        # From here on it is carried through, whoever waits for it.
+        self._handing_over = asyncio.create_task(self._hand_over(calls, old, new), name="hand over")
+        await asyncio.shield(self._handing_over)
+
+    async def _hand_over(self, calls: CallInterceptor, old: Generation, new: Generation) -> None:
+        self._generation, self._next = new, None
+        if not new.alone:
+            new.tasks.start()
+            await self.health.replace(new.checks)
+        self._access.set_table(new.table)
+        under_way = calls.replace(new.finder())
+        await old.tasks.stop(self.options.task_stop_s)
+        try:
+            async with asyncio.timeout(self.options.grace_s):
+                await under_way.wait_for_none()
+        except TimeoutError:
+            log.warning("calls outlast the change of mesh.yaml; they may fail", grace_s=self.options.grace_s)
+        await old.hooks.run()
+        if new.alone:
+            new.tasks.start()
+            await self.health.replace(new.checks)
 
     async def start(self) -> None:
         """Bind, run the checks once, start the background tasks, serve. Raises ConfigurationError when a port is
@@ -156,7 +213,7 @@ class Server:
         rules = CallRules(
             options.default_deadline_s,
             options.deadlines_s,
-            frozenset(self._until_drain),
+            frozenset({*self._generation.until_drain, *WATCHES}),
             options.max_concurrent_rpcs,
             frozenset(f"/{HEALTH.full_name}/{method.name}" for method in HEALTH.methods),
         )
@@ -165,11 +222,10 @@ class Server:
         server = self._grpc = grpc.aio.server(interceptors=(calls,), options=channel_options(options))
         unserved.watch()
         self.registry.register(unserved)
-        for register in self._registrations:
-            register(server)
+        self._generation.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, server)
         if options.reflection:
-            names = (*self._services, HEALTH.full_name, REFLECTION.full_name)
+            names = (*self._generation.services, HEALTH.full_name, REFLECTION.full_name)
             enable_reflection(names, server)
         credentials = None
         if options.tls is not None:
@@ -179,8 +235,8 @@ class Server:
             self._probed = grpc.aio.server(options=channel_options(options))
             health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._probed)
             self._health_port = _bind(self._probed, options.health, None, "BANDITMESH_HEALTH_ADDRESS")
-        await self.health.start(self._services)
-        self._tasks.start()
+        await self.health.start(self._generation.services, self._generation.checks)
+        self._generation.tasks.start()
         await server.start()
         if self._probed is not None:
             await self._probed.start()
@@ -189,7 +245,7 @@ class Server:
             address=f"{options.address.host}:{self._port}",
             tls="none" if options.tls is None else "mutual" if options.tls.client_ca is not None else "server",
             metrics_port=self.metrics_port,
-            services=self._services,
+            services=self._generation.services,
         )
 
     def request_stop(self, exit_code: int = 0) -> None:
@@ -218,13 +274,15 @@ class Server:
     async def _stop(self) -> None:
         log.info("stopping", grace_s=self.options.grace_s)
         await self.health.drain()
+        if self._handing_over is not None:
+            await asyncio.wait({self._handing_over})
         if self._grpc is not None and self._interceptor is not None:
             await self.clock.sleep(self.options.drain_delay_s)
             self._interceptor.drain()
             await self._grpc.stop(self.options.grace_s)
-        await self._tasks.stop(self.options.task_stop_s)
+        await self._generation.tasks.stop(self.options.task_stop_s)
         await self.health.stop()
-        await self._hooks.run()
+        await self._generation.hooks.run()
         if self._probed is not None:
             await self._probed.stop(0)
         if self._metrics_server is not None:

@@ -36,22 +36,9 @@ class ImporterMetrics:
         self.rejected_rows = Counter(
             f"{prefix}_rejected_rows_total", "Rows left out", ["kind", "reason"], registry=registry
         )
-        self.warnings = Counter(
-            f"{prefix}_warnings_total",
-            "What was not as it should be and cost no row, such as duplicate_user; see the job's warnings",
-            ["kind", "reason"],
-            registry=registry,
-        )
         self.live_version = Gauge(
             f"{prefix}_live_timestamp_seconds",
             "When this process last made a version live, Unix time",
-            ["source"],
-            registry=registry,
-        )
-        self.live_ends = Gauge(
-            f"{prefix}_live_ends_timestamp_seconds",
-            "When the live version of a source expires unless it is notified again, Unix time; 0: it has none. Worry "
-            "when it is less than a day ahead",
             ["source"],
             registry=registry,
         )

@@ -11,8 +11,8 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, MeshError
 from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.mesh import Service
 from banditmesh.runtime.redis import RedisClient
-from banditmesh.runtime.service_options import Service
 from services.importer.catalog import Catalog
 from services.importer.metrics import ImporterMetrics
 from services.importer.provider_calls import MAX_IDS, ProviderCalls, RejectedContent
@@ -173,7 +173,6 @@ class RefreshSchedule:
             group.create_task(asyncio.Event().wait(), name="nothing is refreshed")  # by schedule, it may be
             for service, every_s in self._every_s.items():
                 group.create_task(self._keep_fresh(service, every_s), name=f"refresh of {service}")
-            await asyncio.Event().wait()  # also when no service is to be refreshed
 
     async def _keep_fresh(self, service: str, every_s: float) -> None:
         while True:

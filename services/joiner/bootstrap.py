@@ -30,6 +30,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     """Build the joiner and register it with the server, which starts and stops it."""
     mesh = load_mesh(settings.config)
     server.guard(mesh.access)
+    server.run_alone()
     kafka = settings.kafka
     topics = Topics.named(mesh.kafka.topic_prefix)
     gate = TopicsGate(

@@ -51,6 +51,7 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     """See `bootstrap`."""
     mesh = load_mesh(settings.config)
     server.guard(mesh.access)
+    server.run_alone()
     ordinal = ordinal_of(settings)
     catalog = Catalog(mesh)
     shards = {

@@ -8,16 +8,17 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from urllib.request import urlopen
 
 import grpc
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from banditmesh.client import Event, MeshClient, Nothing, Origin, Reason, Selected, click, mute, shown
-from banditmesh.contracts.importer.v1 import importer_pb2
+from banditmesh.client import Event, MeshClient, Nothing, Origin, Reason, Selected, click, mute, shown, target
+from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
 from banditmesh.contracts.learner.v1 import learner_pb2, learner_pb2_grpc
 from banditmesh.local.server import Server
-from banditmesh.local.stack import SERVICES, LocalMesh, serving
+from banditmesh.local.stack import SERVICES, LocalMesh, Process, serving
 from tests.support.eventually import eventually
 from tests.support.whole_mesh import (
     CONTENTS,
@@ -215,6 +216,60 @@ async def test_records_that_nobody_understands_stop_nothing_and_become_dead_lett
         return topics if len(topics) >= 4 * len(poisoned) else []
 
     assert await eventually(dead_letters) == sorted(4 * poisoned)
+
+
+async def test_a_changed_mesh_file_is_in_effect_in_all_five_services_without_a_restart(
+    mesh: LocalMesh, client: MeshClient
+) -> None:
+    """Last, since it changes the mesh: a new placement with a target of its own, out of a new logic."""
+    before = {name: service.pid for name, service in mesh.services.items()}
+    text = mesh.config.read_text()
+    added = """
+  added:
+    sources: [weather/tomorrow]
+    rewards: {click: 1.0, none: 0.5, mute: 0.0, targets: {signup: 1.0}}
+    experiment: {variants: {learned: {weight: 1, policy: {linucb: {arm: service}}}}}
+join:"""
+    text = text.replace("weather: {logics: [today]}", "weather: {logics: [today, tomorrow]}")
+    mesh.config.write_text(text.replace("\njoin:", added, 1))
+
+    async def taken() -> bool:
+        texts = await asyncio.gather(*(asyncio.to_thread(_metrics, each) for each in mesh.services.values()))
+        return all('banditmesh_mesh_reloads_total{result="taken"} 1.0' in text for text in texts)
+
+    await eventually(taken)
+    await healthy(mesh)
+    assert {name: service.pid for name, service in mesh.services.items()} == before
+
+    # importer: a logic that was not there before
+    mapping = mesh.folder / "tomorrow.csv"
+    mapping.write_text("user_id,contents\n" + "".join(f"{user},rain\n" for user in USERS[1600:1700]))
+    async with grpc.aio.insecure_channel(mesh.addresses["importer"]) as channel:
+        stub = importer_pb2_grpc.ImporterServiceStub(channel)
+        request = importer_pb2.NotifyMappingRequest(
+            service="weather", logic="tomorrow", uri=mapping.as_uri(), version="1"
+        )
+        await stub.NotifyMapping(request, timeout=PATIENCE_S)
+
+    async def selected() -> bool:  # engine
+        answer = await client.select("added", USERS[1600])
+        return isinstance(answer, Selected) and answer.logic == "tomorrow"
+
+    await eventually(selected)
+    # tracker, joiner, learner, and the engine again
+    traffic = Traffic()
+    await traffic.run(client, "added", USERS[1600:1640], lambda selection: target(selection, "signup"))
+    assert set((await copies(mesh, traffic.acknowledged)).values()) == {1}
+    await newer_model(mesh, "added", "linucb", than=0)
+    # what was there before is learned on
+    version = await model_version(mesh, "traffic", "linucb")
+    await traffic.run(client, "traffic", USERS[1640:1660], click)
+    await newer_model(mesh, "traffic", "linucb", than=version)
+
+
+def _metrics(service: Process) -> str:
+    with urlopen(service.metrics_url, timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 def _dead_letters(mesh: LocalMesh) -> list[dict[str, str]]:
