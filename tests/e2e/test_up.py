@@ -80,7 +80,7 @@ def test_all_three_mappings_are_imported_and_each_user_gets_a_content(up: Up) ->
 
 def test_the_commands_of_the_readme_work_word_for_word(up: Up) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (script,) = (block for block in blocks if "grpcurl" in block)
+    (script,) = (block for block in blocks if "grpcurl -plaintext" in block)
     for index, service in enumerate(SERVICES):
         script = script.replace(f"localhost:{50051 + index}", address(up, service))
     program = Path(sysconfig.get_path("scripts")) / "grpcurl"
