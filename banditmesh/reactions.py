@@ -50,7 +50,7 @@ class Rewards(Protocol):
         """Reward of each target action, by name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReactionKind:
     """A kind of reaction.
 
@@ -73,10 +73,10 @@ class ReactionKind:
     read: Callable[[Any], tuple[str, float]]
     reward: Callable[[Rewards, str], float | None]
     counter: str
-    section: str = ""
-    most: float = 1.0
-    adds_up: bool = False
-    listed: Callable[[Rewards], Collection[str]] | None = None
+    section: str
+    most: float
+    adds_up: bool
+    listed: Callable[[Rewards], Collection[str]] | None
 
     def key(self, part: str) -> str:
         """What tells the reactions to one impression apart."""
@@ -121,28 +121,49 @@ def _registry(*kinds: ReactionKind) -> Mapping[str, ReactionKind]:
 
 
 KINDS: Final = _registry(
-    ReactionKind("mute", "OUTCOME_MUTE", _plain, lambda rewards, _: rewards.mute, counter="mutes", section="mutes"),
     ReactionKind(
-        "target",
-        "OUTCOME_TARGET",
-        _target,
-        lambda rewards, name: rewards.targets.get(name),
+        name="mute",
+        outcome="OUTCOME_MUTE",
+        read=_plain,
+        reward=lambda rewards, _: rewards.mute,
+        counter="mutes",
+        section="mutes",
+        most=1.0,
+        adds_up=False,
+        listed=None,
+    ),
+    ReactionKind(
+        name="target",
+        outcome="OUTCOME_TARGET",
+        read=_target,
+        reward=lambda rewards, name: rewards.targets.get(name),
         counter="targets",
         section="targets",
         most=MAX_WEIGHT,
+        adds_up=False,
         listed=lambda rewards: rewards.targets,
     ),
     ReactionKind(
-        "click", "OUTCOME_CLICK", _plain, lambda rewards, _: rewards.click, counter="clicks", section="clicks"
+        name="click",
+        outcome="OUTCOME_CLICK",
+        read=_plain,
+        reward=lambda rewards, _: rewards.click,
+        counter="clicks",
+        section="clicks",
+        most=1.0,
+        adds_up=False,
+        listed=None,
     ),
     ReactionKind(
-        "dwell",
-        "OUTCOME_DWELL",
-        _dwell,
-        lambda rewards, _: rewards.dwell,
+        name="dwell",
+        outcome="OUTCOME_DWELL",
+        read=_dwell,
+        reward=lambda rewards, _: rewards.dwell,
         counter="dwell_s",
+        section="",
         most=MAX_DWELL_S * MAX_DWELL_PARTS,
         adds_up=True,
+        listed=None,
     ),
 )
 """By name, the strongest first: the default precedence."""

@@ -82,6 +82,11 @@ class HashedParams(PolicyParams):
             raise ValueError("must be a power of two")
         return batch
 
+    @property
+    def rewards_within(self) -> tuple[float, float]:
+        """See `PolicyParams`."""
+        return (0.0, 1.0) if self.link == "logit" else super().rewards_within
+
     def model_post_init(self, context: Any, /) -> None:
         """Rejects a prior reward that the link cannot give."""
         if self.link == "logit" and not 0 < self.prior_reward < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Protocol, Self
 
@@ -23,6 +24,11 @@ class PolicyParams(BaseModel):
     """Base of the parameters of a policy: frozen, closed (an unknown name is an error), every field described."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @property
+    def rewards_within(self) -> tuple[float, float]:
+        """The rewards that a policy with these parameters can learn from; it refuses others."""
+        return -math.inf, math.inf
 
     @model_validator(mode="before")
     @classmethod

@@ -211,6 +211,23 @@ class Placement(_Section):
     rules: Rules = Field(default_factory=Rules)
     experiment: Experiment = Field(default_factory=_default_experiment)
 
+    @model_validator(mode="after")
+    def _policies_take_the_rewards(self) -> Self:
+        """A policy that cannot learn from what the placement pays would learn nothing, example by example."""
+        least, most = self.rewards.range()
+        wrong: dict[str, str] = {}
+        for name, variant in self.experiment.variants.items():
+            low, high = policy_params(variant.policy_name, variant.policy_params).rewards_within
+            if least < low or most > high:
+                wrong[f"experiment.variants.{name}.policy.{variant.policy_name}"] = (
+                    f"learns from rewards from {low:g} to {high:g}, and those of this placement go from {least:g} to "
+                    f"{most:g} (weights are factors, up to rewards.cap); choose smaller rewards and a rewards.cap, or "
+                    "link: identity"
+                )
+        if wrong:
+            raise WrongKeys(wrong)
+        return self
+
 
 class Token(_Section):
     """The impression token."""

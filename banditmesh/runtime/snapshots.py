@@ -57,6 +57,10 @@ class Manifest:
     """Partition of ``examples`` → the offset to go on with."""
     sources: dict[int, int]
     """Partition of ``impressions`` → the offset of the last impression that was applied."""
+    logs: dict[int, int] = field(default_factory=dict)
+    """Partition of ``examples`` → which log the offset counts: a topic that was made anew has another one."""
+    source_logs: dict[int, int] = field(default_factory=dict)
+    """Partition of ``impressions`` → which log the offset counts."""
     watermark_ms: int = 0
     """Broker time before which every example is contained."""
     rolled_back_to: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,8 +21,9 @@ from banditmesh.runtime.stream import Consumed
 from services.learner.catalog import Catalog
 from services.learner.learner import Learner
 from services.learner.metrics import LearnerMetrics
+from services.learner.positions import Positions
 from services.learner.publisher import Publisher
-from services.learner.reader import KafkaReader
+from services.learner.reader import KafkaReader, Known
 from services.learner.rollback import Rollback
 from services.learner.servicer import LearnerServicer
 from services.learner.settings import LearnerSettings, ordinal_of
@@ -68,11 +69,15 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     producer = Producer(settings.kafka, client_id=f"learner-{ordinal}")
     thread = ThreadPoolExecutor(1, thread_name_prefix="learning")
 
-    def open_reader(positions: Mapping[int, int]) -> KafkaReader:
-        return KafkaReader(settings.kafka, topics.examples, positions)
+    group = f"{mesh.kafka.topic_prefix}learner-{ordinal}"
+
+    def open_reader(known: Known) -> KafkaReader:
+        return KafkaReader(settings.kafka, topics.examples, group, known)
 
     async def give_up(record: Consumed, error: Unreadable) -> None:
-        letter = dead_letter(record, error, consumer="learner", topic=topics.dead_letters)
+        letter = dead_letter(
+            record._replace(topic=topics.examples), error, consumer="learner", topic=topics.dead_letters
+        )
         while True:
             try:
                 await producer.send_many([letter])
@@ -81,12 +86,24 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
                 log.warning("dead letter not sent yet", reason=str(away))
                 await server.clock.sleep(away.retry_after_s or 1.0)
 
-    publisher = Publisher(snapshots, shards.values(), thread, server.clock, metrics, keep=settings.snapshots_kept)
+    learning = asyncio.Lock()
+    publisher = Publisher(
+        snapshots,
+        Positions(store),
+        shards.values(),
+        learning,
+        thread,
+        server.clock,
+        metrics,
+        keep=settings.snapshots_kept,
+    )
     learner = Learner(
         shards.values(),
         catalog.placements,
         open_reader,
         give_up,
+        publisher.restore_one,
+        learning,
         thread,
         server.clock,
         metrics,

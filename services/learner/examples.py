@@ -19,6 +19,9 @@ from banditmesh.runtime.deadletters import Unreadable
 
 N = TypeVar("N", bound=np.generic)
 
+MAX_REWARD = 1e12
+"""Far beyond any ``rewards.cap``; squares of rewards must stay numbers in float32."""
+
 
 def decode(value: bytes) -> events_pb2.Example | None:
     """The example in a record's value; None for a tick. Raises Unreadable."""
@@ -41,8 +44,8 @@ def decode(value: bytes) -> events_pb2.Example | None:
 def _check(joined: events_pb2.JoinedImpression) -> None:
     if joined.outcome == events_pb2.OUTCOME_UNSPECIFIED:
         raise Unreadable("no_outcome", "joined.outcome is not said, so there is no reward")
-    if not math.isfinite(joined.reward):
-        raise Unreadable("not_finite", f"joined.reward is {joined.reward}")
+    if not abs(joined.reward) <= MAX_REWARD:  # also false for NaN
+        raise Unreadable("reward", f"joined.reward is {joined.reward}, beyond {MAX_REWARD:g}")
     decision = joined.decision
     if not (decision.placement and decision.service and decision.content_id):
         raise Unreadable("no_decision", "joined.decision lacks its placement, service or content")
@@ -69,6 +72,8 @@ class Columns:
     """int64[n], partition of ``impressions``."""
     source_offsets: NDArray[np.int64]
     """int64[n], offset there."""
+    source_logs: NDArray[np.int64]
+    """int64[n], which log that offset counts; 0: not said."""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -97,6 +102,7 @@ def columns(rows: Sequence[tuple[int, int, events_pb2.Example]]) -> Columns:
         _array((offset for _, offset, _ in rows), np.int64),
         _array((source.partition for source in sources), np.int64),
         _array((source.offset for source in sources), np.int64),
+        _array((source.log for source in sources), np.int64),
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import cached_property
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.clock import Clock
@@ -17,24 +19,68 @@ from banditmesh.runtime.stream import Consumed
 from services.learner.examples import columns, decode
 from services.learner.merge import Cut, Merge, Record
 from services.learner.metrics import LearnerMetrics
-from services.learner.reader import Reader
-from services.learner.shard import Shard
+from services.learner.reader import Known, Reader
+from services.learner.shard import LearningFailed, Shard
 
 log = get_logger(__name__)
 
 POLL_S = 0.2
 AT_ONCE = 20_000
 """Examples after which a piece of work on the learning thread ends, so that a snapshot or a stop need not wait long."""
+AT_ONCE_BEHIND = 2_000
+"""The same for shards that catch up: the others wait for a piece of their work at most."""
+NEAR_MS = 10_000
+"""Shards whose broker times are no further apart read together."""
 RETRY_S = 1.0
 
-OpenReader = Callable[[Mapping[int, int]], AbstractAsyncContextManager[Reader]]
+OpenReader = Callable[[Known], AbstractAsyncContextManager[Reader]]
 GiveUp = Callable[[Consumed, Unreadable], Awaitable[None]]
+Restore = Callable[[Shard], Awaitable[None]]
+Row = Record[events_pb2.Example]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Shards that read together. ``behind``: they catch up with the others, and then join them."""
+
+    shards: Sequence[Shard]
+    behind: bool = False
+
+    @property
+    def watermark_ms(self) -> int:
+        """Broker time that the rearmost has come to."""
+        return min((shard.watermark_ms for shard in self.shards), default=0)
+
+    def known(self) -> Known:
+        """Where each stands, in the partitions that all of them know."""
+        partitions = set.intersection(*(set(shard.offsets) for shard in self.shards))
+        return {
+            partition: [(shard.offsets[partition], shard.logs.get(partition, 0)) for shard in self.shards]
+            for partition in sorted(partitions)
+        }
+
+    @cached_property
+    def by_placement(self) -> Mapping[str, Sequence[Shard]]:
+        """Those that learn from each placement's examples."""
+        found: dict[str, list[Shard]] = defaultdict(list)
+        for shard in self.shards:
+            found[shard.id.placement].append(shard)
+        return dict(found)
+
+
+def cohorts(shards: Sequence[Shard]) -> list[Cohort]:
+    """The shards that are at the front, and, if there are any, those that are behind."""
+    newest_ms = max(shard.watermark_ms for shard in shards)
+    near = [shard for shard in shards if newest_ms - shard.watermark_ms <= NEAR_MS]
+    behind = [shard for shard in shards if newest_ms - shard.watermark_ms > NEAR_MS]
+    return [Cohort(near), *([Cohort(behind, behind=True)] if behind else [])]
 
 
 class Learner:
-    """Feeds every shard of this replica from one reader.
+    """Feeds every shard of this replica: those at the front from one reader, those that must catch up from another.
 
-    ``learning`` is held while a piece of work changes shards; who holds it finds all of them whole and standing still.
+    ``learning`` is held while a piece of work changes shards; who holds it finds all of them whole and standing still,
+    and whatever they refused safe in the dead letters.
     """
 
     def __init__(
@@ -43,6 +89,8 @@ class Learner:
         placements: frozenset[str],
         open_reader: OpenReader,
         give_up: GiveUp,
+        restore: Restore,
+        learning: asyncio.Lock,
         thread: ThreadPoolExecutor,
         clock: Clock,
         metrics: LearnerMetrics,
@@ -54,22 +102,24 @@ class Learner:
             placements: All that mesh.yaml has, whoever learns them.
             open_reader: Opens the topic at given positions.
             give_up: Sends a record to the dead letters; returns when it is safe there.
+            restore: Brings a shard back to its newest snapshot.
+            learning: See the class; the publisher takes it too.
             thread: The one thread that touches shards.
             stall_after_s: A partition that has nothing more to read for so long is not waited for.
         """
         self._shards = list(shards)
         self._placements = placements
-        self._by_placement: dict[str, list[Shard]] = defaultdict(list)
-        for shard in self._shards:
-            self._by_placement[shard.id.placement].append(shard)
         self._open_reader = open_reader
         self._give_up = give_up
+        self._restore = restore
         self._thread = thread
         self._clock = clock
         self._metrics = metrics
         self._stall_after_s = stall_after_s
         self._rewind = False
-        self.learning = asyncio.Lock()
+        self._given_up: dict[int, int] = {}
+        """Partition → offset before which everything unreadable is in the dead letters."""
+        self.learning = learning
         self.turned = asyncio.Condition()
         """Notified after each turn of the loop."""
 
@@ -79,60 +129,98 @@ class Learner:
             log.warning("no model belongs to this learner: there are more learners than models")
             await asyncio.Event().wait()
         while True:
-            try:
-                async with self._open_reader(self._positions()) as reader:
-                    await self._follow(reader)
-            except Unavailable as error:
-                log.warning("examples cannot be read; trying again", reason=str(error), retry_s=RETRY_S)
-                await self._clock.sleep(RETRY_S)
+            self._rewind = False
+            together = cohorts(self._shards)
+            for cohort in together[1:]:
+                log.info("shards catch up apart from the others", shards=[shard.id for shard in cohort.shards])
+            async with asyncio.TaskGroup() as group:
+                for cohort in together:
+                    group.create_task(self._keep_following(cohort, together[0]))
 
     def rewind(self) -> None:
         """Read anew from where the shards stand. Call it while ``learning`` is held."""
         self._rewind = True
 
-    def _positions(self) -> dict[int, int]:
-        """Where the rearmost shard stands, in each partition that all shards know."""
-        self._rewind = False
-        known = set.intersection(*(set(shard.offsets) for shard in self._shards))
-        return {partition: min(shard.offsets[partition] for shard in self._shards) for partition in sorted(known)}
+    async def _keep_following(self, cohort: Cohort, front: Cohort) -> None:
+        """Learn until all cohorts must be formed anew."""
+        while not self._rewind:
+            try:
+                async with self._open_reader(cohort.known()) as reader:
+                    await self._follow(reader, cohort, front)
+            except Unavailable as error:
+                log.warning("examples cannot be read; trying again", reason=str(error), retry_s=RETRY_S)
+                await self._clock.sleep(RETRY_S)
 
-    async def _follow(self, reader: Reader) -> None:
+    async def _follow(self, reader: Reader, cohort: Cohort, front: Cohort) -> None:
         """Learn from this reader until it must be opened anew."""
+        async with self.learning:
+            for shard in cohort.shards:
+                shard.adopt(reader.logs)
+            self._note_given_up(reader)
         merge: Merge[events_pb2.Example] = Merge(reader.positions)
         heard_s = dict.fromkeys(reader.positions, self._clock.monotonic_s())
         lost = 0
         while not self._rewind:
             for partition, consumed in (await reader.read(merge.wanted(), POLL_S)).items():
                 heard_s[partition] = self._clock.monotonic_s()
-                merge.add(partition, [await self._record(each) for each in consumed])
+                merge.add(partition, [await self._record(each, cohort) for each in consumed])
             await self._release_silent(merge, reader, heard_s)
-            while (cut := merge.take(AT_ONCE)) is not None and not self._rewind:
-                await self._apply(cut)
+            enough = AT_ONCE_BEHIND if cohort.behind else AT_ONCE
+            while (cut := merge.take(enough)) is not None:
+                if not await self._apply(cut, cohort):
+                    return
+                if not cohort.behind:
+                    reader.report(cut.positions)
             self._metrics.lost.inc(reader.lost - lost)
             lost = reader.lost
-            self._show(merge, reader)
+            if not cohort.behind:
+                self._show(merge, reader)
+            elif front.watermark_ms - cohort.watermark_ms <= NEAR_MS:
+                log.info("shards have caught up", shards=[shard.id for shard in cohort.shards])
+                self._rewind = True
             async with self.turned:
                 self.turned.notify_all()
             if reader.grown():
                 log.warning("the topic has other partitions than before", read=sorted(reader.positions))
                 return
 
-    async def _record(self, consumed: Consumed) -> Record[events_pb2.Example]:
+    def _note_given_up(self, reader: Reader) -> None:
+        """What any shard stands behind was read before, and what of it nobody could read is in the dead letters."""
+        self._given_up = {
+            partition: max(
+                (
+                    shard.offsets.get(partition, 0)
+                    for shard in self._shards
+                    if shard.logs.get(partition, 0) in (0, log_)
+                ),
+                default=0,
+            )
+            for partition, log_ in reader.logs.items()
+        }
+
+    async def _record(self, consumed: Consumed, cohort: Cohort) -> Row:
         """A record for the merge; one that nobody can read is a dead letter before it counts as read."""
         example: events_pb2.Example | None = None
+        first_time = consumed.offset >= self._given_up.get(consumed.partition, 0)
         try:
             example = decode(consumed.value)
         except Unreadable as error:
-            self._metrics.dead_letters.labels(reason=error.reason).inc()
-            log.warning("dead letter", partition=consumed.partition, offset=consumed.offset, reason=str(error))
-            await self._give_up(consumed, error)
+            if first_time:
+                await self._dead_letter(consumed, error)
+        if first_time:
+            self._given_up[consumed.partition] = consumed.offset + 1
         if example is not None:
             placement = example.joined.decision.placement
-            if placement not in self._placements:
+            if first_time and placement not in self._placements:
                 self._metrics.unknown_placement.inc()
-            if placement not in self._by_placement:
+            if placement not in cohort.by_placement:
                 example = None
         return Record(consumed.time_ms, consumed.partition, consumed.offset, example)
+
+    async def _dead_letter(self, consumed: Consumed, error: Unreadable) -> None:
+        self._metrics.dead_letters.labels(reason=error.reason).inc()
+        log.warning("dead letter", partition=consumed.partition, offset=consumed.offset, reason=str(error))
+        await self._give_up(consumed, error)
 
     async def _release_silent(
         self, merge: Merge[events_pb2.Example], reader: Reader, heard_s: dict[int, float]
@@ -151,35 +239,82 @@ class Learner:
                 log.warning("partition is silent and not waited for", partition=partition, silent_s=now_s - since_s)
                 merge.release(partition)
 
-    async def _apply(self, cut: Cut[events_pb2.Example]) -> None:
+    async def _apply(self, cut: Cut[events_pb2.Example], cohort: Cohort) -> bool:
+        """Whether the cut is learned; False: the shards do not stand where it begins, or ends."""
         async with self.learning:
-            if self._rewind:  # the shards do not stand where this cut begins any more
-                return
+            if self._rewind:
+                return False
+            loop = asyncio.get_running_loop()
             with self._metrics.learn.time():
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._learn, cut)
+                refused, failed = await loop.run_in_executor(self._thread, self._learn, cut, cohort)
+            for record, error in refused:
+                await self._dead_letter(record, error)
+            for failure in failed:
+                log.error(
+                    "learning failed; the model is restored and the example looked for",
+                    shard=failure.shard.id,
+                    exc_info=failure.__cause__,
+                )
+                await self._restore(failure.shard)
+                failure.shard.suspects = failure.rows
+                self._rewind = True
         if cut.out_of_order:
             self._metrics.out_of_order.inc(cut.out_of_order)
             log.warning("records came after their turn", records=cut.out_of_order)
-        self._metrics.watermark.set(cut.watermark_ms / 1000)
+        if not cohort.behind:
+            self._metrics.watermark.set(cut.watermark_ms / 1000)
+        return not failed
 
-    def _learn(self, cut: Cut[events_pb2.Example]) -> None:
-        """On the learning thread: all shards take in all buckets, then note where they stand."""
+    def _learn(
+        self, cut: Cut[events_pb2.Example], cohort: Cohort
+    ) -> tuple[list[tuple[Consumed, Unreadable]], list[LearningFailed]]:
+        """On the learning thread: all shards take in all buckets, then note where they stand.
+
+        Returns:
+            The examples that a policy refused, and the failures of shards that must be restored.
+        """
+        refused: list[tuple[Consumed, Unreadable]] = []
+        failed: dict[Shard, LearningFailed] = {}
         for bucket in cut.buckets:
-            rows: dict[str, list[tuple[int, int, events_pb2.Example]]] = defaultdict(list)
+            of_placement: dict[str, list[Row]] = defaultdict(list)
             for record in bucket:
                 if record.body is not None:
-                    rows[record.body.joined.decision.placement].append((record.partition, record.offset, record.body))
-            for placement, of_placement in rows.items():
-                batch = columns(of_placement)
-                for shard in self._by_placement[placement]:
+                    of_placement[record.body.joined.decision.placement].append(record)
+            for placement, rows in of_placement.items():
+                batch = columns([(row.partition, row.offset, row.body) for row in rows if row.body is not None])
+                for shard in cohort.by_placement[placement]:
+                    if shard in failed:
+                        continue
                     before = shard.duplicates
-                    self._metrics.applied.labels(*shard.id).inc(shard.learn(batch))
+                    try:
+                        learned = shard.learn(batch)
+                    except LearningFailed as failure:
+                        failed[shard] = failure
+                        continue
+                    self._metrics.applied.labels(*shard.id).inc(learned.applied)
                     self._metrics.duplicates.labels(*shard.id).inc(shard.duplicates - before)
-        for shard in self._shards:
-            shard.advance(cut.positions, cut.watermark_ms)
+                    refused += [_refused(rows[at], shard, reason) for at, reason in learned.refused]
+        for shard in cohort.shards:
+            if shard not in failed:
+                shard.advance(cut.positions, cut.watermark_ms)
+        return refused, list(failed.values())
 
     def _show(self, merge: Merge[events_pb2.Example], reader: Reader) -> None:
         self._metrics.buffered.set(merge.buffered)
         self._metrics.stalled.set(len(merge.released))
         for partition, lag in reader.lag().items():
             self._metrics.lag.labels(partition=partition).set(lag)
+
+
+def _refused(row: Row, shard: Shard, reason: str) -> tuple[Consumed, Unreadable]:
+    """The record of an example that a policy refused, and why."""
+    assert row.body is not None
+    record = Consumed(
+        "examples",
+        row.partition,
+        row.offset,
+        row.time_ms,
+        row.body.joined.decision.user_id.encode(),
+        row.body.SerializeToString(deterministic=True),
+    )
+    return record, Unreadable("refused_by_policy", f"{shard.id.placement}/{shard.id.model}: {reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,11 +17,14 @@ from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.snapshots import BadSnapshot, Fenced, Manifest, Pointer, Snapshots
 from services.learner.catalog import ShardId
 from services.learner.metrics import LearnerMetrics
+from services.learner.positions import Position, Positions
 from services.learner.shard import Shard
 
 log = get_logger(__name__)
 
 RETRY_FIRST_S, RETRY_MOST_S = 1.0, 30.0
+POSITIONS_EVERY = 10
+"""Turns of publishing after which the positions of shards without news are written."""
 
 
 @dataclass
@@ -30,6 +34,8 @@ class Published:
     pointer: Pointer | None = None
     examples: int = 0
     at_ms: int = 0
+    position: Position | None = None
+    """Where the shard stood when that was written last."""
     lost: bool = False
     """Another learner publishes it: we must not any more."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -44,15 +50,23 @@ class Publisher:
     def __init__(
         self,
         snapshots: Snapshots,
+        positions: Positions,
         shards: Iterable[Shard],
+        learning: asyncio.Lock,
         thread: ThreadPoolExecutor,
         clock: Clock,
         metrics: LearnerMetrics,
         *,
         keep: int,
     ) -> None:
-        """``keep``: how many versions of a model stay in the store."""
+        """
+        Args:
+            learning: Held while a piece of work changes shards.
+            keep: How many versions of a model stay in the store.
+        """
         self._snapshots = snapshots
+        self._positions = positions
+        self._learning = learning
         self._shards = list(shards)
         self._thread = thread
         self._clock = clock
@@ -67,31 +81,38 @@ class Publisher:
 
         Waits as long as the store is away: without it nobody knows where to start.
         """
-        pause_s = RETRY_FIRST_S
         for shard in self._shards:
-            while True:
-                try:
-                    await self._restore(shard)
-                    break
-                except MeshError as error:
-                    log.warning("snapshot cannot be read yet", shard=shard.id, reason=str(error), retry_s=pause_s)
-                    await self._clock.sleep(pause_s)
-                    pause_s = min(2 * pause_s, RETRY_MOST_S)
+            await self.restore_one(shard)
         self.restored.set()
+
+    async def restore_one(self, shard: Shard) -> None:
+        """Bring a shard to its newest good snapshot; waits as long as the store is away."""
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                await self._restore(shard)
+                return
+            except MeshError as error:
+                log.warning("snapshot cannot be read yet", shard=shard.id, reason=str(error), retry_s=pause_s)
+                await self._clock.sleep(pause_s)
+                pause_s = min(2 * pause_s, RETRY_MOST_S)
 
     async def run(self, every_s: float) -> None:
         """Publish what has learned something, again and again. Raises Fenced when another learner publishes it."""
         await self.restored.wait()
         pause_s, retry_s = every_s, RETRY_FIRST_S
-        while True:
+        for turn in itertools.count(1):
             await self._clock.sleep(pause_s)
-            if await self.publish_all():
+            if await self.publish_all(positions=turn % POSITIONS_EVERY == 0):
                 pause_s, retry_s = every_s, RETRY_FIRST_S
             else:
                 pause_s, retry_s = min(retry_s, every_s), min(2 * retry_s, RETRY_MOST_S)
 
-    async def publish_all(self) -> bool:
+    async def publish_all(self, *, positions: bool = True) -> bool:
         """Publish every shard that has learned something; False when one could not be.
+
+        Args:
+            positions: Whether to write also where those stand that have only read on.
 
         Raises Fenced, after the others are published, when one was published by another learner.
         """
@@ -99,7 +120,7 @@ class Publisher:
         fenced: Fenced | None = None
         for shard in self._shards:
             try:
-                done.append(await self._publish_news(shard))
+                done.append(await self._publish_news(shard, positions))
             except Fenced as error:
                 log.error("another learner publishes this model; do two have the same ordinal?", shard=shard.id)
                 fenced = error
@@ -121,13 +142,17 @@ class Publisher:
         await self._forget_old(manifest.placement, manifest.model)
         return state.pointer.version
 
-    async def _publish_news(self, shard: Shard) -> bool:
+    async def _publish_news(self, shard: Shard, positions: bool) -> bool:
         state = self.published[shard.id]
         async with state.lock:
-            if state.lost or shard.examples == state.examples:
+            if state.lost:
                 return True
-            loop = asyncio.get_running_loop()
-            manifest, tensors = await loop.run_in_executor(self._thread, self._copy, shard)
+            async with self._learning:
+                if shard.examples == state.examples:
+                    position = shard.position(state.pointer.version if state.pointer else 0)
+                    return not positions or await self._write_position(shard, state, position)
+                loop = asyncio.get_running_loop()
+                manifest, tensors = await loop.run_in_executor(self._thread, self._copy, shard)
             try:
                 version = await self.publish(manifest, tensors)
             except (MeshError, BadSnapshot) as error:
@@ -137,6 +162,18 @@ class Publisher:
         log.info("snapshot published", shard=shard.id, version=version, examples=manifest.examples)
         return True
 
+    async def _write_position(self, shard: Shard, state: Published, position: Position) -> bool:
+        if position == state.position or not position.offsets:
+            return True
+        try:
+            await self._positions.put(shard.id, position)
+        except MeshError as error:
+            self._metrics.publish_failures.labels(reason=error.reason.lower()).inc()
+            log.warning("position not written; learning goes on", shard=shard.id, reason=str(error))
+            return False
+        state.position = position
+        return True
+
     def _copy(self, shard: Shard) -> tuple[Manifest, dict[str, NDArray[Any]]]:
         return shard.manifest(int(self._clock.now_s() * 1000)), shard.tensors()
 
@@ -144,13 +181,15 @@ class Publisher:
         state = self.published[shard.id]
         state.pointer = await self._snapshots.pointer(*shard.id)
         if state.pointer is None:
-            log.info("no snapshot yet: learning from the beginning", shard=shard.id)
+            state.examples = 0
+            shard.reset(await self._positions.get(shard.id, 0))
+            log.info("no snapshot yet: learning from the beginning, or on from a position", shard=shard.id)
             return
         older = [each for each in await self._snapshots.versions(*shard.id) if each < state.pointer.version]
         for version in (state.pointer.version, *reversed(older)):
             try:
                 snapshot = await self._snapshots.load(*shard.id, version)
-                shard.restore(snapshot)
+                shard.restore(snapshot, after=await self._positions.get(shard.id, version))
             except BadSnapshot as error:
                 self._metrics.bad_snapshots.labels(reason=error.reason).inc()
                 log.error("bad snapshot: trying the one before", shard=shard.id, version=version, reason=str(error))
@@ -159,6 +198,8 @@ class Publisher:
             self._show(shard.id, state)
             log.info("restored", shard=shard.id, version=version, examples=shard.examples, offsets=shard.offsets)
             return
+        state.examples = 0
+        shard.reset()
         log.error("no snapshot can be used: learning from the beginning", shard=shard.id)
 
     async def _forget_old(self, placement: str, model: str) -> None:

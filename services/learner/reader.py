@@ -13,6 +13,8 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.kafka.connect import client_options, kafka_address
+from banditmesh.runtime.kafka.identity import log_number, topic_id
+from banditmesh.runtime.kafka.reports import Reports
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.stream import Consumed
 
@@ -23,8 +25,16 @@ DEADLINE_S = 10.0
 AT_ONCE = 2000
 
 
+Known = Mapping[int, Sequence[tuple[int, int]]]
+"""Where to begin in each partition: offsets, each with the log that it counts (0: not known). The least one that counts
+the log that is read is taken; a partition that is missing is read from its beginning."""
+
+
 class Reader(Protocol):
     """Where examples come from."""
+
+    logs: dict[int, int]
+    """Partition → the log that is read: another number after the topic was made anew."""
 
     positions: dict[int, int]
     """Every partition, with the offset that it is read from next. Control records do not count."""
@@ -47,23 +57,30 @@ class Reader(Protocol):
         """Whether the topic has other partitions than those that are read."""
         ...
 
+    def report(self, positions: Mapping[int, int]) -> None:
+        """Show people's tools how far learning is; see ``runtime.kafka.reports``."""
+        ...
+
 
 class KafkaReader:
-    """A consumer without a group: ``async with KafkaReader(…) as reader``."""
+    """A consumer that reads all partitions: ``async with KafkaReader(…) as reader``."""
 
-    def __init__(self, kafka: KafkaAddress | str, topic: str, positions: Mapping[int, int]) -> None:
-        """``positions``: partition → offset to begin with; a partition that is not in it is read from its beginning."""
+    def __init__(self, kafka: KafkaAddress | str, topic: str, group: str, known: Known) -> None:
+        """``group``: where positions are reported."""
         self._topic = topic
         self._kafka = kafka_address(kafka)
         self._consumer = AIOKafkaConsumer(
             **client_options(kafka),
-            group_id=None,
+            group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
             fetch_max_wait_ms=250,
         )
-        self.positions = dict(positions)
+        self._reports = Reports(self._consumer)
+        self._known = known
+        self.positions: dict[int, int] = {}
+        self.logs: dict[int, int] = {}
         self.lost = 0
 
     async def __aenter__(self) -> Self:
@@ -77,9 +94,13 @@ class KafkaReader:
                 if not partitions:
                     raise Unavailable(f"topic {self._topic!r} does not exist at {self._kafka} yet")
                 tps = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
+                identity = await topic_id(self._consumer._client, self._topic)
+                self.logs = {tp.partition: log_number(identity, tp.partition) for tp in tps}
                 first, end = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
                 self._consumer.assign(tps)
-                self.positions = {tp.partition: self._start(tp.partition, first[tp], end[tp]) for tp in tps}
+                for tp in tps:
+                    wanted = self._wanted(tp.partition, first[tp])
+                    self.positions[tp.partition] = self._start(tp.partition, wanted, first[tp], end[tp])
                 for tp in tps:
                     self._consumer.seek(tp, self.positions[tp.partition])
         except BaseException as error:
@@ -92,11 +113,13 @@ class KafkaReader:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._reports.stop()
         await self._consumer.stop()
 
     async def read(self, partitions: Sequence[int], timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
         """See `Reader.read`."""
         tps = [TopicPartition(self._topic, partition) for partition in partitions]
+        self._reports.send()
         try:
             found = await self._consumer.getmany(*tps, timeout_ms=int(timeout_s * 1000), max_records=AT_ONCE)
         except OffsetOutOfRangeError:  # retention has overtaken us
@@ -139,8 +162,18 @@ class KafkaReader:
         known = self._consumer.partitions_for_topic(self._topic)
         return bool(known) and set(known) != set(self.positions)
 
-    def _start(self, partition: int, first: int, end: int) -> int:
-        wanted = self.positions.get(partition, first)
+    def report(self, positions: Mapping[int, int]) -> None:
+        """See `Reader.report`."""
+        for partition, offset in positions.items():
+            self._reports.note(TopicPartition(self._topic, partition), offset)
+
+    def _wanted(self, partition: int, first: int) -> int:
+        log = self.logs[partition]
+        return min(
+            (offset if of in (0, log) else first for offset, of in self._known.get(partition, ())), default=first
+        )
+
+    def _start(self, partition: int, wanted: int, first: int, end: int) -> int:
         if first <= wanted <= end:
             return wanted
         self.lost += max(0, first - wanted)
@@ -150,9 +183,6 @@ class KafkaReader:
             wanted=wanted,
             earliest=first,
             end=end,
-            hint=""
-            if wanted < first
-            else "was the topic created anew? then delete the snapshots that were made from it",
         )
         return first
 
@@ -164,7 +194,7 @@ class KafkaReader:
         except (KafkaError, TimeoutError) as error:
             raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}") from error
         for tp in tps:
-            start = self._start(tp.partition, first[tp], end[tp])
+            start = self._start(tp.partition, self.positions[tp.partition], first[tp], end[tp])
             if start != self.positions[tp.partition]:
                 self.positions[tp.partition] = start
                 self._consumer.seek(tp, start)

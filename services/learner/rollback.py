@@ -50,6 +50,8 @@ class Rollback:
                 published_at_ms=now.published_at_ms,
                 offsets=position.offsets,
                 sources=position.sources,
+                logs=position.logs,
+                source_logs=position.source_logs,
                 watermark_ms=position.watermark_ms,
                 rolled_back_to=version,
             )

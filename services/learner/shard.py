@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,34 @@ from banditmesh.bandits.policy import Policy
 from banditmesh.runtime.snapshots import BadSnapshot, Manifest, Snapshot
 from services.learner.catalog import ModelSpec, ShardId
 from services.learner.examples import Columns
+from services.learner.positions import HasPosition, Position
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What became of examples.
+
+    Attributes:
+        applied: How many the model has learned from.
+        refused: Of each that the policy refused, its row in the columns, and why.
+    """
+
+    applied: int
+    refused: Sequence[tuple[int, str]] = ()
+
+
+class LearningFailed(Exception):
+    """A policy has raised what is no refusal, and may be left half changed: a bug, found by some example.
+
+    Attributes:
+        shard: Must be restored before it is used again.
+        rows: Partition and offset of the examples among which it is.
+    """
+
+    def __init__(self, shard: Shard, rows: frozenset[tuple[int, int]]) -> None:
+        super().__init__(f"{shard.id} failed on one of {len(rows)} examples")
+        self.shard = shard
+        self.rows = rows
 
 
 class Shard:
@@ -31,19 +60,47 @@ class Shard:
         """That were dropped since the start, because their source had been applied."""
         self.offsets: dict[int, int] = {}
         """Partition of ``examples`` → the offset to go on with."""
+        self.logs: dict[int, int] = {}
+        """Partition of ``examples`` → which log that offset counts."""
         self.sources: dict[int, int] = {}
         """Partition of ``impressions`` → the offset of the last impression applied."""
+        self.source_logs: dict[int, int] = {}
+        """Partition of ``impressions`` → which log that offset counts."""
+        self.suspects: frozenset[tuple[int, int]] = frozenset()
+        """Partition and offset of examples to be learned from with a copy at hand: one of them made learning fail."""
         self.watermark_ms = 0
         self._whole = True
         """False from the first example of a cut until `advance`: what is learned and where it stands do not agree."""
 
-    def restore(self, snapshot: Snapshot, *, after: Manifest | None = None) -> None:
+    def restore(self, snapshot: Snapshot, *, after: HasPosition | None = None) -> None:
         """Take the model out of a snapshot, and go on where it stopped, or where ``after`` says. Raises as `check`."""
         self._policy = self._read(snapshot)
         self.examples = snapshot.manifest.examples
-        position = after or snapshot.manifest
-        self.offsets, self.sources = dict(position.offsets), dict(position.sources)
+        self.go_to(after or snapshot.manifest)
+
+    def reset(self, position: HasPosition | None = None) -> None:
+        """Begin at the prior, at a position or at the beginning."""
+        self._policy = registry.build(self.spec.policy, self.spec.params)
+        self.examples = 0
+        self.go_to(position or Position({}))
+
+    def go_to(self, position: HasPosition) -> None:
+        """Stand at a position with the model as it is."""
+        self._whole = True
+        self.offsets, self.logs = dict(position.offsets), dict(position.logs)
+        self.sources, self.source_logs = dict(position.sources), dict(position.source_logs)
         self.watermark_ms = position.watermark_ms
+
+    def adopt(self, logs: Mapping[int, int]) -> None:
+        """Let go of offsets that count another log than the one that is read; the model stays.
+
+        Args:
+            logs: Partition of ``examples`` → the log that is read.
+        """
+        for partition, log in logs.items():
+            if self.logs.get(partition, 0) not in (0, log):
+                self.offsets.pop(partition, None)
+            self.logs[partition] = log
 
     def check(self, snapshot: Snapshot) -> None:
         """Whether `restore` will work.
@@ -63,17 +120,44 @@ class Shard:
         except BanditError as error:
             raise BadSnapshot("tensors", f"version {manifest.version}: {error}") from error
 
-    def learn(self, columns: Columns) -> int:
-        """Learn from the examples that are new to this shard, in their order; returns how many those were."""
+    def learn(self, columns: Columns) -> Learned:
+        """Learn from the examples that are new to this shard, in their order.
+
+        What the policy refuses is found by bisection and left out; the others are learned from.
+
+        Raises:
+            LearningFailed: The policy raised something else.
+        """
         fresh = _next_offsets(self.offsets, columns.partitions) <= columns.offsets
         applied = fresh & self._advances(columns, fresh)
         self.duplicates += int(fresh.sum() - applied.sum())
         rows = np.flatnonzero(applied)
         self._whole = False
+        refused: list[tuple[int, str]] = []
         for start in range(0, len(rows), self._batch):
-            self._policy.learn(columns.examples.take(rows[start : start + self._batch]))
-        self.examples += len(rows)
-        return len(rows)
+            refused += self._learn(columns, rows[start : start + self._batch])
+        learned = len(rows) - len(refused)
+        self.examples += learned
+        return Learned(learned, refused)
+
+    def _learn(self, columns: Columns, rows: NDArray[np.intp]) -> list[tuple[int, str]]:
+        """Learn from rows; those that are refused, and why."""
+        names = frozenset(zip(columns.partitions[rows].tolist(), columns.offsets[rows].tolist(), strict=True))
+        before = self._policy.tensors() if names & self.suspects else None
+        try:
+            self._policy.learn(columns.examples.take(rows))
+            return []
+        except BanditError as error:  # all or nothing: the model is as it was
+            reason = str(error)
+        except Exception as error:
+            if before is None:
+                raise LearningFailed(self, names) from error
+            self._policy = registry.load(self.spec.policy, self.spec.params, before)
+            reason = repr(error)
+        if len(rows) == 1:
+            return [(int(rows[0]), reason)]
+        half = len(rows) // 2
+        return self._learn(columns, rows[:half]) + self._learn(columns, rows[half:])
 
     def advance(self, positions: Mapping[int, int], watermark_ms: int) -> None:
         """Note that everything before ``positions`` is applied. A shard that is ahead of others stays where it is."""
@@ -98,7 +182,15 @@ class Shard:
             examples=self.examples,
             offsets=dict(self.offsets),
             sources=dict(self.sources),
+            logs=dict(self.logs),
+            source_logs=dict(self.source_logs),
             watermark_ms=self.watermark_ms,
+        )
+
+    def position(self, version: int) -> Position:
+        """Where the shard stands. ``version``: the snapshot that holds its model; 0: none does."""
+        return Position(
+            dict(self.offsets), dict(self.logs), dict(self.sources), dict(self.source_logs), self.watermark_ms, version
         )
 
     def tensors(self) -> dict[str, NDArray[Any]]:
@@ -109,12 +201,18 @@ class Shard:
         """bool[n]: whose source stands behind all that were applied before, of the same partition of impressions."""
         advances = np.zeros(len(columns), np.bool_)
         for partition in np.unique(columns.source_partitions[fresh]).tolist():
-            rows = np.flatnonzero(fresh & (columns.source_partitions == partition))
-            highest = np.maximum.accumulate(
-                np.concatenate([[self.sources.get(partition, -1)], columns.source_offsets[rows]])
-            )
-            advances[rows] = columns.source_offsets[rows] > highest[:-1]
-            self.sources[partition] = int(highest[-1])
+            of_partition = fresh & (columns.source_partitions == partition)
+            for log in dict.fromkeys(columns.source_logs[of_partition].tolist()):
+                rows = np.flatnonzero(of_partition & (columns.source_logs == log))
+                known = self.source_logs.get(partition, 0)
+                if log and known not in (0, log):
+                    self.sources.pop(partition, None)  # another log: its offsets start anew
+                self.source_logs[partition] = log or known
+                highest = np.maximum.accumulate(
+                    np.concatenate([[self.sources.get(partition, -1)], columns.source_offsets[rows]])
+                )
+                advances[rows] = columns.source_offsets[rows] > highest[:-1]
+                self.sources[partition] = int(highest[-1])
         return advances
 
 

@@ -14,6 +14,7 @@ from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.kafka.connect import client_options, kafka_address
 from banditmesh.runtime.kafka.identity import log_number, topic_id
+from banditmesh.runtime.kafka.reports import Reports
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.stream import Consumed, OutOfRange
 
@@ -24,7 +25,6 @@ _STOP_S = 5.0
 _FETCH_GRACE_S = 5.0
 """``getmany`` does not return at its timeout while the group rebalances."""
 _UNPOSITIONED_S = 0.02
-_REPORT_EVERY_S = 1.0
 
 _stopping: set[asyncio.Task[None]] = set()
 """Consumers that are still leaving their group."""
@@ -47,8 +47,6 @@ class KafkaSource:
         are open or were aborted."""
         self._kafka = kafka_address(kafka)
         self._topic = topic
-        self._reports: dict[TopicPartition, int] = {}
-        self._reporting: asyncio.Task[None] | None = None
         self._consumer = AIOKafkaConsumer(
             **client_options(kafka),
             group_id=group,
@@ -62,6 +60,7 @@ class KafkaSource:
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=512 * 1024,
         )
+        self._reports = Reports(self._consumer)
 
     async def start(self, assigned: Callable[[frozenset[int]], None], revoked: Callable[[], Awaitable[None]]) -> None:
         """See :class:`Source`."""
@@ -71,8 +70,7 @@ class KafkaSource:
 
     async def fetch(self, timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
         """See :class:`Source`."""
-        if self._reports and (self._reporting is None or self._reporting.done()):
-            self._reporting = asyncio.create_task(self._report(), name=f"report {self._topic}")
+        self._reports.send()
         try:
             async with asyncio.timeout(timeout_s + _FETCH_GRACE_S):
                 fetched = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000))
@@ -149,12 +147,11 @@ class KafkaSource:
 
     def report(self, partition: int, offset: int) -> None:
         """See :class:`Offsets`; what is reported goes out with a fetch, once a second."""
-        self._reports[self._at(partition)] = offset
+        self._reports.note(self._at(partition), offset)
 
     async def stop(self) -> None:
         """See :class:`Source`."""
-        if self._reporting is not None:
-            self._reporting.cancel()
+        self._reports.stop()
         stop = asyncio.create_task(self._consumer.stop())
         _stopping.add(stop)
         stop.add_done_callback(_stopping.discard)
@@ -172,18 +169,6 @@ class KafkaSource:
         for partition in partitions:
             self._consumer.seek(partition, 0)
         self._consumer.pause(*partitions)
-
-    async def _report(self) -> None:
-        """Commit what was reported, then rest: a report a second is enough for people."""
-        reports, self._reports = self._reports, {}
-        assigned = self._consumer.assignment()
-        try:
-            async with asyncio.timeout(_CALL_S):
-                await self._consumer.commit({at: offset for at, offset in reports.items() if at in assigned})
-        except (KafkaError, TimeoutError) as error:
-            # Also a partition that has just been given to another member, which reports for itself.
-            log.debug("offsets not reported to the group", topic=self._topic, error=repr(error))
-        await asyncio.sleep(_REPORT_EVERY_S)
 
     def _at(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)

@@ -20,7 +20,9 @@ from banditmesh.runtime.stream import Consumed
 from services.learner.catalog import Catalog, ShardId
 from services.learner.learner import Learner
 from services.learner.metrics import LearnerMetrics
+from services.learner.positions import Positions
 from services.learner.publisher import Publisher
+from services.learner.reader import Known
 from services.learner.rollback import Rollback
 from services.learner.shard import Shard
 from tests.support.examples import Given
@@ -35,6 +37,9 @@ placements:
     sources: [films/similar]
     fallback: none
     experiment: {variants: {only: {weight: 1, policy: random}}}
+  strict:
+    sources: [films/similar]
+    experiment: {variants: {only: {weight: 1, policy: {linear: {link: logit}}}}}
 """)
 CATALOG = Catalog(MESH)
 LINUCB = CATALOG.find("home", "linucb")
@@ -46,6 +51,8 @@ class Topic:
 
     partitions: int
     at_once: int = 1000
+    generation: int = 1
+    """Another one: the topic was made anew."""
     answers: bool = True
     """Whether the broker answers."""
     says_ends: bool = True
@@ -53,6 +60,9 @@ class Topic:
     records: dict[int, list[Consumed]] = field(default_factory=dict)
     opened_at: list[dict[int, int]] = field(default_factory=list)
     """The positions that each reader was opened with."""
+    slow: bool = False
+    """Whether a reader that begins at the beginning gets nothing."""
+    reported: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.records = {partition: [] for partition in range(self.partitions)}
@@ -63,11 +73,16 @@ class Topic:
             lane.append(Consumed("examples", partition, len(lane), time_ms, b"u1", value))
 
     @asynccontextmanager
-    async def open(self, positions: Mapping[int, int]) -> AsyncIterator[ListReader]:
+    async def open(self, known: Known) -> AsyncIterator[ListReader]:
         if not self.answers:
             raise Unavailable("Kafka is away")
-        self.opened_at.append(dict(positions))
-        yield ListReader(self, {partition: positions.get(partition, 0) for partition in self.records})
+        logs = {partition: self.generation * 100 + partition for partition in self.records}
+        positions = {
+            partition: min(offset if log in (0, logs[partition]) else 0 for offset, log in each)
+            for partition, each in known.items()
+        }
+        self.opened_at.append(positions)
+        yield ListReader(self, {partition: positions.get(partition, 0) for partition in self.records}, logs)
 
 
 @dataclass
@@ -76,12 +91,15 @@ class ListReader:
 
     topic: Topic
     positions: dict[int, int]
+    logs: dict[int, int]
     lost: int = 0
 
     async def read(self, partitions: Sequence[int], timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
         await asyncio.sleep(0)
         if not self.topic.answers:
             raise Unavailable("Kafka is away")
+        if self.topic.slow and not any(self.positions.values()):
+            return {}
         found = {}
         for partition in partitions:
             start = self.positions[partition]
@@ -98,6 +116,9 @@ class ListReader:
 
     def grown(self) -> bool:
         return False
+
+    def report(self, positions: Mapping[int, int]) -> None:
+        self.topic.reported = dict(positions)
 
 
 @dataclass
@@ -116,6 +137,10 @@ class Rig:
     @property
     def linucb(self) -> Shard:
         return self.shards[LINUCB]
+
+    @property
+    def popularity(self) -> Shard:
+        return self.shards[CATALOG.find("home", "popularity")]
 
     async def until(self, examples: int) -> None:
         """Wait until the LinUCB model has learned from so many examples."""
@@ -144,9 +169,19 @@ async def rig(topic: Topic, store: Store, *, keep: int = 20, run: bool = True) -
         letters.append((record, error))
 
     with ThreadPoolExecutor(1) as thread:
-        publisher = Publisher(snapshots, shards.values(), thread, clock, metrics, keep=keep)
+        learning = asyncio.Lock()
+        publisher = Publisher(snapshots, Positions(store), shards.values(), learning, thread, clock, metrics, keep=keep)
         learner = Learner(
-            shards.values(), CATALOG.placements, topic.open, give_up, thread, clock, metrics, stall_after_s=60.0
+            shards.values(),
+            CATALOG.placements,
+            topic.open,
+            give_up,
+            publisher.restore_one,
+            learning,
+            thread,
+            clock,
+            metrics,
+            stall_after_s=60.0,
         )
         rollback = Rollback(snapshots, publisher, learner, thread, clock)
         await publisher.restore()

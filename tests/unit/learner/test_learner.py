@@ -39,7 +39,8 @@ async def test_every_model_of_a_placement_learns_from_all_of_its_examples(store:
     topic.append(traffic(50, partitions=2, seed=1))
     async with rig(topic, store) as one:
         await one.until(50)
-        assert {shard.id: shard.examples for shard in one.shards.values()} == dict.fromkeys(CATALOG.models, 50)
+        learned = {shard_id: shard.examples for shard_id, shard in one.shards.items() if shard_id.placement == "home"}
+        assert learned == {shard_id: 50 for shard_id in CATALOG.models if shard_id.placement == "home"}
         assert one.metric("examples_total", placement="home", model=LINUCB.model) == 50
 
 
@@ -154,8 +155,8 @@ async def test_after_an_outage_reading_goes_on_where_learning_stands(store: Stor
     assert learned_in_pieces == await whole(topic, store, 100)
 
 
-async def test_a_shard_without_a_snapshot_makes_the_others_read_and_not_learn_again(store: Store) -> None:
-    topic = Topic(2)
+async def test_a_shard_without_a_snapshot_catches_up_apart_from_the_others(store: Store) -> None:
+    topic = Topic(2, at_once=7)
     topic.append(traffic(80, partitions=2, seed=5))
     async with rig(topic, store) as one:
         await one.until(80)
@@ -164,7 +165,116 @@ async def test_a_shard_without_a_snapshot_makes_the_others_read_and_not_learn_ag
     await one.snapshots.remove("home", LINUCB.model, 1)
     await store.delete(f"models/home/{LINUCB.model}/current.json")
     async with rig(topic, store) as one:
+        popularity = one.popularity
+        stood = dict(popularity.offsets)
         await one.until(80)
-        assert topic.opened_at[-1] == {}
+        opened = len(topic.opened_at)
+        while topic.opened_at[-1] != one.linucb.offsets:
+            await one.turn()
+        assert topic.opened_at[opened - 2 :] == [stood, {}, one.linucb.offsets]
         assert state(one) == learned
-        assert [shard.examples for shard in one.shards.values()] == [80, 80]
+        assert popularity.examples == 80
+
+
+async def test_while_a_shard_catches_up_the_others_learn_what_comes(store: Store) -> None:
+    topic = Topic(2)
+    topic.append(traffic(80, partitions=2, seed=5))
+    async with rig(topic, store) as one:
+        await one.until(80)
+        await one.publisher.publish_all()
+    await one.snapshots.remove("home", LINUCB.model, 1)
+    await store.delete(f"models/home/{LINUCB.model}/current.json")
+    topic.slow = True  # who reads old records waits for ever
+    later = T0_MS + 500_000
+    topic.append([Given(0, later, example(source=(0, 999)).SerializeToString()), *closing(2, later + 9000)])
+    async with rig(topic, store) as one:
+        popularity = one.popularity
+        while popularity.examples < 81:
+            await one.turn()
+        assert one.linucb.examples == 0
+
+
+async def test_a_shard_without_news_goes_on_after_a_restart_where_it_had_read(store: Store) -> None:
+    topic = Topic(1)
+    topic.append([given_example(at, source=at, placement="elsewhere") for at in range(50)])
+    topic.append(closing(1, T0_MS + 9000))
+    async with rig(topic, store) as one:
+        while one.linucb.offsets.get(0, 0) < 50:
+            await one.turn()
+        await one.publisher.publish_all()
+        stood = dict(one.linucb.offsets)
+        assert await one.snapshots.pointer("home", LINUCB.model) is None
+    async with rig(topic, store) as one:
+        assert one.linucb.offsets == stood
+        await one.turn()
+        assert topic.opened_at[-1] == stood
+
+
+async def test_a_position_of_an_older_version_is_not_used(store: Store) -> None:
+    topic = Topic(1)
+    topic.append([given_example(0), *closing(1, T0_MS + 9000)])
+    async with rig(topic, store) as one:
+        await one.until(1)
+        await one.publisher.publish_all()
+        await one.publisher.publish_all()  # nothing new: only the position
+        topic.append([given_example(10_000, source=5), *closing(1, T0_MS + 19_000)])
+        await one.until(2)
+        await one.publisher.publish_all(positions=False)
+        stood = dict(one.linucb.offsets)
+    async with rig(topic, store, run=False) as one:
+        assert (one.linucb.examples, one.linucb.offsets) == (2, stood)
+
+
+def of_log(log: int, n: int, time_ms: int) -> list[Given]:
+    """Examples of the first ``n`` impressions of a log."""
+    found: list[Given] = []
+    for at in range(n):
+        one = example(source=(0, at))
+        one.source.log = log
+        found.append(Given(0, T0_MS + time_ms + at, one.SerializeToString()))
+    return found
+
+
+async def test_a_topic_that_was_made_anew_is_read_from_its_beginning_and_the_model_stays(store: Store) -> None:
+    topic = Topic(1)
+    topic.append([*of_log(98, 5, 0), *closing(1, T0_MS + 9000)])
+    async with rig(topic, store) as one:
+        await one.until(5)
+        await one.publisher.publish_all()
+    anew = Topic(1, generation=2)
+    anew.append([*of_log(99, 3, 20_000), *closing(1, T0_MS + 29_000)])
+    async with rig(anew, store) as one:
+        await one.until(8)
+        assert anew.opened_at[0] == {0: 0}
+        assert one.linucb.offsets == {0: 3}
+
+
+async def test_what_a_model_refuses_is_a_dead_letter_and_the_others_learn_it(store: Store) -> None:
+    topic = Topic(1)
+    rewards = [1.0, 2.0, 0.0]
+    topic.append(
+        Given(0, T0_MS + at, example(source=(0, at), reward=reward, placement="strict").SerializeToString())
+        for at, reward in enumerate(rewards)
+    )
+    topic.append(closing(1, T0_MS + 9000))
+    async with rig(topic, store) as one:
+        strict = {
+            shard.id.model.partition("-")[0]: shard for shard in one.shards.values() if shard.id.placement == "strict"
+        }
+        while strict["popularity"].examples < 3:
+            await one.turn()
+        assert strict["linear"].examples == 2
+        ((record, error),) = one.letters
+        assert (record.offset, error.reason) == (1, "refused_by_policy")
+        assert "strict/linear" in error.detail
+        assert "is not in [0, 1]" in error.detail
+        assert one.metric("dead_letters_total", reason="refused_by_policy") == 1
+
+
+async def test_how_far_learning_is_is_reported(store: Store) -> None:
+    topic = Topic(2)
+    topic.append(traffic(50, partitions=2, seed=1))
+    async with rig(topic, store) as one:
+        await one.until(50)
+        await one.turn()
+        assert topic.reported == one.linucb.offsets

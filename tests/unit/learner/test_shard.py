@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from banditmesh.bandits import registry
+from banditmesh.bandits.batch import Examples
+from banditmesh.bandits.policy import Tensors
+from banditmesh.bandits.uniform_random import UniformRandom
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.snapshots import BadSnapshot, Snapshot
 from banditmesh.runtime.tensorfile import encode
 from services.learner.catalog import ModelSpec, ShardId
 from services.learner.examples import columns
-from services.learner.shard import Shard
+from services.learner.shard import LearningFailed, Shard
 from tests.support.examples import example, traffic
 
 SPEC = ModelSpec("linucb", registry.policy_params("linucb", {"dimension": 4}).model_dump(mode="json"))
@@ -40,7 +45,7 @@ def rows(n: int, seed: int = 1) -> list[Row]:
 
 def learn(one: Shard, some: Sequence[Row]) -> int:
     """Learn rows as one cut."""
-    n = one.learn(columns(some))
+    n = one.learn(columns(some)).applied
     ends: dict[int, int] = {}
     for partition, offset, _ in some:
         ends[partition] = offset + 1
@@ -146,3 +151,100 @@ def test_read_only_tensors_can_be_learned_upon() -> None:
     restored.restore(Snapshot(replace(one.manifest(0), version=1), tensors))
     learn(restored, rows(9))
     assert restored.examples == 9
+
+
+# --- examples that a policy does not take ---
+
+LOGIT = ModelSpec("linear", registry.policy_params("linear", {"link": "logit"}).model_dump(mode="json"))
+
+
+def mixed(*rewards: float) -> list[Row]:
+    """Examples with these rewards, one after the other."""
+    return [(0, at, example(source=(0, at), reward=reward, ids=(at,))) for at, reward in enumerate(rewards)]
+
+
+def test_what_a_policy_refuses_is_found_and_the_rest_is_learned() -> None:
+    one = Shard(ShardId("home", "linear-0000"), LOGIT, batch=64)
+    rewards = [1.0, 0.0, 0.5, 1.0] * 8
+    rewards[5], rewards[20] = 2.0, -1.0
+    learned = one.learn(columns(mixed(*rewards)))
+    assert learned.applied == one.examples == 30
+    assert [row for row, _ in learned.refused] == [5, 20]
+    assert "is not in [0, 1]" in learned.refused[0][1]
+    without = Shard(ShardId("home", "linear-0000"), LOGIT, batch=64)
+    without.learn(columns([row for row in mixed(*rewards) if row[1] not in (5, 20)]))
+    assert encode(one.tensors()) == encode(without.tensors())
+
+
+class Fragile(UniformRandom):
+    """Ends in the middle of learning from an example with a reward of 7, half changed."""
+
+    learned = 0.0
+
+    def learn(self, examples: Examples) -> None:
+        for reward in examples.rewards.tolist():
+            self.learned += reward
+            if reward == 7:
+                raise ZeroDivisionError("7")
+
+    def tensors(self) -> Tensors:
+        return {"learned": np.array([self.learned])}
+
+    @classmethod
+    def from_tensors(cls, params: object, tensors: Mapping[str, NDArray[Any]]) -> Fragile:
+        one = cls(None)
+        one.learned = float(tensors["learned"][0])
+        return one
+
+
+@pytest.fixture
+def fragile(monkeypatch: pytest.MonkeyPatch) -> Shard:
+    monkeypatch.setitem(registry.POLICIES, "random", Fragile)
+    return Shard(ShardId("home", "random-0000"), ModelSpec("random", {}), batch=4)
+
+
+def test_a_policy_that_breaks_names_the_examples_and_with_these_as_suspects_finds_the_one(fragile: Shard) -> None:
+    given_rows = mixed(1, 1, 1, 1, 2, 7, 2, 2, 3)
+    with pytest.raises(LearningFailed) as failure:
+        fragile.learn(columns(given_rows))
+    assert failure.value.rows == {(0, 4), (0, 5), (0, 6), (0, 7)}
+    fragile.reset()
+    fragile.suspects = failure.value.rows
+    learned = fragile.learn(columns(given_rows))
+    assert (learned.applied, [row for row, _ in learned.refused]) == (8, [5])
+    assert fragile.tensors()["learned"].tolist() == [13.0]
+
+
+# --- another log ---
+
+
+def from_log(log: int, *offsets: int) -> list[Row]:
+    """Examples of impressions of this log, at these offsets."""
+    found: list[Row] = []
+    for at, offset in enumerate(offsets):
+        one = example(source=(0, offset))
+        one.source.log = log
+        found.append((0, 100 * log + at, one))
+    return found
+
+
+def test_impressions_of_another_log_are_no_duplicates_whatever_their_offsets() -> None:
+    one = shard()
+    assert learn(one, from_log(0, 5, 6)) == 2  # of a release that did not say which log
+    assert learn(one, from_log(7, 6, 7)) == 1
+    assert learn(one, from_log(8, 0, 1, 1)) == 2
+    assert (one.sources, one.source_logs) == ({0: 1}, {0: 8})
+    assert one.duplicates == 2
+
+
+def test_offsets_of_another_log_of_examples_are_let_go_and_the_model_stays() -> None:
+    one = shard()
+    one.adopt({0: 7})
+    learn(one, rows(20))
+    assert set(one.offsets) == {0, 1}
+    model = encode(one.tensors())
+    one.adopt({0: 8, 1: 9})
+    assert set(one.offsets) == {1}  # of partition 1 no log was known
+    assert one.logs == {0: 8, 1: 9}
+    assert encode(one.tensors()) == model
+    assert one.manifest(0).logs == {0: 8, 1: 9}

@@ -248,3 +248,48 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match=r"mesh\.yaml: cannot be read"):
         load_mesh(path)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "reachable"),
+    [
+        ("{targets: {purchase: 1.0}}", "0 to 10"),
+        ("{targets: {purchase: 0.5}, cap: 1.5}", "0 to 1.5"),
+        ("{click: 1.5}", "0 to 1.5"),
+        ("{mute: -0.5}", "-0.5 to 1"),
+        ("{dwell: 0.001}", "0 to 10"),
+    ],
+)
+def test_link_logit_is_refused_where_rewards_can_leave_0_to_1(rewards: str, reachable: str) -> None:
+    text = LOGIT.replace("REWARDS", rewards)
+    (found,) = problems(text)
+    assert found.startswith("placements.home.experiment.variants.only.policy.fm: learns from rewards from 0 to 1, and")
+    assert f"go from {reachable} (" in found
+
+
+@pytest.mark.parametrize(
+    "rewards", ["{}", "{targets: {purchase: 1.0}, cap: 1.0}", "{click: 0.9, targets: {share: 0.0}, cap: 1}"]
+)
+def test_link_logit_is_taken_where_rewards_stay(rewards: str) -> None:
+    assert parse_mesh(LOGIT.replace("REWARDS", rewards))
+
+
+LOGIT = """
+services: {films: {logics: [similar]}}
+placements:
+  home:
+    sources: [films/similar]
+    rewards: REWARDS
+    experiment: {variants: {only: {weight: 1, policy: {fm: {link: logit}}}}}
+"""
+
+
+@pytest.mark.parametrize("moment", ["2027-01-31T12:00:00", "soon", "5"])
+def test_the_end_of_a_rollout_is_a_moment_with_a_time_zone(moment: str) -> None:
+    (found,) = problems(LOGIT.replace("REWARDS", "{}") + f"join: {{rollout_until: {moment}}}\n")
+    assert found.startswith("join.rollout_until: ")
+
+
+def test_a_rollout_can_be_declared() -> None:
+    mesh = parse_mesh(LOGIT.replace("REWARDS", "{}") + "join: {rollout_until: 2027-01-31T12:00:00Z}\n")
+    assert mesh.join.rollout_until_s == 1_801_396_800.0
