@@ -44,7 +44,9 @@ def decode(value: bytes) -> events_pb2.Example | None:
 def _check(joined: events_pb2.JoinedImpression) -> None:
     if joined.outcome == events_pb2.OUTCOME_UNSPECIFIED:
         raise Unreadable("no_outcome", "joined.outcome is not said, so there is no reward")
-    if not abs(joined.reward) <= MAX_REWARD:  # also false for NaN
+    if not math.isfinite(joined.reward):
+        raise Unreadable("not_finite", f"joined.reward is {joined.reward}")
+    if abs(joined.reward) > MAX_REWARD:
         raise Unreadable("reward", f"joined.reward is {joined.reward}, beyond {MAX_REWARD:g}")
     decision = joined.decision
     if not (decision.placement and decision.service and decision.content_id):

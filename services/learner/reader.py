@@ -113,8 +113,8 @@ class KafkaReader:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reports.stop()
         await self._consumer.stop()
+        await self._reports.stop()
 
     async def read(self, partitions: Sequence[int], timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
         """See `Reader.read`."""

@@ -151,11 +151,11 @@ class KafkaSource:
 
     async def stop(self) -> None:
         """See :class:`Source`."""
-        self._reports.stop()
         stop = asyncio.create_task(self._consumer.stop())
         _stopping.add(stop)
         stop.add_done_callback(_stopping.discard)
         await asyncio.wait([stop], timeout=_STOP_S)
+        await self._reports.stop()
         error = stop.exception() if stop.done() else None
         if not stop.done() or error is not None:
             # Not cancelled, or it would leave its fetcher behind. The group notices by itself when the session times
