@@ -94,6 +94,12 @@ class FeatureSpec(BaseModel):
         """How many columns the content's side has."""
         return sum(map(len, self.columns(self.content).values()))
 
+    @property
+    def most_features(self) -> int:
+        """How many features a decision has at most, crosses included: one a column, one a pair of crossed columns."""
+        width = {name: len(columns) for name, columns in self.columns((*self.user, *self.content)).items()}
+        return sum(width.values()) + sum(width[left] * width[right] for left, right in self.crosses)
+
     def columns(self, fields: Sequence[str]) -> dict[str, range]:
         """The columns of each of these fields in a block that has them side by side in this order."""
         found, start = {}, 0

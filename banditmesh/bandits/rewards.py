@@ -12,6 +12,8 @@ from banditmesh import reactions as registry
 
 NONE: Final = "none"
 """The outcome of an impression to which nothing came that counts."""
+MAX_REWARD: Final = 1e6
+"""Models compute in float32, and square it: beyond this a reward is a slip of the hand."""
 CAP_FACTOR: Final = 10.0
 """The default cap is so many times the largest configured reward."""
 
@@ -71,10 +73,19 @@ class RewardSpec(BaseModel):
         "reward that stands here. A weight is a factor, and one slipped digit would outweigh all other examples.",
     )
 
+    @field_validator("click", "none", "mute", "dwell")
+    @classmethod
+    def _reward_is_a_sane_number(cls, reward: float | None) -> float | None:
+        if reward is not None and abs(reward) > MAX_REWARD:
+            raise ValueError(f"must be from -{MAX_REWARD:g} to {MAX_REWARD:g}")
+        return reward
+
     @field_validator("targets")
     @classmethod
     def _targets_are_named(cls, targets: dict[str, float]) -> dict[str, float]:
-        for name in targets:
+        for name, reward in targets.items():
+            if abs(reward) > MAX_REWARD:
+                raise ValueError(f"{name}: must be from -{MAX_REWARD:g} to {MAX_REWARD:g}")
             if not 1 <= len(name.encode()) <= registry.MAX_NAME_BYTES:
                 raise ValueError(
                     f"{name[:80]!r}: a target action's name has 1 to {registry.MAX_NAME_BYTES} bytes of UTF-8"

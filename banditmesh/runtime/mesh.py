@@ -22,6 +22,7 @@ from banditmesh.runtime.access_table import SERVICE, AccessTable
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.placement_options import Filters, Rules
 from banditmesh.runtime.section import Section as _Section
+from banditmesh.runtime.token import MAX_TOKEN_BYTES, largest_token_bytes
 from banditmesh.runtime.validation import StrictLoader, WrongKeys, problems, suggestion
 
 _FILES_PREFIX = re.compile(r"(file://(localhost)?/|(hdfs|s3)://[^/?#@]+(/|$))[^?#]*")
@@ -369,6 +370,13 @@ class Mesh(_Section):
                     f"{placement.join_window:g}s is longer than join.window, {self.join.window:g}s; "
                     "the joiner reads impressions just one join.window late"
                 )
+            largest = self._largest_token_bytes(name, placement)
+            if largest > MAX_TOKEN_BYTES:
+                wrong[f"placements.{name}.features"] = (
+                    f"{placement.features.most_features} features a decision make impression tokens of up to {largest} "
+                    f"bytes, and {MAX_TOKEN_BYTES} are allowed; leave out crosses, or let fewer values count in "
+                    "multi_valued"
+                )
         for name, caller in (self.access.callers if self.access is not None else {}).items():
             for position, role in enumerate(caller.roles):
                 service = role.removeprefix(f"{SERVICE}:")
@@ -379,6 +387,12 @@ class Mesh(_Section):
         if wrong:
             raise WrongKeys(wrong)
         return self
+
+    def _largest_token_bytes(self, name: str, placement: Placement) -> int:
+        logics = [logic for service in self.services.values() for logic in service.logics]
+        variants = placement.experiment.variants
+        models = [variant.model for variant in variants.values()]
+        return largest_token_bytes(name, [*self.services, *logics, *variants], models, placement.features.most_features)
 
     def join_window_s(self, placement: str) -> float:
         """Return the join window of a placement in seconds; of one that is not known (any more): ``join.window``."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,12 +21,15 @@ from google.protobuf.message import DecodeError
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES, MAX_USER_ID_BYTES
 
 VERSION = 1
 TAG_BYTES = 16
 MIN_KEY_BYTES = 16
 MAX_TOKEN_BYTES = 4096
 IMPRESSION_ID_BYTES = 16
+NEAR_TOKEN_BYTES = MAX_TOKEN_BYTES * 3 // 4
+"""From here on the engine counts tokens, before one is too large."""
 MAX_FUTURE_S = 60.0
 """A decision may seem this far in the future: clocks of engines and trackers differ."""
 
@@ -48,6 +52,35 @@ class TokenError(Exception):
         super().__init__(f"impression token: {detail}")
         self.fault = fault
         self.key = key
+
+
+def largest_token_bytes(placement: str, names: Collection[str], models: Collection[str], features: int) -> int:
+    """How large the token of a decision can become, every text as long as it may be.
+
+    Args:
+        placement: Its name.
+        names: Of services, logics and variants that may stand in it.
+        models: Names of the placement's models.
+        features: How many a decision has at most.
+    """
+    longest = max((len(name.encode()) for name in names), default=0)
+    decision = events_pb2.Decision(
+        impression_id=bytes(IMPRESSION_ID_BYTES),
+        user_id="u" * MAX_USER_ID_BYTES,
+        placement=placement,
+        service="s" * longest,
+        content_id="c" * MAX_CONTENT_ID_BYTES,
+        logic="l" * longest,
+        position=2**31,
+        variant="v" * longest,
+        model="m" * max((len(name.encode()) for name in models), default=0),
+        model_version=2**63,
+        propensity=0.5,
+        features=events_pb2.Features(ids=[2**32 - 1] * features, values=[0.5] * features),
+        decided_at_ms=2**62,
+        origin=events_pb2.ORIGIN_POLICY,
+    )
+    return _OVERHEAD + decision.ByteSize()
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,8 @@ class CompiledPlacement:
     def __init__(self, name: str, placement: Placement, services: Sequence[str], catalog_block: int) -> None:
         """``services``: all services of the mesh."""
         self.name = name
+        self.large_tokens = 0
+        """Tokens that came near the limit, ever."""
         self.key = np.uint64(hashing.key64(name))
         self.config = placement
         self.catalog_block = catalog_block

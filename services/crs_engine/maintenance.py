@@ -45,6 +45,7 @@ class Maintenance:
         self._report(metrics.catalog_evicted, ("evicted",), catalog.evicted)
         self._report(metrics.unreadable.labels("content"), ("content",), catalog.unreadable)
         for name, placement in self._engine.placements.items():
+            self._report(metrics.large_tokens.labels(name), ("token", name), placement.large_tokens)
             self._report(metrics.unreadable.labels("profile"), ("profile", name), placement.users.unreadable)
             for featurizer in (placement.featurizer, placement.users.featurizer):
                 for field, count in featurizer.dropped.items():

@@ -135,6 +135,12 @@ class EngineMetrics:
             ["placement", "model", "reason"],
             registry=registry,
         )
+        self.large_tokens = Counter(
+            "banditmesh_engine_large_tokens_total",
+            "Impression tokens beyond three quarters of what the tracker takes: leave out crosses",
+            ["placement"],
+            registry=registry,
+        )
         self.model_unread = Counter(
             "banditmesh_engine_model_unread_total",
             "Looks for a newer snapshot that failed: the store is away, or the cache folder is full or not writable",

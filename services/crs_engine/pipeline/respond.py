@@ -13,7 +13,7 @@ from banditmesh.bandits.batch import SparseRows
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1.events_pb2 import Decision, Features
-from banditmesh.runtime.token import KeyRing
+from banditmesh.runtime.token import NEAR_TOKEN_BYTES, KeyRing
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.pipeline.batch import Group, Outcome, Round, Slate
 from services.crs_engine.pipeline.features import of_shown
@@ -42,6 +42,7 @@ def _append(
     share (the content's, the variant's, the logic's) are serialised once, and only joined here.
     """
     group = slate.group
+    placement = group.placement
     shared = _SharedParts(group, drawn, now_s)
     users, columns, at = drawn.shown
     features = _wire(of_shown(group, slate.users, drawn, catalog, now_s))
@@ -69,7 +70,9 @@ def _append(
             shared.decided_logic[source],
             features[number],
         )
-        token = _field(_TOKEN, ring.seal(b"".join(body)))
+        sealed = ring.seal(b"".join(body))
+        placement.large_tokens += len(sealed) > NEAR_TOKEN_BYTES
+        token = _field(_TOKEN, sealed)
         parts = (catalog.shown(row), shared.shown[variant], shared.shown_logic[source])
         contents[user].append(b"".join((*parts, token, _field(_ID, impression_id))))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import grpc
@@ -13,7 +14,7 @@ from banditmesh.bandits import hashing
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime import keys
-from banditmesh.runtime.token import KeyRing
+from banditmesh.runtime.token import MAX_TOKEN_BYTES, NEAR_TOKEN_BYTES, KeyRing
 from banditmesh.runtime.user_record import UserRecord
 from tests.support.engine_world import MESH, TOKEN_KEYS, World, engine_world
 
@@ -256,3 +257,22 @@ async def test_what_was_shown_today_is_a_feature_and_keeps_a_content_from_being_
             record = record.shown(now_s, rain, service)
         assert explained.candidates[0].removed_by == "filters/frequency_cap"
         assert (await world.select("ann")).no_content.reason == pb.NO_CONTENT_REASON_ALL_FILTERED
+
+
+async def test_a_token_that_comes_near_the_limit_is_still_good_and_counted(fresh_redis: str, tmp_path: Path) -> None:
+    features = (
+        "features: {profile: [likes], content: [genres, tags, year], multi_valued: {likes: 16, genres: 16, tags: 8}, "
+        "crosses: [[likes, genres], [likes, tags]]}"
+    )
+    mesh = re.sub(r"features: \{.*?\]\]\}", features, MESH, flags=re.DOTALL)
+    async with engine_world(fresh_redis, tmp_path, mesh=mesh) as world:
+        await world.hands.profiles({"ann": {"likes": [f"like {number}" for number in range(16)]}})
+        await with_one_content(world, genres=[f"g{n}" for n in range(16)], tags=[f"t{n}" for n in range(8)], year=0.7)
+
+        shown = (await world.select("ann")).content
+
+        assert NEAR_TOKEN_BYTES < len(shown.impression_token) <= MAX_TOKEN_BYTES
+        assert len(decision_of(world, shown).features.ids) == 425
+        await world.parts.maintenance.once()
+        labels = {"placement": "head"}
+        assert world.server.registry.get_sample_value("banditmesh_engine_large_tokens_total", labels) == 1

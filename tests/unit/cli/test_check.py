@@ -34,6 +34,15 @@ def test_a_valid_file_is_shown_variant_by_variant(run: Run) -> None:
         ),
         ("{linucb:", "{linucp:", "variants.learned.policy.linucp: does not exist; did you mean 'linucb'?"),
         ("slot_for: 1m", "slot_for: 60", "has no unit; write it like 250ms"),
+        ("click: 1.0", "click: 1e308", "rewards.click: must be from -1e+06 to 1e+06"),
+        ("purchase: 3.0", "purchase: -1e7", "rewards.targets: purchase: must be from -1e+06 to 1e+06"),
+        (
+            "features: {profile: [gender, age_band], content: [service], context: [hour, weekday], "
+            "crosses: [[age_band, service]]",
+            "features: {profile: [likes], content: [genres, tags], multi_valued: {likes: 16, genres: 16, tags: 16}, "
+            "crosses: [[likes, genres], [likes, tags]]",
+            "talk-head-jp.features: 560 features a decision make impression tokens of up to",
+        ),
         ("coupons/nearby]", "coupons/near]", "'coupons/near' is no service/logic; did you mean 'coupons/nearby'?"),
     ],
 )

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.errors import ConfigurationError
-from banditmesh.runtime.token import MAX_FUTURE_S, MAX_TOKEN_BYTES, TAG_BYTES, VERSION, KeyRing, TokenError, TokenFault
+from banditmesh.runtime.token import (
+    MAX_FUTURE_S,
+    MAX_TOKEN_BYTES,
+    TAG_BYTES,
+    VERSION,
+    KeyRing,
+    TokenError,
+    TokenFault,
+    largest_token_bytes,
+)
 
 NOW_S = 1_800_000_000.0
 MAX_AGE_S = 3600.0
@@ -188,3 +197,27 @@ class TestKeyRing:
 
     def test_blanks_around_the_parts_do_not_matter(self) -> None:
         assert KeyRing.parse(f" {NEW} , {OLD} ") == KeyRing.parse(f"{NEW},{OLD}")
+
+
+def test_the_largest_token_is_as_large_as_a_decision_with_the_longest_of_everything() -> None:
+    largest = largest_token_bytes("head", ["weather", "today"], ["linucb-0123456789"], features=20)
+    decision = events_pb2.Decision(
+        impression_id=bytes(16),
+        user_id="u" * 128,
+        placement="head",
+        service="weather",
+        content_id="c" * 256,
+        logic="today!!",
+        position=49,
+        variant="learned",
+        model="linucb-0123456789",
+        model_version=40,
+        propensity=0.1,
+        features=events_pb2.Features(ids=range(20), values=[0.1] * 20),
+        decided_at_ms=1_700_000_000_000,
+        origin=events_pb2.ORIGIN_POLICY,
+    )
+    size = len(KeyRing.parse("1:" + "ab" * 32).sign(decision))
+    assert size <= largest < size + 40
+    assert largest_token_bytes("head", ["weather"], ["m"], features=440) <= MAX_TOKEN_BYTES
+    assert largest_token_bytes("head", ["weather"], ["m"], features=460) > MAX_TOKEN_BYTES
