@@ -341,6 +341,11 @@ class Mesh(_Section):
 
     services: dict[Name, Service] = Field(min_length=1)
     placements: dict[Name, Placement] = Field(min_length=1)
+    profiles: dict[str, Literal["text", "number", "list"]] = Field(
+        default={},
+        description="Types of profile fields, for all files; of the others the files themselves show it. A postal code "
+        "is a text although it looks like a number: {postal_code: text}.",
+    )
     token: Token = Field(default_factory=Token)
     kafka: Kafka = Field(default_factory=Kafka)
     join: Join = Field(default_factory=Join)

@@ -90,6 +90,7 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
         files=files,
         settings=importing,
         services=mesh.services,
+        profile_types=mesh.profiles,
         metrics=metrics,
         clock=clock,
         bell=bell,

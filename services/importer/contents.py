@@ -10,6 +10,7 @@ from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys
 from banditmesh.runtime.redis import RedisClient
 from services.importer.catalog import CHUNK, Catalog
+from services.importer.failure import Remark
 from services.importer.jobs import JOB_TTL_S
 from services.importer.metrics import ImporterMetrics
 from services.importer.provider_calls import MAX_IDS, ProviderCalls
@@ -44,12 +45,18 @@ class ContentImport:
         """Contents that the job was the first to see."""
         self.missing = 0
         """Contents that the provider does not have (or whose expiry has passed)."""
+        self._remarks: list[Remark] = []
 
     async def count(self) -> None:
         """Read what has been counted so far, by earlier runs of the job too."""
         async with self._redis.guarded():
             self.new = await self._redis.client.scard(keys.job_contents(self._job_id, "new"))
             self.missing = await self._redis.client.scard(keys.job_contents(self._job_id, "missing"))
+
+    def take_remarks(self) -> list[Remark]:
+        """Return what there was to remark since the last call."""
+        remarks, self._remarks = self._remarks, []
+        return remarks
 
     async def ensure(self, content_ids: Sequence[str]) -> None:
         """Make these contents known, as far as they exist.
@@ -81,6 +88,10 @@ class ContentImport:
         if self._providers.has_provider(self._service):
             answer = await self._providers.get_contents(self._service, content_ids)
             contents = answer.contents
+            self._remarks += [
+                Remark("content_rejected", f"the Data Provider's {each.content_id[:64]!r}: {each.reason}")
+                for each in answer.rejected
+            ]
         else:
             contents = [provider_pb2.Content(content_id=content_id) for content_id in content_ids]
         alive = [content for content in contents if not self._catalog.has_expired(content)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 RAW_CHARACTERS = 200
 """How much of a rejected row is kept: enough to recognise it."""
@@ -62,6 +63,34 @@ class Reject:
         """Return the line of the rejects file, without its newline."""
         fields = {"file": self.file, "row": self.row, "column": self.column, "reason": self.reason, "raw": self.raw}
         return json.dumps(fields, ensure_ascii=False).encode(errors="replace")
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something that is not as it should be and costs no row: ``importer.v1.ImportWarning``.
+
+    Attributes:
+        reason: Short and countable, such as ``duplicate_user``.
+        message: The first case, in words.
+        file: Where the first case stands; empty when it is about none of the files.
+        row: The row in that file, from 1; 0 when it is not about a row.
+        count: How many cases.
+    """
+
+    reason: str
+    message: str
+    file: str = ""
+    row: int = 0
+    count: int = 1
+
+
+def merged(before: Sequence[Remark], more: Iterable[Remark]) -> tuple[Remark, ...]:
+    """Return one remark a reason, with the first case and the number of all."""
+    found = {remark.reason: remark for remark in before}
+    for remark in more:
+        first = found.get(remark.reason)
+        found[remark.reason] = replace(first, count=first.count + remark.count) if first else remark
+    return tuple(found.values())
 
 
 def shorten(raw: object) -> str:

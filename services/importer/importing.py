@@ -15,7 +15,7 @@ reader takes them; they are overwritten by the next version in that slot or expi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from banditmesh.runtime import packing
@@ -23,31 +23,30 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Importing, Service
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.importer.bell import Bell
 from services.importer.catalog import Catalog
 from services.importer.changes import Changes
 from services.importer.contents import ContentImport
-from services.importer.failure import Failure, ImportFailed
-from services.importer.job import Job, Kind, Progress, State, Target, job_id
+from services.importer.failure import Failure, ImportFailed, Remark, merged
+from services.importer.job import Job, Kind, Progress, State, Target
 from services.importer.jobs import Jobs
 from services.importer.lease import Lease
 from services.importer.live import LivePointers
 from services.importer.mapping import MappingPacker
 from services.importer.metrics import ImporterMetrics
+from services.importer.profile_fields import FieldType
 from services.importer.profiles import ProfilesPacker
 from services.importer.provider_calls import ProviderCalls, ProviderFailed, ProviderUnavailable
 from services.importer.reading import Source
 from services.importer.rejects import RejectsFolder
 from services.importer.rows import Packed, Packer
-from services.importer.sources.parts import digest
+from services.importer.sources.parts import digest, partition_remarks
 from services.importer.sources.places import FileAccess
+from services.importer.verdict import Verdict
 from services.importer.writer import UserWriter, candidates_key, profile_key
 
 log = get_logger(__name__)
-
-FEWEST_ROWS_TO_JUDGE = 1000
-"""So many rows are read before a job is given up for its rejects ahead of its end."""
 
 
 class Cancelled(Exception):
@@ -58,7 +57,7 @@ class Cancelled(Exception):
 class ImportDependencies:
     """What a run needs; built once a process."""
 
-    redis: RedisStore
+    redis: RedisClient
     jobs: Jobs
     live: LivePointers
     catalog: Catalog
@@ -68,6 +67,7 @@ class ImportDependencies:
     files: FileAccess
     settings: Importing
     services: Mapping[str, Service]
+    profile_types: Mapping[str, FieldType]
     metrics: ImporterMetrics
     clock: Clock
     bell: Bell
@@ -82,6 +82,7 @@ class ImportRun:
         self._lease = lease
         self._owner = owner
         self._deps = deps
+        self._verdict = Verdict(deps.settings, deps.services, deps.jobs)
         self._ending = False
 
     async def begin(self) -> None:
@@ -133,9 +134,9 @@ class ImportRun:
         if self.job.target.number and await self._is_live():
             await self._finish_live()
             return
-        source = await Source.open(self.job.uri, self._deps.files)
+        source = await Source.open(self.job.uri, self.job.options, self._deps.files)
         await self._take_up(source)
-        packer, writer = self._packer(), self._writer()
+        packer, writer = await self._packer(source), self._writer()
         contents = None
         if self.job.kind is Kind.MAPPING:
             await self._deps.catalog.announce_leftovers(self.job.service)
@@ -148,23 +149,22 @@ class ImportRun:
                 service=self.job.service,
             )
             await contents.count()
-        rows_total = await source.row_count(packer)
+        rows_total = await source.check_parquet(packer)
         for index in range(self.job.part, len(source.parts)):
             part = source.parts[index]
             batch_rows = self._deps.settings.batch_rows
             async with source.read(part, packer, after_row=self.job.row, batch_rows=batch_rows) as batches:
                 async for batch in batches:
-                    await writer.write(batch.users, batch.values, self._lease)
+                    twice = await writer.write(batch, part.uri, self._lease)
                     if contents is not None:
                         await contents.ensure(batch.fresh_contents)
-                    await self._checkpoint(batch, contents)
-                    self._give_up_if_hopeless(rows_total)
+                    await self._checkpoint(batch, contents, twice)
+                    self._verdict.give_up_if_hopeless(self.job, rows_total)
             progress = replace(
                 self.job.progress, parts_done=index + 1, bytes_done=self.job.progress.bytes_done + part.size
             )
             await self._save(replace(self.job, part=index + 1, row=0, progress=progress))
-        self._check_result()
-        await self._check_shrinkage()
+        await self._verdict.check(self.job)
         await self._go_live()
 
     async def _take_up(self, source: Source) -> None:
@@ -184,20 +184,45 @@ class ImportRun:
         slot = 1 - packing.LiveVersion.unpack(base.encode()).slot if base else 0
         progress = Progress(parts_total=len(source.parts), bytes_total=source.size)
         # The fence is a number of this source that no lease and so no version ever had before.
-        await self._save(replace(self.job, target=Target(self._lease.fence, slot, base, found), progress=progress))
+        target = Target(self._lease.fence, slot, base, found)
+        remarks = [*source.remarks, *(partition_remarks(source.parts) if self.job.kind is Kind.MAPPING else ())]
+        self._count(remarks)
+        await self._save(replace(self.job, target=target, progress=progress, remarks=merged((), remarks)))
 
-    def _packer(self) -> Packer:
-        if self.job.kind is Kind.PROFILES:
-            return ProfilesPacker(version=self.job.target.number)
-        most = self._deps.settings.max_candidates
-        return MappingPacker(self.job.service, version=self.job.target.number, max_candidates=most)
+    async def _packer(self, source: Source) -> Packer:
+        number, separator = self.job.target.number, self.job.options.csv.list_separator
+        if self.job.kind is Kind.MAPPING:
+            most = self._deps.settings.max_candidates
+            return MappingPacker(self.job.service, version=number, max_candidates=most, list_separator=separator)
+        packer = ProfilesPacker(
+            version=number,
+            types=self._deps.profile_types,
+            services=self._deps.services,
+            list_separator=separator,
+        )
+        if not self.job.types:
+            await source.check_parquet(packer)
+            await source.survey(packer)
+            await self._save(replace(self.job, types=packer.types))
+        packer.types = dict(self.job.types)
+        return packer
 
     def _writer(self) -> UserWriter:
         slot = self.job.target.slot
         key_of = profile_key(slot) if self.job.kind is Kind.PROFILES else candidates_key(self.job.source, slot)
-        return UserWriter(self._deps.redis, key_of, ttl_s=self._deps.settings.mapping_ttl)
+        return UserWriter(
+            self._deps.redis,
+            key_of,
+            version=self.job.target.number,
+            ttl_s=self._deps.settings.mapping_ttl,
+            resumed=bool(self.job.part or self.job.row),
+        )
 
-    async def _checkpoint(self, batch: Packed, contents: ContentImport | None) -> None:
+    def _count(self, remarks: Sequence[Remark]) -> None:
+        for remark in remarks:
+            self._deps.metrics.warnings.labels(kind=self.job.kind.value, reason=remark.reason).inc(remark.count)
+
+    async def _checkpoint(self, batch: Packed, contents: ContentImport | None, twice: Sequence[Remark]) -> None:
         """Note that a batch is in, together with what was rejected of it."""
         before = self.job.progress
         progress = replace(
@@ -208,62 +233,18 @@ class ImportRun:
         self._deps.metrics.rows.labels(kind=self.job.kind.value).inc(batch.rows)
         for reject in batch.rejects:
             self._deps.metrics.rejected_rows.labels(kind=self.job.kind.value, reason=reject.reason).inc()
-        job = replace(self.job, row=batch.last_row, progress=progress, stalled=0)
+        remarks = [*batch.remarks, *twice, *(contents.take_remarks() if contents else ())]
+        self._count(remarks)
+        job = replace(
+            self.job,
+            row=batch.last_row,
+            progress=progress,
+            stalled=0,
+            remarks=merged(self.job.remarks, remarks),
+            first_reject=self.job.first_reject or min(batch.rejects, key=lambda each: each.row, default=None),
+        )
         if await self._save(job, batch):
             raise Cancelled
-
-    def _give_up_if_hopeless(self, rows_total: int | None) -> None:
-        progress = self.job.progress
-        if rows_total is not None and progress.rows >= FEWEST_ROWS_TO_JUDGE:
-            self._check_rejected(max(rows_total, progress.rows))
-
-    def _check_result(self) -> None:
-        progress = self.job.progress
-        self._check_rejected(progress.rows)
-        if not progress.valid_rows:
-            what = self.job.kind.value
-            raise ImportFailed(
-                Failure(
-                    f"empty_{what}",
-                    f"{self.job.uri} holds no valid rows; it would take away what all users have",
-                    file=self.job.uri,
-                )
-            )
-
-    async def _check_shrinkage(self) -> None:
-        """Raise ImportFailed when so many users would lose what they have that the file is likely to be cut."""
-        job, most = self.job, self._max_missing()
-        if most is None or not job.target.base:
-            return
-        live = packing.LiveVersion.unpack(job.target.base.encode())
-        before = await self._deps.jobs.get(job_id(job.kind, job.service, job.logic, live.name))
-        if before is None or before.id == job.id:
-            return
-        rows, rows_before = job.progress.valid_rows, before.progress.valid_rows
-        if rows < (1 - most) * rows_before:
-            raise ImportFailed(
-                Failure(
-                    "too_few_rows",
-                    f"{rows} valid rows where the live version {live.name!r} has {rows_before}; fewer than "
-                    f"{most:.0%} may be missing (mapping_max_missing, profiles_max_missing)",
-                    file=job.uri,
-                )
-            )
-
-    def _max_missing(self) -> float | None:
-        if self.job.kind is Kind.PROFILES:
-            return self._deps.settings.profiles_max_missing
-        return self._deps.services[self.job.service].mapping_max_missing
-
-    def _check_rejected(self, rows: int) -> None:
-        rejected, most = self.job.progress.rejected_rows, self._deps.settings.max_rejected
-        if rejected > most * rows:
-            raise ImportFailed(
-                Failure(
-                    "too_many_rejects",
-                    f"{rejected} of {rows} rows are broken (importing.max_rejected is {most:g}); see the rejects file",
-                )
-            )
 
     async def _go_live(self) -> None:
         if await self._deps.jobs.is_cancelled(self.job.id):

@@ -10,7 +10,9 @@ from enum import StrEnum
 from pydantic import TypeAdapter
 
 from banditmesh.runtime import keys
-from services.importer.failure import Failure
+from services.importer.failure import Failure, Reject, Remark
+from services.importer.profile_fields import FieldType
+from services.importer.sources.formats import FileOptions
 
 
 class Kind(StrEnum):
@@ -83,6 +85,10 @@ class Job:
         owner: The importer that has the lease; empty when none has.
         resumed: How often it was taken up again after its importer had died or stopped.
         stalled: How often in a row that happened without a checkpoint in between.
+        options: What the caller said of the files.
+        types: Of the profiles' fields, as the files show them; found before a row is written.
+        remarks: What is not as it should be, one each reason.
+        first_reject: The first row that was left out.
     """
 
     id: str
@@ -104,16 +110,19 @@ class Job:
     resumed: int = 0
     stalled: int = 0
     rejects_uri: str = ""
+    options: FileOptions = field(default_factory=FileOptions)
+    types: dict[str, FieldType] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
+    first_reject: Reject | None = None
 
     @property
     def source(self) -> str:
         """What has versions: ``service/logic``, or ``profiles``."""
         return f"{self.service}/{self.logic}" if self.kind is Kind.MAPPING else keys.PROFILES
 
-    def again(self, uri: str, now_ms: int) -> Job:
-        """Return the job as it starts anew."""
-        fresh = Job(self.id, self.kind, self.service, self.logic, uri, self.version, now_ms, now_ms)
-        return replace(fresh, attempt=self.attempt + 1)
+    def again(self, wanted: Job) -> Job:
+        """Return the job as it starts anew, as it is wanted now."""
+        return replace(wanted, attempt=self.attempt + 1)
 
     def to_json(self) -> bytes:
         """Return the job as Redis keeps it."""

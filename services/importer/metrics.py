@@ -36,6 +36,12 @@ class ImporterMetrics:
         self.rejected_rows = Counter(
             f"{prefix}_rejected_rows_total", "Rows left out", ["kind", "reason"], registry=registry
         )
+        self.warnings = Counter(
+            f"{prefix}_warnings_total",
+            "What was not as it should be and cost no row, such as duplicate_user; see the job's warnings",
+            ["kind", "reason"],
+            registry=registry,
+        )
         self.live_version = Gauge(
             f"{prefix}_live_timestamp_seconds",
             "When this process last made a version live, Unix time",

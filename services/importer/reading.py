@@ -7,31 +7,35 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from typing import TypeVar
 
-import pyarrow as pa
-
 from banditmesh.runtime.errors import PermissionDenied
 from services.importer.failure import Failure, ImportFailed
+from services.importer.profiles import ProfilesPacker
 from services.importer.rows import Packed, Packer
 from services.importer.sources.files import Files
 from services.importer.sources.filesystems import parse_uri
+from services.importer.sources.formats import CsvOptions, FileOptions
+from services.importer.sources.opening import open_file, open_text
 from services.importer.sources.parquet import ParquetPart
-from services.importer.sources.parts import Part, list_parts
+from services.importer.sources.parts import Listing, Part, list_parts
 from services.importer.sources.places import FileAccess
-from services.importer.sources.records import Batch
+from services.importer.sources.records import Batch, CheckColumns, TextBatch
 from services.importer.sources.text import read_text
 
 T = TypeVar("T")
+SURVEY_ROWS = 5000
 
 
 class Source:
     """The parts behind one URI."""
 
-    def __init__(self, place: Files, parts: list[Part]) -> None:
+    def __init__(self, place: Files, listing: Listing, csv: CsvOptions) -> None:
         self._place = place
-        self.parts = parts
+        self._csv = csv
+        self.parts = listing.parts
+        self.remarks = listing.remarks
 
     @classmethod
-    async def open(cls, uri: str, access: FileAccess) -> Source:
+    async def open(cls, uri: str, options: FileOptions, access: FileAccess) -> Source:
         """List the parts. Raises ImportFailed; see :func:`list_parts`."""
 
         def listed() -> Source:
@@ -40,7 +44,7 @@ class Source:
                 place = access.place_of(location)
             except PermissionDenied as error:
                 raise ImportFailed(Failure("not_allowed", str(error), file=uri)) from error
-            return cls(place, list_parts(place, location))
+            return cls(place, list_parts(place, location, options), options.csv)
 
         return await asyncio.to_thread(listed)
 
@@ -49,19 +53,31 @@ class Source:
         """Bytes of all parts."""
         return sum(part.size for part in self.parts)
 
-    async def row_count(self, packer: Packer) -> int | None:
-        """Return how many rows there are, None unless all parts are Parquet: only these say it at once.
+    async def check_parquet(self, packer: Packer) -> int | None:
+        """Check the columns of all Parquet files before a row is written; return how many rows there are, None unless
+        all parts are Parquet: only these say it at once.
 
         Raises:
-            ImportFailed: ``wrong_column``, ``unreadable_file``, ``file_not_found``: before a row has been written.
+            ImportFailed: ``wrong_column``, ``unreadable_file``, ``file_not_found``.
         """
 
-        def counted() -> int | None:
-            if any(part.format != "parquet" for part in self.parts):
-                return None
-            return sum(self._check_parquet(part, packer) for part in self.parts)
+        def checked() -> int | None:
+            rows = [self._check_parquet(part, packer) for part in self.parts if part.format == "parquet"]
+            return sum(rows) if len(rows) == len(self.parts) else None
 
-        return await asyncio.to_thread(counted)
+        return await asyncio.to_thread(checked)
+
+    async def survey(self, packer: ProfilesPacker) -> None:
+        """Show a packer every row of the text files, before it packs any. Raises ImportFailed."""
+
+        def shown(part: Part) -> None:
+            with ExitStack() as stack:
+                for batch in self._text(part, packer.check_columns, stack, 0, SURVEY_ROWS):
+                    packer.learn(batch)
+
+        for part in self.parts:
+            if part.format != "parquet":
+                await asyncio.to_thread(shown, part)
 
     @asynccontextmanager
     async def read(
@@ -85,33 +101,30 @@ class Source:
         self, part: Part, packer: Packer, stack: ExitStack, after_row: int, batch_rows: int
     ) -> Iterator[Batch]:
         if part.format == "parquet":
-            file = stack.enter_context(_opened(part, lambda: self._place.open(part.name)))
+            file = stack.enter_context(open_file(self._place, part.name, part.uri))
             parquet = ParquetPart(file, part)
             packer.check_schema(parquet.schema, part.uri)
             return parquet.read(after_row=after_row, batch_rows=batch_rows)
-        stream = stack.enter_context(_opened(part, lambda: self._place.open(part.name)))
-        if part.gzipped:
-            stream = stack.enter_context(pa.CompressedInputStream(stream, "gzip"))
-        return read_text(stream, part, packer.check_columns, after_row=after_row, batch_rows=batch_rows)
+        return self._text(part, packer.check_columns, stack, after_row, batch_rows)
+
+    def _text(
+        self, part: Part, check_columns: CheckColumns, stack: ExitStack, after_row: int, batch_rows: int
+    ) -> Iterator[TextBatch]:
+        return read_text(
+            open_text(self._place, part, self._csv, stack),
+            part,
+            check_columns,
+            self._csv,
+            after_row=after_row,
+            batch_rows=batch_rows,
+            may_be_empty=len(self.parts) > 1,
+        )
 
     def _check_parquet(self, part: Part, packer: Packer) -> int:
-        with _opened(part, lambda: self._place.open(part.name)) as file:
+        with open_file(self._place, part.name, part.uri) as file:
             parquet = ParquetPart(file, part)
             packer.check_schema(parquet.schema, part.uri)
             return parquet.rows
-
-
-def _opened(part: Part, opening: Callable[[], pa.NativeFile]) -> pa.NativeFile:
-    try:
-        return opening()
-    except FileNotFoundError as error:
-        raise ImportFailed(
-            Failure("file_not_found", f"{part.uri} was there when the folder was listed and is gone", file=part.uri)
-        ) from error
-    except OSError as error:
-        raise ImportFailed(
-            Failure("unreadable_file", f"{part.uri} cannot be opened: {error}", file=part.uri)
-        ) from error
 
 
 async def _one_ahead(make: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:

@@ -173,6 +173,7 @@ class RefreshSchedule:
             group.create_task(asyncio.Event().wait(), name="nothing is refreshed")  # by schedule, it may be
             for service, every_s in self._every_s.items():
                 group.create_task(self._keep_fresh(service, every_s), name=f"refresh of {service}")
+            await asyncio.Event().wait()  # also when no service is to be refreshed
 
     async def _keep_fresh(self, service: str, every_s: float) -> None:
         while True:

@@ -14,12 +14,15 @@ from services.importer.job import Job, Kind, State, job_id
 from services.importer.jobs import Jobs
 from services.importer.sources.allowed import AllowedUris
 from services.importer.sources.filesystems import parse_uri
+from services.importer.sources.formats import CsvOptions, FileOptions, encoding_problem
 
 MAX_JOB_ID_BYTES = 256
+MAX_COLUMNS = 65
 DEFAULT_PAGE = 50
 MAX_PAGE = 500
 WATCH_POLL_S = 0.5
 """How late a watcher sees what another importer does; what this one does it sees at once."""
+_AS_NAMED = FileOptions()
 _VERSION = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -35,7 +38,9 @@ class ImportRequests:
         self._bell = bell
         self._clock = clock
 
-    async def notify_mapping(self, service: str, logic: str, uri: str, version: str) -> Job:
+    async def notify_mapping(
+        self, service: str, logic: str, uri: str, version: str, options: FileOptions = _AS_NAMED
+    ) -> Job:
         """Return the job of this version, started by this call or an earlier one.
 
         Raises:
@@ -46,11 +51,11 @@ class ImportRequests:
         """
         self.check_service(service)
         check_known("logic", logic, self._services[service].logics, owner=f"the service {service!r}")
-        return await self._notify(Kind.MAPPING, service, logic, uri, version)
+        return await self._notify(Kind.MAPPING, service, logic, uri, version, options)
 
-    async def notify_profiles(self, uri: str, version: str) -> Job:
+    async def notify_profiles(self, uri: str, version: str, options: FileOptions = _AS_NAMED) -> Job:
         """Return the job of this version of the profiles; raises as :meth:`notify_mapping`."""
-        return await self._notify(Kind.PROFILES, "", "", uri, version)
+        return await self._notify(Kind.PROFILES, "", "", uri, version, options)
 
     async def get(self, job_id: str) -> Job:
         """Return a job. Raises InvalidArgument or NotFound."""
@@ -110,7 +115,7 @@ class ImportRequests:
         """Raise InvalidArgument or NotFound unless ``mesh.yaml`` has this service."""
         check_known("service", service, self._services, owner="mesh.yaml")
 
-    async def _notify(self, kind: Kind, service: str, logic: str, uri: str, version: str) -> Job:
+    async def _notify(self, kind: Kind, service: str, logic: str, uri: str, version: str, options: FileOptions) -> Job:
         self._allowed.check(parse_uri(uri))
         if not _VERSION.fullmatch(version):
             raise InvalidArgument(
@@ -119,22 +124,54 @@ class ImportRequests:
                 value=version,
                 hint='such as "2026-11-22"',
             )
+        check_options(options)
         now_ms = int(self._clock.now_s() * 1000)
-        wanted = Job(job_id(kind, service, logic, version), kind, service, logic, uri, version, now_ms, now_ms)
+        name = job_id(kind, service, logic, version)
+        wanted = Job(name, kind, service, logic, uri, version, now_ms, now_ms, options=options)
         job = await self._jobs.create(wanted)
         while job.state in (State.FAILED, State.CANCELLED):
             # What did not go live may be asked for again, also from another place.
-            again = job.again(uri, now_ms)
+            again = job.again(wanted)
             job = again if await self._jobs.restart(job, again) else await self.get(job.id)
-        if job.uri != uri:
+        if (job.uri, job.options) != (uri, options):
+            how = "" if job.uri != uri else ", with another format"
             raise AlreadyExists(
-                f"version {version!r} of {job.source} is imported from {job.uri!r}, not from {uri!r}",
+                f"version {version!r} of {job.source} is imported from {job.uri!r}{how}, not from {uri!r}",
                 field="version",
                 value=version,
                 hint="give the other file a version of its own",
             )
         self._bell.ring()
         return job
+
+
+def check_options(options: FileOptions) -> None:
+    """Raise InvalidArgument unless a CSV can be written as a caller says."""
+    csv = options.csv
+    if options.format not in (None, "csv") and csv != CsvOptions():
+        raise InvalidArgument("csv options are for CSV files", field="csv", hint="leave them out, or correct format")
+    for name, text, least in (
+        ("delimiter", csv.delimiter, 0),
+        ("list_separator", csv.list_separator, 1),
+        ("escape", csv.escape, 0),
+    ):
+        if not least <= len(text) <= 1 or text in ('"', "\n", "\r"):
+            raise InvalidArgument(
+                "one character, and neither a quote nor a line break",
+                field=f"csv.{name}",
+                value=text,
+                hint='such as ";"',
+            )
+    if csv.list_separator == (csv.delimiter or ","):
+        raise InvalidArgument(
+            "the delimiter and the list separator are the same", field="csv.list_separator", value=csv.list_separator
+        )
+    if problem := encoding_problem(csv.encoding):
+        raise InvalidArgument(problem, field="csv.encoding")
+    if len(csv.columns) > MAX_COLUMNS or any(not 1 <= len(name.encode()) <= MAX_NAME_BYTES for name in csv.columns):
+        raise InvalidArgument(
+            f"1 to {MAX_COLUMNS} names of 1 to {MAX_NAME_BYTES} bytes", field="csv.columns", value=list(csv.columns)
+        )
 
 
 def check_known(field: str, name: str, known: Iterable[str], *, owner: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,10 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from banditmesh.runtime.limits import MAX_USER_ID_BYTES
-from services.importer.failure import Reject
+from services.importer.failure import Reject, Remark
 from services.importer.sources.records import Batch
 
 USER_ID = "user_id"
+_INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0")
 
 
 @dataclass(frozen=True)
@@ -25,18 +27,22 @@ class Packed:
     Attributes:
         users: User ids; one that occurs again wins over its earlier rows.
         values: Their packed values, as long as ``users``.
+        user_rows: Their rows in the file, as long as ``users``.
         fresh_contents: Ids of the contents that no batch before had, each once; empty for profiles.
         rejects: The rows that were left out.
         rows: How many rows were read, rejects included.
         last_row: Number of the last row of the batch in its file.
+        remarks: What is not as it should be and cost no row.
     """
 
     users: list[str]
     values: list[bytes]
+    user_rows: list[int]
     fresh_contents: list[str]
     rejects: list[Reject]
     rows: int
     last_row: int
+    remarks: list[Remark] = field(default_factory=list)
 
 
 class Packer(Protocol):
@@ -69,11 +75,52 @@ def id_problem(value: object, most_bytes: int = MAX_USER_ID_BYTES) -> str:
         return "not_utf8"
 
 
+def text_of_number(value: object) -> object:
+    """Return the digits of a whole number, and anything else as it is."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def trimmed(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """Return texts without the white space around them, and ``bool[n]``: which ones had any."""
+    try:
+        clean = pc.utf8_trim_whitespace(texts)
+    except pa.ArrowInvalid:  # some are not UTF-8, and will be rejected
+        clean = pc.ascii_trim_whitespace(texts)
+    had = text_lengths(clean) != text_lengths(texts)
+    return (clean, had) if had.any() else (texts, had)
+
+
+def index_columns(names: Sequence[str]) -> list[str]:
+    """Return those of a file's columns that are pandas' row numbers: nobody meant them to be imported."""
+    return [name for i, name in enumerate(names) if _INDEX.fullmatch(name) or (name == "" and i == 0)]
+
+
+def index_remarks(names: Sequence[str], file: str) -> list[Remark]:
+    """Return a remark for each column of row numbers."""
+    return [
+        Remark("index_column_ignored", f"{file}: the column {name!r} is pandas' index, write with index=False", file)
+        for name in index_columns(names)
+    ]
+
+
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values of an Arrow type are texts."""
+    """Whether values of an Arrow type are texts; some writers (Impala, old Hive) mark them as bytes."""
     if pa.types.is_dictionary(kind):
         return is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
+
+
+def is_id(kind: pa.DataType) -> bool:
+    """Whether values of an Arrow type can be ids: texts and whole numbers."""
+    if pa.types.is_dictionary(kind):
+        return is_id(kind.value_type)
+    return bool(is_text(kind) or pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0))
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -83,7 +130,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 def is_number(kind: pa.DataType) -> bool:
     """Whether values of an Arrow type are numbers."""
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
 def text_lengths(texts: pa.Array) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TypeAlias
 
 import grpc
@@ -13,9 +13,11 @@ from banditmesh.contracts.importer.v1 import importer_pb2 as pb
 from banditmesh.contracts.importer.v1 import importer_pb2_grpc
 from banditmesh.runtime.access import require_service
 from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import InvalidArgument
 from services.importer.job import Job, Kind, State
 from services.importer.refresh import Refresher, check_content_ids
 from services.importer.requests import ImportRequests
+from services.importer.sources.formats import CsvOptions, FileOptions, Format
 
 MAX_SHOWN_ID = 256
 Context: TypeAlias = grpc.aio.ServicerContext
@@ -29,6 +31,13 @@ _STATES = {
     State.CANCELLED: pb.IMPORT_STATE_CANCELLED,
 }
 
+_FORMATS: Mapping[int, Format | None] = {
+    pb.FILE_FORMAT_UNSPECIFIED: None,
+    pb.FILE_FORMAT_PARQUET: "parquet",
+    pb.FILE_FORMAT_CSV: "csv",
+    pb.FILE_FORMAT_JSON_LINES: "jsonl",
+}
+
 
 class ImporterServicer(importer_pb2_grpc.ImporterServiceServicer):
     """Answers gRPC calls."""
@@ -39,11 +48,13 @@ class ImporterServicer(importer_pb2_grpc.ImporterServiceServicer):
         self._clock = clock
 
     async def NotifyMapping(self, request: pb.NotifyMappingRequest, context: Context) -> pb.NotifyMappingResponse:
-        job = await self._requests.notify_mapping(request.service, request.logic, request.uri, request.version)
+        job = await self._requests.notify_mapping(
+            request.service, request.logic, request.uri, request.version, _options(request)
+        )
         return pb.NotifyMappingResponse(job=job_message(job))
 
     async def NotifyProfiles(self, request: pb.NotifyProfilesRequest, context: Context) -> pb.NotifyProfilesResponse:
-        job = await self._requests.notify_profiles(request.uri, request.version)
+        job = await self._requests.notify_profiles(request.uri, request.version, _options(request))
         return pb.NotifyProfilesResponse(job=job_message(job))
 
     async def GetImportJob(self, request: pb.GetImportJobRequest, context: Context) -> pb.GetImportJobResponse:
@@ -86,6 +97,23 @@ class ImporterServicer(importer_pb2_grpc.ImporterServiceServicer):
         )
 
 
+def _options(request: pb.NotifyMappingRequest | pb.NotifyProfilesRequest) -> FileOptions:
+    if request.format not in _FORMATS:
+        raise InvalidArgument("no such format", field="format", value=request.format, hint="see FileFormat")
+    csv = request.csv
+    defaults = CsvOptions()
+    return FileOptions(
+        _FORMATS[request.format],
+        CsvOptions(
+            csv.delimiter,
+            csv.list_separator or defaults.list_separator,
+            csv.encoding or defaults.encoding,
+            csv.escape,
+            tuple(csv.columns),
+        ),
+    )
+
+
 def job_message(job: Job) -> pb.ImportJob:
     """Return a job as callers see it."""
     progress = job.progress
@@ -112,6 +140,10 @@ def job_message(job: Job) -> pb.ImportJob:
         owner=job.owner,
         resumed=job.resumed,
         rejects_uri=job.rejects_uri,
+        warnings=[
+            pb.ImportWarning(reason=each.reason, message=each.message, count=each.count, file=each.file, row=each.row)
+            for each in job.remarks
+        ],
     )
     if (failure := job.failure) is not None:
         message.error.CopyFrom(

@@ -1,4 +1,9 @@
-"""The parts of a mapping: one file, or the files of a folder in natural order."""
+"""The parts of a mapping: one file, or the files of a folder and its partitions in natural order.
+
+Files and folders whose names start with ``_`` or ``.`` (``_SUCCESS``, ``_temporary``, checksums) are left out. A folder
+named ``key=value`` is a partition, as Hive, Spark and Trino write them; what is in other folders is not read, and a
+remark says so.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +11,19 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from urllib.parse import unquote
 
-from services.importer.failure import Failure, ImportFailed
+from services.importer.failure import Failure, ImportFailed, Remark
+from services.importer.sources import formats
 from services.importer.sources.files import Entry, EntryKind, Files
 from services.importer.sources.filesystems import Location
+from services.importer.sources.formats import Compression, FileOptions, Format
+from services.importer.sources.opening import head_of
 
-Format = Literal["parquet", "csv", "jsonl"]
-_FORMATS: dict[str, Format] = {
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl",
-    ".json": "jsonl",
-    ".json.gz": "jsonl",
-}
+MAX_DEPTH = 16
+MAX_PARTS = 100_000
+_PARTITION = re.compile(r"([^=]+)=(.*)")
+_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -31,46 +33,73 @@ class Part:
     Attributes:
         name: What its file system calls it.
         uri: What people call it.
-        format: By its ending.
+        format: How it is to be read.
         size: Bytes, compressed when it is.
-        gzipped: Whether it is.
+        compression: How it is compressed, None when it is not (or by itself, as Parquet is).
+        partition: Columns that its folders name, with their values; None for null.
+        delimiter: Between the columns of a CSV.
     """
 
     name: str
     uri: str
     format: Format
     size: int
-    gzipped: bool
+    compression: Compression | None = None
+    partition: tuple[tuple[str, str | None], ...] = ()
+    delimiter: str = ","
 
 
-def list_parts(place: Files, location: Location) -> list[Part]:
-    """Return the parts in the order in which they are read: that of numbers, so that part-10 comes after part-9.
+@dataclass(frozen=True)
+class Listing:
+    """What a URI leads to.
 
-    Files whose name starts with ``_`` or ``.`` (``_SUCCESS``, checksums) and sub-folders are left out.
+    Attributes:
+        parts: In the order in which they are read: that of numbers, so that part-10 comes after part-9.
+        remarks: What was left out.
+    """
+
+    parts: list[Part]
+    remarks: list[Remark]
+
+
+def list_parts(place: Files, location: Location, options: FileOptions) -> Listing:
+    """List the parts.
 
     Raises:
-        ImportFailed: ``file_not_found``, ``unreadable_file`` or ``unknown_format``.
+        ImportFailed: ``file_not_found``, ``unreadable_file``, ``unknown_format`` or ``not_allowed``.
     """
     uri = location.uri(location.name)
+    remarks: list[Remark] = []
     try:
         found = place.entry(location.name)
-        if found.kind is not EntryKind.FOLDER:
-            return [_part(found, location)]
-        children = place.children(location.name)
+        single = found.kind is not EntryKind.FOLDER
+        entries = [found] if single else _files(place, location, location.name, remarks, MAX_DEPTH)
+        full = [entry for entry in entries if entry.size or entry.kind is not EntryKind.FILE]
+        if full:  # else it is their emptiness that the job is going to fail for
+            empty = [entry for entry in entries if entry not in full]
+            remarks += [
+                Remark("empty_file", f"{location.uri(entry.name)} is empty", location.uri(entry.name))
+                for entry in empty
+            ]
+        start = len(location.name.rstrip("/")) + 1
+        ordered = sorted(full or entries, key=lambda entry: _natural(entry.name[start:]))
+        parts = [_part(place, location, entry, options) for entry in ordered]
     except FileNotFoundError as error:
         raise ImportFailed(
             Failure("file_not_found", f"{uri} does not exist; check the uri and the importer's access to it", file=uri)
         ) from error
     except OSError as error:
         raise ImportFailed(Failure("unreadable_file", f"{uri} cannot be listed: {error}", file=uri)) from error
-    files = [child for child in children if child.kind is not EntryKind.FOLDER and child.base_name[0] not in "_."]
-    if not files:
+    if not parts:
+        others = f"; {remarks[0].message}" if remarks else ""
         raise ImportFailed(
             Failure(
-                "file_not_found", f"the folder {uri} holds no files (those starting with _ or . do not count)", file=uri
+                "file_not_found",
+                f"the folder {uri} holds no files (those starting with _ or . do not count){others}",
+                file=uri,
             )
         )
-    return [_part(child, location) for child in sorted(files, key=lambda child: _natural(child.base_name))]
+    return Listing(parts, remarks)
 
 
 def digest(parts: Sequence[Part]) -> str:
@@ -81,17 +110,72 @@ def digest(parts: Sequence[Part]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _part(entry: Entry, location: Location) -> Part:
+def partition_remarks(parts: Sequence[Part]) -> list[Remark]:
+    """Return a remark for each part whose folders name columns, for files that cannot have such."""
+    return [
+        Remark("partition_column_ignored", f"{part.uri}: {part.partition[0][0]} is no column of a mapping", part.uri)
+        for part in parts
+        if part.partition
+    ]
+
+
+def _files(place: Files, location: Location, folder: str, remarks: list[Remark], depth: int) -> list[Entry]:
+    """Return the files of a folder and of its partitions."""
+    found: list[Entry] = []
+    for child in place.children(folder):
+        uri = location.uri(child.name)
+        partition = child.kind is EntryKind.FOLDER and _PARTITION.fullmatch(child.base_name)
+        if child.base_name[0] in "_." and not partition:
+            continue
+        if child.kind is not EntryKind.FOLDER:
+            found.append(child)
+        elif not partition:
+            remarks.append(Remark("subfolder_ignored", f"the folder {uri} is no partition (key=value): not read", uri))
+        elif not depth:
+            raise ImportFailed(
+                Failure("unreadable_file", f"{uri} lies more than {MAX_DEPTH} partitions deep", file=uri)
+            )
+        else:
+            found += _files(place, location, child.name, remarks, depth - 1)
+        if len(found) > MAX_PARTS:
+            uri = location.uri(location.name)
+            raise ImportFailed(Failure("unreadable_file", f"{uri} holds more than {MAX_PARTS} files", file=uri))
+    return found
+
+
+def _part(place: Files, location: Location, entry: Entry, options: FileOptions) -> Part:
     uri = location.uri(entry.name)
     if entry.kind is not EntryKind.FILE:
         raise ImportFailed(Failure("unreadable_file", f"{uri} is {entry.kind}, not a file", file=uri))
-    name = entry.base_name.lower()
-    for ending in sorted(_FORMATS, key=len, reverse=True):
-        if name.endswith(ending):
-            return Part(entry.name, uri, _FORMATS[ending], entry.size, ending.endswith(".gz"))
-    raise ImportFailed(
-        Failure("unknown_format", f"{uri} has none of the endings {', '.join(_FORMATS)}; rename or remove it", file=uri)
-    )
+    named = formats.by_name(entry.base_name)
+    file_format, compression = options.format or named.format, named.compression
+    if named.format is None and not (options.format is None and formats.has_foreign_ending(entry.base_name)):
+        raw, text = head_of(place, entry.name, uri)
+        compression = formats.compression_of(raw)
+        file_format = file_format or formats.by_content(text)
+    if file_format is None:
+        raise ImportFailed(
+            Failure(
+                "unknown_format",
+                f"{uri} has none of the endings {formats.ENDINGS}, and its first bytes do not show what it is; "
+                "rename or remove it, or notify with its format",
+                file=uri,
+            )
+        )
+    if file_format == "parquet" and compression:
+        raise ImportFailed(
+            Failure("unreadable_file", f"{uri} is Parquet in {compression}; Parquet compresses by itself", file=uri)
+        )
+    delimiter = options.csv.delimiter or ("\t" if named.tabs else ",")
+    partition = _partition(entry.name, location.name)
+    return Part(entry.name, uri, file_format, entry.size, compression, partition, delimiter)
+
+
+def _partition(name: str, root: str) -> tuple[tuple[str, str | None], ...]:
+    """Return the columns that the folders between a file and the URI name; values are escaped as in a URL."""
+    folders = name[len(root.rstrip("/")) + 1 :].split("/")[:-1]
+    pairs = [found.groups() for folder in folders if (found := _PARTITION.fullmatch(folder))]
+    return tuple((unquote(key), None if value == _NULL else unquote(value)) for key, value in pairs)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

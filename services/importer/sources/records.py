@@ -19,6 +19,35 @@ CheckColumns = Callable[[Sequence[str], str], None]
 
 
 @dataclass(frozen=True)
+class NumberedLines:
+    """Lines that are not blank.
+
+    Attributes:
+        rows: Their numbers, from 1.
+        texts: The lines, without their ends.
+        rejects: Lines that are no text.
+        last: Number of the last line, blank and broken ones included.
+    """
+
+    rows: list[int]
+    texts: list[str]
+    rejects: list[Reject]
+    last: int
+
+    def after(self, row: int, *, but: int) -> NumberedLines:
+        """Return the lines behind a row, and the first ``but`` ones whatever their numbers."""
+        if not self.rows or self.rows[0] > row:
+            return self
+        kept = [i for i, each in enumerate(self.rows) if i < but or each > row]
+        return NumberedLines(
+            [self.rows[i] for i in kept],
+            [self.texts[i] for i in kept],
+            [reject for reject in self.rejects if reject.row > row],
+            self.last,
+        )
+
+
+@dataclass(frozen=True)
 class TextBatch:
     """Rows of a text file, parsed but not checked.
 

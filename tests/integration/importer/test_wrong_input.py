@@ -75,12 +75,12 @@ async def test_a_parquet_column_of_the_wrong_type_fails_the_job_before_a_row_is_
 ) -> None:
     folder = tmp_path / "parts"
     write(folder / "part-0.parquet", mapping(30, "sun"))
-    pq.write_table(pa.table({"user_id": [1], "contents": [["sun"]]}), folder / "part-1.parquet")
+    pq.write_table(pa.table({"user_id": [1.5], "contents": [["sun"]]}), folder / "part-1.parquet")
 
     job = await importer.import_mapping(folder.as_uri())
 
     assert (job.error.reason, job.error.column) == ("wrong_column", "user_id")
-    assert "int64" in job.error.message
+    assert "double" in job.error.message
     assert job.progress.rows == 0
 
 
@@ -89,12 +89,12 @@ async def test_a_parquet_column_of_the_wrong_type_fails_the_job_before_a_row_is_
     [
         (b'{"contents": ["sun"]}', "user_id", "user_id_missing"),
         (b'{"user_id": "", "contents": ["sun"]}', "user_id", "user_id_missing"),
-        (b'{"user_id": 7, "contents": ["sun"]}', "user_id", "user_id_not_text"),
+        (b'{"user_id": 7.5, "contents": ["sun"]}', "user_id", "user_id_not_text"),
         (b'{"user_id": "%s", "contents": ["sun"]}' % (b"x" * 129), "user_id", "user_id_too_long"),
         (b'{"user_id": "\\ud800", "contents": ["sun"]}', "user_id", "user_id_not_utf8"),
         (b'{"user_id": "b"}', "contents", "contents_missing"),
         (b'{"user_id": "b", "contents": "sun"}', "contents", "contents_not_a_list"),
-        (b'{"user_id": "b", "contents": [1]}', "contents", "content_id_not_text"),
+        (b'{"user_id": "b", "contents": [true]}', "contents", "content_id_not_text"),
         (b'{"user_id": "b", "contents": ["sun", ""]}', "contents", "content_id_missing"),
         (b'{"user_id": "b", "contents": ["sun", null]}', "contents", "content_id_missing"),
         (b'{"user_id": "b", "contents": ["%s"]}' % ("ü".encode() * 129), "contents", "content_id_too_long"),
@@ -102,7 +102,7 @@ async def test_a_parquet_column_of_the_wrong_type_fails_the_job_before_a_row_is_
         (b'{"user_id": "b", "contents": ["sun"], "scores": [1, 2]}', "scores", "scores_mismatch"),
         (b'{"user_id": "b", "contents": ["sun"], "scores": [NaN]}', "scores", "score_not_finite"),
         (b'{"user_id": "b", "contents": ["sun"], "scores": [1e999]}', "scores", "score_not_finite"),
-        (b'{"user_id": "b", "contents": ["sun"], "scores": ["1"]}', "scores", "score_not_finite"),
+        (b'{"user_id": "b", "contents": ["sun"], "scores": ["high"]}', "scores", "score_not_a_number"),
         (b'{"user_id": "b", "contents": ["sun"], "scores": 1}', "scores", "scores_not_a_list"),
         (b'{"user_id": "b", "contents": ["sun"], "color": 1}', "color", "wrong_column"),
         (b'{"user_id": "b", "conte', "", "broken_json"),
@@ -133,7 +133,7 @@ async def test_a_broken_row_costs_that_row_alone(
         (b'b,"sun" x,1"', "open_quote"),
         (b'b,"s"un,1', "broken_line"),
         (b"b,sun\rc,1", "stray_carriage_return"),
-        (b"b,sun,one", "score_not_finite"),
+        (b"b,sun,high", "score_not_a_number"),
         (b"b,sun|wind,1", "scores_mismatch"),
         (b",sun,1", "user_id_missing"),
         (b"\xff,sun,1", "not_utf8"),
@@ -152,6 +152,21 @@ async def test_a_broken_csv_line_costs_that_line_alone(
     assert '"row": 22' in rejects
     assert f'"reason": "{reason}"' in rejects
     assert await reader.candidates("u19") == await reader.candidates("last") == weather_keys("sun")
+
+
+async def test_a_job_that_fails_for_its_rejects_says_what_is_wrong_with_the_first(
+    importer: Importer, tmp_path: Path
+) -> None:
+    row = "u,sun\nv," + "|".join(f"c{i}" for i in range(100_000)) + "\n"
+    (tmp_path / "m.csv").write_text("user_id,contents\n" + row)
+
+    job = await importer.import_mapping((tmp_path / "m.csv").as_uri())
+
+    error = job.error
+    assert (error.reason, error.row, error.column) == ("too_many_rejects", 3, "contents")
+    assert error.file == (tmp_path / "m.csv").as_uri()
+    assert "1 of 2 rows are broken" in error.message
+    assert "too_many_candidates (the row has more contents than importing.max_candidates)" in error.message
 
 
 async def test_a_hopeless_parquet_file_is_given_up_before_its_end(importer: Importer, tmp_path: Path) -> None:

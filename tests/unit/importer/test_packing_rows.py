@@ -16,8 +16,8 @@ from services.importer.rows import Packed
 from services.importer.sources.parts import Part
 from services.importer.sources.records import ArrowBatch, TextBatch
 
-PARQUET = Part("m.parquet", "file:///m.parquet", "parquet", 0, gzipped=False)
-CSV = Part("m.csv", "file:///m.csv", "csv", 0, gzipped=False)
+PARQUET = Part("m.parquet", "file:///m.parquet", "parquet", 0)
+CSV = Part("m.csv", "file:///m.csv", "csv", 0)
 
 
 def arrow(**columns: Any) -> ArrowBatch:
@@ -76,11 +76,19 @@ def test_texts_that_are_not_utf8_are_rejected_out_of_parquet_too() -> None:
     assert (other.users, reasons(other)) == (["b"], [(1, "user_id_not_utf8")])
 
 
-@pytest.mark.parametrize("score", [float("nan"), float("inf"), 65505.0, None])
-def test_a_score_that_16_bits_do_not_hold_is_rejected(score: float | None) -> None:
+@pytest.mark.parametrize(
+    ("score", "reason"),
+    [
+        (float("nan"), "score_not_finite"),
+        (float("inf"), "score_not_finite"),
+        (65505.0, "score_out_of_range"),
+        (None, "score_not_finite"),
+    ],
+)
+def test_a_score_that_16_bits_do_not_hold_is_rejected(score: float | None, reason: str) -> None:
     packed = packer().pack(arrow(user_id=["a", "b"], contents=[["sun"], ["sun"]], scores=[[1.0], [score]]))
 
-    assert (packed.users, reasons(packed)) == (["a"], [(2, "score_not_finite")])
+    assert (packed.users, reasons(packed)) == (["a"], [(2, reason)])
 
 
 @pytest.mark.parametrize(
@@ -121,13 +129,13 @@ def test_a_csv_value_is_a_list_a_number_or_a_text(text: str, value: object) -> N
         (float("nan"), "number_not_finite"),
         (10**400, "number_not_finite"),
         ({"a": 1}, "unsupported_value"),
-        ([1], "list_item_not_text"),
+        ([{"a": 1}], "list_item_not_text"),
         ("\ud800", "not_utf8"),
         ("x" * 5000, "profile_too_large"),
     ],
 )
 def test_a_profile_value_that_cannot_be_kept_rejects_its_row(value: object, reason: str) -> None:
-    part = Part("p.jsonl", "file:///p.jsonl", "jsonl", 0, gzipped=False)
+    part = Part("p.jsonl", "file:///p.jsonl", "jsonl", 0)
     batch = TextBatch(part, [1, 2], [{"user_id": "a", "f": value}, {"user_id": "b", "f": "x"}], [], 2)
 
     packed = ProfilesPacker(version=1).pack(batch)
@@ -137,7 +145,7 @@ def test_a_profile_value_that_cannot_be_kept_rejects_its_row(value: object, reas
 
 
 def test_used_services_must_be_a_list() -> None:
-    part = Part("p.jsonl", "file:///p.jsonl", "jsonl", 0, gzipped=False)
+    part = Part("p.jsonl", "file:///p.jsonl", "jsonl", 0)
     batch = TextBatch(part, [1], [{"user_id": "a", "used_services": "weather"}], [], 1)
 
     assert reasons(ProfilesPacker(version=1).pack(batch)) == [(1, "not_a_list")]

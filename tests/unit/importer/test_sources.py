@@ -18,6 +18,7 @@ from services.importer.failure import ImportFailed
 from services.importer.sources.allowed import AllowedUris
 from services.importer.sources.files import LocalFiles
 from services.importer.sources.filesystems import S3Access, parse_uri
+from services.importer.sources.formats import CsvOptions, FileOptions
 from services.importer.sources.lines import MAX_LINE_BYTES, read_lines
 from services.importer.sources.parquet import ParquetPart
 from services.importer.sources.parts import Part, digest, list_parts
@@ -54,9 +55,9 @@ def test_an_endless_line_is_skipped_without_being_kept() -> None:
 
 
 def text_rows(format_: str, body: bytes, *, after_row: int, batch_rows: int) -> list[tuple[int, str]]:
-    part = Part("m", "file:///m", format_, len(body), gzipped=False)  # type: ignore[arg-type]
+    part = Part("m", "file:///m", format_, len(body))  # type: ignore[arg-type]
     batches: list[TextBatch] = list(
-        read_text(io.BytesIO(body), part, any_columns, after_row=after_row, batch_rows=batch_rows)
+        read_text(io.BytesIO(body), part, any_columns, CsvOptions(), after_row=after_row, batch_rows=batch_rows)
     )
     return [
         (row, record["user_id"]) for batch in batches for row, record in zip(batch.rows, batch.records, strict=True)
@@ -77,11 +78,32 @@ def test_a_resumed_text_file_goes_on_behind_its_row_wherever_the_batches_lie(aft
     ]
 
 
+@pytest.mark.parametrize("batch_rows", [1, 2, 3, 5, 100])
+def test_a_csv_with_line_breaks_in_quotes_goes_on_behind_every_checkpoint(batch_rows: int) -> None:
+    body = b'user_id,note\n"a","1\n\n2"\nb,x\n"c","""3"\n"d\n","4\n5\n6\n"\n\nstray,"\ne,7\n"f","8\n9"'
+    part = Part("m", "file:///m", "csv", len(body))
+
+    def read(after_row: int) -> list[TextBatch]:
+        return list(
+            read_text(io.BytesIO(body), part, any_columns, CsvOptions(), after_row=after_row, batch_rows=batch_rows)
+        )
+
+    def users(batches: list[TextBatch]) -> list[str]:
+        return [record["user_id"] for batch in batches for record in batch.records]
+
+    batches = read(0)
+
+    assert users(batches) == ["a", "b", "c", "d\n", "e", "f"]
+    assert [(each.row, each.reason) for batch in batches for each in batch.rejects] == [(13, "open_quote")]
+    for i, batch in enumerate(batches):
+        assert users(read(batch.last_row)) == users(batches[i + 1 :])
+
+
 @pytest.mark.parametrize("after_row", [0, 1, 3, 4, 5, 9, 10])
 def test_a_resumed_parquet_file_goes_on_behind_its_row(tmp_path: Path, after_row: int) -> None:
     path = tmp_path / "m.parquet"
     pq.write_table(pa.table({"user_id": [f"u{row}" for row in range(1, 11)]}), path, row_group_size=4)
-    part = Part(str(path), path.as_uri(), "parquet", 0, gzipped=False)
+    part = Part(str(path), path.as_uri(), "parquet", 0)
 
     with pa.OSFile(str(path)) as file:
         batches = list(ParquetPart(file, part).read(after_row=after_row, batch_rows=3))
@@ -95,7 +117,7 @@ def test_a_resumed_parquet_file_goes_on_behind_its_row(tmp_path: Path, after_row
 
 def parts_of(folder: Path) -> list[Part]:
     location = parse_uri(folder.as_uri())
-    return list_parts(LocalFiles(AllowedUris([folder.as_uri()]), location.uri), location)
+    return list_parts(LocalFiles(AllowedUris([folder.as_uri()]), location.uri), location, FileOptions()).parts
 
 
 def test_parts_are_sorted_as_people_count(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""Why rows are rejected, in words with what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES, MAX_USER_ID_BYTES
+
+WORDS: Mapping[str, str] = {
+    "broken_json": "the line is not JSON; write one object a line",
+    "not_an_object": "the line is JSON and no object",
+    "broken_line": "the quotes of the line do not follow RFC 4180",
+    "open_quote": "a quote is opened and not closed",
+    "stray_carriage_return": "a carriage return stands in the middle of the line",
+    "line_too_long": "the line is longer than 1 MiB",
+    "not_utf8": "the text is not in the file's encoding, UTF-8 unless csv.encoding says another",
+    "wrong_number_of_columns": "the row has more or fewer columns than the header",
+    "wrong_column": "the row has a column that the file must not have",
+    "user_id_missing": "the user id is missing",
+    "user_id_not_text": "the user id is neither a text nor a whole number",
+    "user_id_not_utf8": "the user id is no UTF-8",
+    "user_id_too_long": f"the user id has more than {MAX_USER_ID_BYTES} bytes",
+    "contents_missing": "the contents are missing",
+    "contents_not_a_list": "the contents are not a list",
+    "too_many_candidates": "the row has more contents than importing.max_candidates",
+    "content_id_missing": "a content id is missing",
+    "content_id_not_text": "a content id is neither a text nor a whole number",
+    "content_id_not_utf8": "a content id is no UTF-8",
+    "content_id_too_long": f"a content id has more than {MAX_CONTENT_ID_BYTES} bytes",
+    "scores_not_a_list": "the scores are not a list",
+    "scores_mismatch": "the row has more or fewer scores than contents",
+    "score_not_a_number": "a score is not a number",
+    "score_not_finite": "a score is null, NaN or infinite",
+    "score_out_of_range": "a score is beyond 65504, the greatest 16-bit float",
+    "not_a_number": "the field is a number by mesh.yaml, and the value is none",
+    "number_not_finite": "a number is NaN or infinite",
+    "not_a_list": "the value is not a list",
+    "list_item_not_text": "an item of the list is no text",
+    "list_where_one_value_is_expected": "the value is a list where one value is expected",
+    "unsupported_value": "the value is neither a text, a number nor a list of texts",
+    "too_many_fields": "the profile has more than 64 fields",
+    "profile_too_large": "the profile has more than 4096 bytes",
+}
+
+
+def in_words(reason: str) -> str:
+    """Return a reason with its words."""
+    return f"{reason} ({WORDS[reason]})" if reason in WORDS else reason

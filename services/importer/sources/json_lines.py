@@ -1,0 +1,56 @@
+"""JSON lines: one object a line. The first object's names are the file's columns."""
+
+from __future__ import annotations
+
+import json
+
+from services.importer.failure import Failure, ImportFailed, Reject, shorten
+from services.importer.sources.parts import Part
+from services.importer.sources.records import CheckColumns, NumberedLines, Record, TextBatch
+
+
+class JsonLinesParser:
+    """Parser of one file."""
+
+    def __init__(self, part: Part, check_columns: CheckColumns) -> None:
+        self._part = part
+        self._check_columns = check_columns
+        self.known = False
+
+    def parse(self, lines: NumberedLines, *, final: bool) -> TextBatch | None:
+        """Parse some lines. Raises ImportFailed."""
+        rejects = lines.rejects
+        kept: list[int] = []
+        records: list[Record] = []
+        for row, text in zip(lines.rows, lines.texts, strict=True):
+            try:
+                record = json.loads(text)
+            except (ValueError, RecursionError):
+                if row == 1 and text.lstrip().startswith(("[", "{")) and len(text.strip()) == 1:
+                    raise self._one_document() from None
+                rejects.append(Reject(self._part.uri, row, "", "broken_json", self._raw(text)))
+                continue
+            if not isinstance(record, dict):
+                rejects.append(Reject(self._part.uri, row, "", "not_an_object", self._raw(text)))
+                continue
+            if not self.known:
+                self._check_columns(list(record), self._part.uri)
+                self.known = True
+            kept.append(row)
+            records.append(record)
+        return TextBatch(self._part, kept, records, rejects, lines.last)
+
+    def _one_document(self) -> ImportFailed:
+        return ImportFailed(
+            Failure(
+                "unreadable_file",
+                f"{self._part.uri} is one JSON document over several lines; write one object a line",
+                file=self._part.uri,
+            )
+        )
+
+    def _raw(self, text: str) -> str:
+        """What the rejects file shows of a line: nothing before an object with the right columns has been seen, for
+        then this may be no file of ours at all.
+        """
+        return shorten(text) if self.known else ""
