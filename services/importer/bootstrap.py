@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
+from banditmesh.runtime import keys
 from banditmesh.runtime.mesh import Importing, load_mesh
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
@@ -22,7 +23,7 @@ from services.importer.changes import Changes
 from services.importer.importing import ImportDependencies
 from services.importer.jobs import Jobs
 from services.importer.lease import Leases
-from services.importer.live import LivePointers
+from services.importer.live import LivePointers, LiveWatch
 from services.importer.metrics import ImporterMetrics
 from services.importer.provider_calls import ProviderCalls
 from services.importer.refresh import Refresher, RefreshSchedule
@@ -77,12 +78,15 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
     files = FileAccess(
         S3Access.of(settings.store), AllowedUris(importing.allowed_uris, local_files=settings.import_local_files)
     )
+    live = LivePointers(redis, ttl_s=importing.mapping_ttl)
+    sources = [f"{name}/{logic}" for name, service in mesh.services.items() for logic in service.logics]
+    watch = LiveWatch(live, [*sources, keys.PROFILES], metrics, clock)
     refresher = Refresher(catalog, providers, metrics, mesh.services)
     schedule = RefreshSchedule(redis, refresher, mesh.services, metrics, clock, owner=owner, lease_s=importing.lease)
     deps = ImportDependencies(
         redis=redis,
         jobs=jobs,
-        live=LivePointers(redis, ttl_s=importing.mapping_ttl),
+        live=live,
         catalog=catalog,
         changes=changes,
         providers=providers,
@@ -97,7 +101,7 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
     )
     leases = Leases(redis, clock, owner=owner, ttl_s=importing.lease)
     worker = Worker(leases, deps, jobs_at_once=settings.import_jobs, handover_s=settings.import_handover_s)
-    requests = ImportRequests(mesh.services, jobs, files.allowed, bell, clock)
+    requests = ImportRequests(mesh.services, jobs, live, files.allowed, bell, clock)
 
     deadlines_s = {**server.options.deadlines_s, f"/{SERVICE.full_name}/RefreshContents": REFRESH_DEADLINE_S}
     server.options = dataclasses.replace(server.options, deadlines_s=deadlines_s)
@@ -113,6 +117,7 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
     server.check("store", store.ping, critical=False)
     server.background("import jobs", worker.run)
     server.background("refresh schedule", schedule.run)
+    server.background("live versions", watch.run)
     server.on_stop("redis", redis.close)
     server.on_stop("store", store.close)
     if rejects_store is not store:

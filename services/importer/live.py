@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from banditmesh.runtime import keys, packing
+from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.redis import RedisClient
 from services.importer.failure import Failure, ImportFailed
 from services.importer.lease import Lease, LeaseLost
+from services.importer.metrics import ImporterMetrics
 
 # Pointer and lease lie in one slot, so this is atomic on a Cluster too. A base that has expired meanwhile is no
 # obstacle.
@@ -18,6 +22,10 @@ return 'live'
 """
 
 
+RENEW_AFTER_S = 3600.0
+LOOK_S = 10.0
+
+
 class LivePointers:
     """Reads and moves live pointers."""
 
@@ -25,6 +33,8 @@ class LivePointers:
         """``ttl_s``: a source that is not imported again for so long has no candidates any more."""
         self._redis = redis
         self._ttl_s = ttl_s
+        self.renew_after_s = min(RENEW_AFTER_S, ttl_s / 10)
+        """So old a live version is imported again when it is notified again; a client's second attempt is not."""
 
     async def read(self, source: str) -> str:
         """Return the pointer of a source as text, empty when there is none. Raises Unavailable."""
@@ -54,3 +64,31 @@ class LivePointers:
                     f"another version of {lease.source} went live meanwhile; notify again to import this one",
                 )
             )
+
+    async def ends_in_s(self, sources: Sequence[str]) -> list[float]:
+        """Return in how many seconds the live version of each source expires; 0: it has none. Raises Unavailable."""
+        pipeline = self._redis.pipeline()
+        for source in sources:
+            pipeline.pttl(keys.live(source))
+        async with self._redis.guarded():
+            left_ms = await pipeline.execute()
+        return [max(each, 0) / 1000 for each in left_ms]
+
+
+class LiveWatch:
+    """Says in a metric when each source's live version ends, unless it is notified again."""
+
+    def __init__(self, live: LivePointers, sources: Sequence[str], metrics: ImporterMetrics, clock: Clock) -> None:
+        self._live = live
+        self._sources = sources
+        self._metrics = metrics
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises Unavailable when Redis is away; whoever supervises calls again."""
+        while True:
+            left_s = await self._live.ends_in_s(self._sources)
+            for source, each_s in zip(self._sources, left_s, strict=True):
+                if each_s or source != keys.PROFILES:  # a mesh without profiles is none that has lost them
+                    self._metrics.live_ends.labels(source=source).set(self._clock.now_s() + each_s if each_s else 0)
+            await self._clock.sleep(LOOK_S)

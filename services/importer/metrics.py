@@ -48,6 +48,13 @@ class ImporterMetrics:
             ["source"],
             registry=registry,
         )
+        self.live_ends = Gauge(
+            f"{prefix}_live_ends_timestamp_seconds",
+            "When the live version of a source expires unless it is notified again, Unix time; 0: it has none. Worry "
+            "when it is less than a day ahead",
+            ["source"],
+            registry=registry,
+        )
         self.provider_calls = Counter(
             f"{prefix}_provider_calls_total",
             "GetContents calls by their status",

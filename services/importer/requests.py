@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 
+from banditmesh.runtime import packing
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from banditmesh.runtime.limits import MAX_NAME_BYTES, check_text
@@ -12,6 +13,7 @@ from banditmesh.runtime.mesh import Service
 from services.importer.bell import Bell
 from services.importer.job import Job, Kind, State, job_id
 from services.importer.jobs import Jobs
+from services.importer.live import LivePointers
 from services.importer.sources.allowed import AllowedUris
 from services.importer.sources.filesystems import parse_uri
 from services.importer.sources.formats import CsvOptions, FileOptions, encoding_problem
@@ -30,10 +32,17 @@ class ImportRequests:
     """Starts, shows and cancels import jobs. Every method may raise Unavailable."""
 
     def __init__(
-        self, services: Mapping[str, Service], jobs: Jobs, allowed: AllowedUris, bell: Bell, clock: Clock
+        self,
+        services: Mapping[str, Service],
+        jobs: Jobs,
+        live: LivePointers,
+        allowed: AllowedUris,
+        bell: Bell,
+        clock: Clock,
     ) -> None:
         self._services = services
         self._jobs = jobs
+        self._live = live
         self._allowed = allowed
         self._bell = bell
         self._clock = clock
@@ -42,6 +51,8 @@ class ImportRequests:
         self, service: str, logic: str, uri: str, version: str, options: FileOptions = _AS_NAMED
     ) -> Job:
         """Return the job of this version, started by this call or an earlier one.
+
+        Of a version that has been live for a while it is imported again, so that it goes on living.
 
         Raises:
             InvalidArgument: A field is empty, too long or misspelled.
@@ -129,7 +140,9 @@ class ImportRequests:
         name = job_id(kind, service, logic, version)
         wanted = Job(name, kind, service, logic, uri, version, now_ms, now_ms, options=options)
         job = await self._jobs.create(wanted)
-        while job.state in (State.FAILED, State.CANCELLED):
+        while job.state in (State.FAILED, State.CANCELLED) or (
+            job.options == options and job.uri == uri and await self._must_be_renewed(job)
+        ):
             # What did not go live may be asked for again, also from another place.
             again = job.again(wanted)
             job = again if await self._jobs.restart(job, again) else await self.get(job.id)
@@ -143,6 +156,19 @@ class ImportRequests:
             )
         self._bell.ring()
         return job
+
+    async def _must_be_renewed(self, job: Job) -> bool:
+        """Whether a version that is notified again without a change is to be imported again, because its values would
+        expire: it is the live one and has been so for a while, or nothing is live any more.
+        """
+        if job.state is not State.SUCCEEDED:
+            return False
+        live = await self._live.read(job.source)
+        if not live:
+            return True
+        ours = packing.LiveVersion(job.target.number, job.target.slot, job.version)
+        age_s = self._clock.now_s() - job.updated_at_ms / 1000
+        return packing.LiveVersion.unpack(live.encode()) == ours and age_s >= self._live.renew_after_s
 
 
 def check_options(options: FileOptions) -> None:

@@ -5,6 +5,7 @@ and cancelled.
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,18 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
-from tests.support.importing import Importer, Reader, ScriptedProvider, mapping, weather_keys, write
+from banditmesh.runtime import keys
+from tests.support.eventually import eventually
+from tests.support.importing import (
+    Importer,
+    Reader,
+    ScriptedProvider,
+    mapping,
+    mesh_yaml,
+    running_importer,
+    weather_keys,
+    write,
+)
 
 GOOD = {"service": "weather", "logic": "today", "uri": "file:///m.csv", "version": "v1"}
 
@@ -109,6 +121,71 @@ async def test_the_same_request_gives_the_same_job(importer: Importer, tmp_path:
 
     assert again == job
     assert importer.metric("rows_total", kind="mapping") == 1
+
+
+async def test_a_live_version_that_is_notified_again_lives_on(fresh_redis: str, reader: Reader, tmp_path: Path) -> None:
+    uri = write(tmp_path / "m.csv", mapping(1, "sun"))
+    async with running_importer(tmp_path, fresh_redis, mesh_yaml(importing="mapping_ttl: 10s")) as importer:
+        await importer.import_mapping(uri)
+        first = await reader.live()
+        assert first is not None
+
+        async def renewed() -> bool:
+            return (
+                await importer.import_mapping(uri)
+            ).state == pb.IMPORT_STATE_SUCCEEDED and await reader.live() != first
+
+        await eventually(renewed)
+        second = await reader.live()
+        assert second is not None
+        value = keys.candidates(keys.user_tag("u0"), "weather/today", second.slot)
+
+    assert second.name == first.name
+    assert await reader.candidates("u0") == weather_keys("sun")
+    assert await reader.redis.pttl(value) > 8000
+
+
+async def test_a_version_that_nothing_is_left_of_is_imported_again(
+    importer: Importer, reader: Reader, tmp_path: Path
+) -> None:
+    uri = write(tmp_path / "m.csv", mapping(1, "sun"))
+    await importer.import_mapping(uri)
+    await reader.redis.delete(keys.live("weather/today"))
+
+    job = await importer.import_mapping(uri)
+
+    assert job.state == pb.IMPORT_STATE_SUCCEEDED
+    assert await reader.candidates("u0") == weather_keys("sun")
+
+
+async def test_an_older_version_is_not_brought_back_by_being_notified_again(
+    importer: Importer, reader: Reader, tmp_path: Path
+) -> None:
+    old, new = (write(tmp_path / f"{name}.csv", mapping(1, name)) for name in ("old", "new"))
+    await importer.import_mapping(old, "v1")
+    await importer.import_mapping(new, "v2")
+
+    await importer.import_mapping(old, "v1")
+
+    assert await reader.candidates("u0") == weather_keys("new")
+
+
+async def test_a_metric_says_when_each_live_version_ends(fresh_redis: str, tmp_path: Path) -> None:
+    async with running_importer(tmp_path, fresh_redis, mesh_yaml(importing="mapping_ttl: 1h")) as importer:
+        await importer.import_mapping(write(tmp_path / "m.csv", mapping(1, "sun")))
+    async with running_importer(tmp_path, fresh_redis, mesh_yaml(importing="mapping_ttl: 1h")) as importer:
+
+        async def known() -> bool:
+            return importer.metric("live_ends_timestamp_seconds", source="weather/today") > 0
+
+        await eventually(known)
+        left_s = importer.metric("live_ends_timestamp_seconds", source="weather/today") - time.time()
+        never = importer.server.registry.get_sample_value(
+            "banditmesh_importer_live_ends_timestamp_seconds", {"source": "comics/similar"}
+        )
+
+    assert 3000 < left_s <= 3601
+    assert never == 0
 
 
 async def test_the_same_version_of_another_file_is_refused_with_both_uris(importer: Importer, tmp_path: Path) -> None:
