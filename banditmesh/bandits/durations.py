@@ -16,6 +16,8 @@ from pydantic.fields import FieldInfo
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(ms|s|m|h|d)")
+LONGEST_S: Final = 36_500 * 86400.0
+"""What is longer is a slip of the pen, and overflows where times are added."""
 _HOW: Final = "write it like 250ms, 30s, 10m, 6h or 7d"
 
 
@@ -38,7 +40,10 @@ def seconds(value: object) -> float:
     match = _DURATION.fullmatch(value.strip())
     if match is None:
         raise ValueError(f"{value!r} is not a duration; {_HOW}")
-    return float(match[1]) * _UNITS[match[2]]
+    duration_s = float(match[1]) * _UNITS[match[2]]
+    if duration_s > LONGEST_S:
+        raise ValueError(f"{value!r} is longer than {written(LONGEST_S)}, a hundred years")
+    return duration_s
 
 
 def written(duration_s: float) -> str:

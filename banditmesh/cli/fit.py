@@ -77,7 +77,7 @@ def _check_name(placement: str) -> None:
     """Before the work, not after it."""
     from pydantic import TypeAdapter, ValidationError
 
-    from banditmesh.runtime.mesh import Name
+    from banditmesh.runtime.section import Name
 
     try:
         TypeAdapter(Name).validate_python(placement)

@@ -6,12 +6,11 @@ that names it. ``docs/mesh-yaml.md`` is the reference.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError, model_validator
 
 from banditmesh.bandits.durations import Duration, Positive
 from banditmesh.bandits.errors import BanditError
@@ -21,57 +20,14 @@ from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.runtime.access_table import SERVICE, AccessTable
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.placement_options import Filters, Rules
+from banditmesh.runtime.section import Name
 from banditmesh.runtime.section import Section as _Section
+from banditmesh.runtime.service_options import Importing, Service
 from banditmesh.runtime.token import MAX_TOKEN_BYTES, largest_token_bytes
 from banditmesh.runtime.validation import StrictLoader, WrongKeys, problems, suggestion
 
-_FILES_PREFIX = re.compile(r"(file://(localhost)?/|(hdfs|s3)://[^/?#@]+(/|$))[^?#]*")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is not a name: 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit")
-    return value
-
-
-def _files_prefix(value: str) -> str:
-    if not _FILES_PREFIX.fullmatch(value):
-        raise ValueError(
-            f"{value!r} is no folder of files; write it like hdfs://namenode:8020/exports, s3://bucket/exports or "
-            "file:///exports"
-        )
-    return value
-
-
-Name = Annotated[str, AfterValidator(_name)]
-FilesPrefix = Annotated[str, AfterValidator(_files_prefix)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
 RETRIEVERS: Final = ("popularity", "newest")
 """Sources that no service maps: a model in the engine proposes."""
-
-
-class Service(_Section):
-    """A service that wants attention."""
-
-    logics: list[Name] = Field(
-        min_length=1, description="The service's own recommendation logics, each with a mapping of its own."
-    )
-    provider: str | None = Field(None, description="gRPC address of its Data Provider, such as dns:///weather:50051.")
-    refresh_every: Positive | None = Field(
-        None, description="How often all its known contents are asked for again; absent: never."
-    )
-    refresh_max_missing: Share = Field(
-        0.5,
-        description="When more than this share of its contents is missing from one refresh, none of them is dropped.",
-    )
-    mapping_max_missing: Share | None = Field(
-        None,
-        description="A new version of a mapping fails when it has so much fewer rows than the live one, as a share; "
-        "absent: any number will do.",
-    )
 
 
 class Mute(_Section):
@@ -273,31 +229,6 @@ class Learning(_Section):
     snapshot_every: Positive = Field(30.0, description="How often a model that has learned something is published.")
     batch: int = Field(1024, ge=1, le=100_000, description="Examples that one learning step takes at most.")
     stall_after: Positive = Field(60.0, description="A partition that is silent this long is no longer waited for.")
-
-
-class Importing(_Section):
-    """The importer."""
-
-    max_rejected: Share = Field(0.01, description="A job fails when more than this share of its rows is broken.")
-    profiles_max_missing: Share | None = Field(
-        None, description="As a service's mapping_max_missing, for the profiles."
-    )
-    max_candidates: int = Field(
-        100, ge=1, le=1000, description="Candidates of one user in one mapping; a row with more is broken."
-    )
-    mapping_ttl: Positive = Field(
-        7 * 86400.0, description="Candidates and profiles that are not imported again expire."
-    )
-    content_ttl: Positive = Field(30 * 86400.0, description="Contents that no import or refresh confirms expire.")
-    lease: Positive = Field(15.0, description="A job whose importer is silent this long is taken over.")
-    batch_rows: int = Field(2000, ge=1, le=100_000, description="Rows that are read and written together.")
-    provider_timeout: Positive = Field(5.0, description="Deadline of one GetContents call.")
-    rejects_uri: str | None = Field(None, description="Folder for rejects files; absent: rejects/ in the store.")
-    allowed_uris: list[FilesPrefix] | None = Field(
-        None,
-        description="Folders from which files are imported: hdfs://…, s3://… or file:///…; absent: all of hdfs and s3, "
-        "and no local file.",
-    )
 
 
 class Engine(_Section):

@@ -1,8 +1,13 @@
-"""What every section of ``mesh.yaml`` is."""
+"""What every section of ``mesh.yaml`` is, and what several of them hold."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Section(BaseModel):
@@ -10,3 +15,13 @@ class Section(BaseModel):
     mistakes, not numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is not a name: 1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Share = Annotated[float, Field(ge=0, le=1)]

@@ -11,10 +11,11 @@ from random import Random
 
 from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
 from banditmesh.runtime import keys
-from banditmesh.runtime.mesh import Importing, load_mesh
+from banditmesh.runtime.mesh import load_mesh
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
+from banditmesh.runtime.service_options import Importing
 from banditmesh.runtime.store import Store, connect, open_store
 from banditmesh.runtime.tls import ClientTls
 from services.importer.bell import Bell

@@ -22,8 +22,8 @@ from banditmesh.runtime import packing
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.mesh import Importing, Service
 from banditmesh.runtime.redis import RedisClient
+from banditmesh.runtime.service_options import Importing, Service
 from services.importer.bell import Bell
 from services.importer.catalog import Catalog
 from services.importer.changes import Changes

@@ -11,8 +11,8 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, MeshError
 from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.mesh import Service
 from banditmesh.runtime.redis import RedisClient
+from banditmesh.runtime.service_options import Service
 from services.importer.catalog import Catalog
 from services.importer.metrics import ImporterMetrics
 from services.importer.provider_calls import MAX_IDS, ProviderCalls, RejectedContent

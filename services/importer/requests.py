@@ -9,7 +9,7 @@ from banditmesh.runtime import packing
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from banditmesh.runtime.limits import MAX_NAME_BYTES, check_text
-from banditmesh.runtime.mesh import Service
+from banditmesh.runtime.service_options import Service
 from services.importer.bell import Bell
 from services.importer.job import Job, Kind, State, job_id
 from services.importer.jobs import Jobs

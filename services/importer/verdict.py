@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from banditmesh.runtime import packing
-from banditmesh.runtime.mesh import Importing, Service
+from banditmesh.runtime.service_options import Importing, Service
 from services.importer.failure import Failure, ImportFailed
 from services.importer.job import Job, Kind, job_id
 from services.importer.jobs import Jobs
