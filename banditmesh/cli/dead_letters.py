@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from banditmesh.runtime.errors import InvalidArgument, NotFound, Unavailable
+from banditmesh.runtime.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -35,11 +35,13 @@ def dead_letters(
     """Show the [bold]dead letters[/]: which record, why, and its bytes."""
     from banditmesh.runtime.addresses import KafkaAddress
     from banditmesh.runtime.kafka.topics import Topics
+    from banditmesh.runtime.settings import UsesKafka, load_settings
 
     try:
-        address = KafkaAddress.parse(kafka)
+        KafkaAddress.parse(kafka)
     except ValueError as error:
         raise InvalidArgument(f"--kafka {kafka}: {error}") from error
+    address = load_settings(UsesKafka, {"kafka": kafka}).kafka
     letters = asyncio.run(_read(address, Topics.named(prefix).dead_letters, last))
     if as_json:
         for letter in letters:
@@ -62,32 +64,37 @@ def _row(letter: DeadLetter) -> dict[str, object]:
 
 async def _read(kafka: KafkaAddress, topic: str, last: int) -> list[DeadLetter]:
     from aiokafka import AIOKafkaConsumer, TopicPartition
-    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.client import AIOKafkaClient
     from aiokafka.errors import KafkaError
 
+    from banditmesh.runtime.kafka.connect import client_options, why_not
+    from banditmesh.runtime.kafka.metadata import ask_topics
+
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs while it tries is what we raise
-    admin = AIOKafkaAdminClient(bootstrap_servers=str(kafka))
-    consumer = AIOKafkaConsumer(bootstrap_servers=str(kafka), group_id=None, enable_auto_commit=False)
+    client = AIOKafkaClient(**client_options(kafka))
+    consumer = AIOKafkaConsumer(**client_options(kafka), group_id=None, enable_auto_commit=False)
     try:
         async with asyncio.timeout(_DEADLINE_S):
-            await admin.start()
-            # A consumer waits for ever for a topic that does not exist, so the admin is asked.
-            (described,) = await admin.describe_topics([topic])
-            if described["error_code"]:
+            await client.bootstrap()
+            # A consumer waits for ever for a topic that does not exist, or has it created.
+            state = (await ask_topics(client, [topic])).get(topic)
+            if state is not None and state.denied:
+                raise PermissionDenied(f"this user may not read topic {topic!r} in Kafka at {kafka}")
+            if state is None:
                 raise NotFound(
                     f"there is no topic {topic!r} in Kafka at {kafka}",
                     hint="--prefix is kafka.topic_prefix of mesh.yaml; the services create the topic when they start",
                 )
             await consumer.start()
-            numbers = sorted(partition["partition"] for partition in described["partitions"])
-            return await _newest(consumer, [TopicPartition(topic, number) for number in numbers], last)
+            partitions = [TopicPartition(topic, number) for number in range(state.partitions)]
+            return await _newest(consumer, partitions, last)
     except TimeoutError as error:
         raise Unavailable(f"Kafka at {kafka} did not answer within {_DEADLINE_S:g} s") from error
     except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {kafka} does not answer: {error}") from error
+        raise Unavailable(f"Kafka at {kafka} does not let us in: {await why_not(kafka)}") from error
     finally:
         await consumer.stop()
-        await admin.close()
+        await client.close()
 
 
 async def _newest(consumer: AIOKafkaConsumer, partitions: list[TopicPartition], last: int) -> list[DeadLetter]:
@@ -108,15 +115,18 @@ def _letter(record: ConsumerRecord) -> DeadLetter:
 
     from banditmesh.contracts.events.v1.events_pb2 import DeadLetter
 
+    value = record.value or b""  # a tombstone has none
     try:
-        return DeadLetter.FromString(record.value)
+        if not value:
+            raise DecodeError("it has no value")
+        return DeadLetter.FromString(value)
     except DecodeError as error:  # somebody else wrote into the topic
         return DeadLetter(
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
             time_ms=record.timestamp,
-            value=record.value,
+            value=value,
             reason="no_dead_letter",
             detail=str(error),
         )

@@ -7,9 +7,12 @@ import os
 import shlex
 import shutil
 import sysconfig
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from banditmesh.runtime.mesh import Mesh
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart"
 _VERSION = "1"
@@ -20,6 +23,7 @@ _MAPPINGS = {
 }
 _FIRST_JOB = "mapping-comics-new-volume-1-75e00d21"
 """The importer derives a job's id from what is imported."""
+_MOST_MAPPINGS = 3
 _VISITOR = {"placement": "talk-head-jp", "user_id": "ada"}
 
 
@@ -31,21 +35,53 @@ class Lines:
     commands: tuple[str, ...]
 
 
-def grpcurl_lines(addresses: Mapping[str, str], *, quickstart: bool, ca: Path | None = None) -> list[Lines]:
-    """Return commands for a POSIX shell, as they stand.
+@dataclass(frozen=True)
+class _Calls:
+    """Writes commands."""
+
+    addresses: Mapping[str, str]
+    program: str
+
+    def __call__(self, service: str, method: str, request: Mapping[str, object]) -> str:
+        data = f" -d {shlex.quote(json.dumps(request, ensure_ascii=False))}" if request else ""
+        return f"{self.program}{data} {self.addresses[service]} banditmesh.{method}"
+
+    def mapping(self, service: str, logic: str, uri: str) -> str:
+        """Notify a mapping file."""
+        request = {"service": service, "logic": logic, "uri": uri, "version": _VERSION}
+        return self("importer", "importer.v1.ImporterService/NotifyMapping", request)
+
+    def visit(self, visitor: Mapping[str, str]) -> tuple[str, str]:
+        """What to show, and what became of it."""
+        select = self("crs_engine", "crs_engine.v1.CrsEngineService/SelectContent", visitor)
+        token = r"""sed -n 's/.*"impression_*[tT]oken": "\([^"]*\)".*/\1/p'"""  # grpcurl spells it by its version
+        events = ", ".join(f"""{{"impression_token": "'$TOKEN'", "{kind}": {{}}}}""" for kind in ("shown", "click"))
+        track = f"""{self.program} -d '{{"events": [{events}]}}' {self.addresses["tracker"]}"""
+        return (
+            f"TOKEN=$({select} | tee -a /dev/stderr | {token})",
+            f"{track} banditmesh.tracker.v1.EventTrackerService/TrackEvents",
+        )
+
+    def why(self, visitor: Mapping[str, str]) -> tuple[str, ...]:
+        """Why it was that, what is known of the user, and what was learned."""
+        return (
+            self("crs_engine", "crs_engine.v1.CrsEngineService/ExplainDecision", {"dry_run": visitor}),
+            self("joiner", "joiner.v1.JoinerService/GetUserState", {"user_id": visitor["user_id"]}),
+            self("crs_engine", "crs_engine.v1.CrsEngineService/GetModelStatus", {}),
+        )
+
+
+def grpcurl_lines(addresses: Mapping[str, str], *, own: Mesh | None = None, ca: Path | None = None) -> list[Lines]:
+    """Return commands for a POSIX shell, as they stand: a whole round, from import to learning.
 
     Args:
         addresses: ``host:port`` of each service.
-        quickstart: The mesh to play with is running: add a whole round, from import to learning.
+        own: The mesh that is running, if it is not the one to play with.
         ca: The authority of the services' certificates; None: they speak plaintext.
     """
     program = f"{_program()} {'-plaintext' if ca is None else f'-cacert {shlex.quote(os.path.relpath(ca))}'}"
     engine = addresses["crs_engine"]
-
-    def call(service: str, method: str, request: Mapping[str, object]) -> str:
-        data = f" -d {shlex.quote(json.dumps(request))}" if request else ""
-        return f"{program}{data} {addresses[service]} banditmesh.{method}"
-
+    call = _Calls(addresses, program)
     look = Lines(
         "What there is",
         (
@@ -54,47 +90,49 @@ def grpcurl_lines(addresses: Mapping[str, str], *, quickstart: bool, ca: Path | 
             f"{program} {engine} grpc.health.v1.Health/Check",
         ),
     )
-    if not quickstart:
-        return [look]
-    mappings = [
-        call(
-            "importer",
-            "importer.v1.ImporterService/NotifyMapping",
-            {"service": service, "logic": logic, "uri": (QUICKSTART / file).as_uri(), "version": _VERSION},
-        )
-        for (service, logic), file in _MAPPINGS.items()
-    ]
-    profiles = {"uri": (QUICKSTART / "profiles.csv").as_uri(), "version": _VERSION}
-    select = call("crs_engine", "crs_engine.v1.CrsEngineService/SelectContent", _VISITOR)
-    token = r"""sed -n 's/.*"impression_*[tT]oken": "\([^"]*\)".*/\1/p'"""  # grpcurl spells it by its version
-    events = ", ".join(f"""{{"impression_token": "'$TOKEN'", "{kind}": {{}}}}""" for kind in ("shown", "click"))
-    track = f"""{program} -d '{{"events": [{events}]}}' {addresses["tracker"]}"""
+    imports, visitor = _play(call) if own is None else _own(call, own)
     return [
         look,
-        Lines(
-            "Service teams: profiles, and which contents each logic proposes to whom",
-            (
-                call("importer", "importer.v1.ImporterService/NotifyProfiles", profiles),
-                *mappings,
-                call("importer", "importer.v1.ImporterService/WatchImportJob", {"job_id": _FIRST_JOB}),
-            ),
-        ),
-        Lines(
-            "App backends: what to show, and what became of it",
-            (
-                f"TOKEN=$({select} | tee -a /dev/stderr | {token})",
-                f"{track} banditmesh.tracker.v1.EventTrackerService/TrackEvents",
-            ),
-        ),
-        Lines(
-            "Engineers: why, what is known of the user, and what was learned",
-            (
-                call("crs_engine", "crs_engine.v1.CrsEngineService/ExplainDecision", {"dry_run": _VISITOR}),
-                call("joiner", "joiner.v1.JoinerService/GetUserState", {"user_id": "ada"}),
-                call("crs_engine", "crs_engine.v1.CrsEngineService/GetModelStatus", {}),
-            ),
-        ),
+        imports,
+        Lines("App backends: what to show, and what became of it", call.visit(visitor)),
+        Lines("Engineers: why, what is known of the user, and what was learned", call.why(visitor)),
     ]
+
+
+def _play(call: _Calls) -> tuple[Lines, Mapping[str, str]]:
+    """The files that come with the package."""
+    profiles = {"uri": (QUICKSTART / "profiles.csv").as_uri(), "version": _VERSION}
+    commands = (
+        call("importer", "importer.v1.ImporterService/NotifyProfiles", profiles),
+        *(call.mapping(service, logic, (QUICKSTART / file).as_uri()) for (service, logic), file in _MAPPINGS.items()),
+        call("importer", "importer.v1.ImporterService/WatchImportJob", {"job_id": _FIRST_JOB}),
+    )
+    return Lines("Service teams: profiles, and which contents each logic proposes to whom", commands), _VISITOR
+
+
+def _own(call: _Calls, mesh: Mesh) -> tuple[Lines, Mapping[str, str]]:
+    """A file with one user for one logic, to be replaced by the team's own, and one for each other logic."""
+    placement, sources = next(
+        (name, mapped)
+        for name, each in mesh.placements.items()
+        if (mapped := [source for source in each.sources if "/" in source]) or name == list(mesh.placements)[-1]
+    )
+    every = [f"{service}/{logic}" for service, each in mesh.services.items() for logic in each.logics]
+    commands: list[str] = []
+    if mesh.placements[placement].eligible == "used_services":
+        path = Path(tempfile.gettempdir()) / "profiles.csv"
+        rows = shlex.quote(f"user_id,used_services\\nada,{'|'.join(mesh.services)}\\n")
+        profiles = {"uri": path.as_uri(), "version": _VERSION}
+        notify = call("importer", "importer.v1.ImporterService/NotifyProfiles", profiles)
+        commands += [f"printf {rows} > {shlex.quote(str(path))}", notify]
+    for source in (sources or every)[:_MOST_MAPPINGS]:
+        service, logic = source.split("/")
+        path = Path(tempfile.gettempdir()) / f"{service}-{logic}.csv"
+        rows = shlex.quote(f"user_id,contents\\nada,{service}-1|{service}-2\\n")
+        commands += [f"printf {rows} > {shlex.quote(str(path))}", call.mapping(service, logic, path.as_uri())]
+    commands.append(call("importer", "importer.v1.ImporterService/ListImportJobs", {}))
+    heading = "Service teams: files of one user (put your own in their place), and their import"
+    return Lines(heading, tuple(commands)), {"placement": placement, "user_id": "ada"}
 
 
 def _program() -> str:

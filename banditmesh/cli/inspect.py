@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,8 +18,14 @@ def inspect(
     token: Annotated[str, typer.Argument(help="The token in base64, as grpcurl prints it.")],
     keys: Annotated[
         str | None,
-        typer.Option(envvar="BANDITMESH_TOKEN_KEYS", help="number:hex,…; with keys the signature is checked too."),
+        typer.Option(
+            envvar="BANDITMESH_TOKEN_KEYS",
+            help="number:hex,…; with keys the signature is checked too. Absent: those that `up` has made in --dir.",
+        ),
     ] = None,
+    directory: Annotated[
+        Path, typer.Option("--dir", file_okay=False, help="The folder of `banditmesh up`, for its keys.")
+    ] = Path(".banditmesh"),
     max_age: Annotated[float, typer.Option(help="How old a token may be, in seconds.")] = 3600.0,
 ) -> None:
     """Show what an [bold]impression token[/] carries, and whether it would be accepted."""
@@ -28,6 +35,9 @@ def inspect(
     from banditmesh.contracts.events.v1 import events_pb2
     from banditmesh.runtime.token import TAG_BYTES, VERSION, KeyRing, TokenError
 
+    made = directory / "token-keys"
+    if keys is None and made.exists():
+        keys = made.read_text().strip()
     ring = None if keys is None else KeyRing.parse(keys)
     no_token = InvalidArgument(
         "this is no impression token", value=token, hint="pass impression_token exactly as grpcurl printed it"
@@ -45,7 +55,9 @@ def inspect(
         f"{len(raw)} bytes, signed with key {raw[1]}, {time.time() - decision.decided_at_ms / 1000:.0f} s old"
     )
     if ring is None:
-        console.print("The signature was not checked: give --keys or BANDITMESH_TOKEN_KEYS.", style="yellow")
+        console.print(
+            "The signature was not checked: give --keys, BANDITMESH_TOKEN_KEYS, or the --dir of up.", style="yellow"
+        )
         return
     try:
         ring.verify(raw, now_s=time.time(), max_age_s=max_age)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from banditmesh.local.stack import Ended, LocalMesh
+    from banditmesh.runtime.mesh import Mesh
 
 FAILED, INTERRUPTED = 1, 130
 _LOOK_EVERY_S = 0.5
@@ -50,7 +51,7 @@ def up(
 ) -> None:
     """Start Kafka, Valkey, a store and the five services, and stop them all on Ctrl-C.
 
-    Servers that exist already are used with --kafka, --redis and --store. The services take the ports from 50051 on if
+    Servers that exist already are used with --kafka, --redis and --store. The services take the ports from 7051 on if
     those are free.
     """
     from banditmesh.cli.grpcurl import QUICKSTART
@@ -61,7 +62,7 @@ def up(
 
     console = Console()
     config = config or (Path("mesh.yaml") if Path("mesh.yaml").exists() else QUICKSTART / "mesh.yaml")
-    load_mesh(config)
+    loaded = load_mesh(config)
     existing = Existing(kafka, redis, None if store in ("file", "s3") else store)
     mesh = LocalMesh(directory, config, existing, embedded_s3=store == "s3", fixed_ports=True, fresh=fresh, tls=tls)
     console.print(Text(f"{config}, everything under {directory}"), soft_wrap=True)
@@ -74,7 +75,7 @@ def up(
         console.print("Stopped before all was up; nothing is left running.")
         raise typer.Exit(INTERRUPTED) from None
     try:
-        _welcome(console, mesh, quickstart=config.parent == QUICKSTART)
+        _welcome(console, mesh, None if config.parent == QUICKSTART else loaded)
         _watch(console, mesh)
     except KeyboardInterrupt:
         console.print()
@@ -117,8 +118,10 @@ def _last_words(console: Console, ended: Ended) -> None:
     console.print(Text(f"  its log: {ended.log}", "dim"), soft_wrap=True)
 
 
-def _welcome(console: Console, mesh: LocalMesh, *, quickstart: bool) -> None:
+def _welcome(console: Console, mesh: LocalMesh, own: Mesh | None) -> None:
+    """``own``: the mesh.yaml that is running; None: the one to play with."""
     from banditmesh.cli.grpcurl import grpcurl_lines
+    from banditmesh.local.existing import shown
 
     table = Table("service", "gRPC", "metrics", header_style="bold")
     for name, service in mesh.services.items():
@@ -126,14 +129,17 @@ def _welcome(console: Console, mesh: LocalMesh, *, quickstart: bool) -> None:
     console.print(table)
     for port, service in mesh.moved.items():
         console.print(
-            Text(f"{port} or its metrics port is taken by somebody else: {service.name} is at {service.address}."),
+            Text(
+                f"{port} or its metrics port is taken by somebody else: {service.name} is at {service.address}. "
+                "Stop that one and start again to have it back."
+            ),
             style="yellow",
         )
     where = {name: mesh.settings[variable] for name, variable in _SHOWN.items()}
     for name, value in {**where, "logs": str(mesh.logs)}.items():
-        console.print(Text(f"{name:<6} {value}"), soft_wrap=True)
+        console.print(Text(f"{name:<6} {shown(value)}"), soft_wrap=True)
     console.print("\nTry, in a second terminal:", style="bold")
-    for lines in grpcurl_lines(mesh.addresses, quickstart=quickstart, ca=mesh.ca):
+    for lines in grpcurl_lines(mesh.addresses, own=own, ca=mesh.ca):
         console.print(Text(f"\n# {lines.heading}", "dim"))
         for command in lines.commands:
             console.print(Text(command), soft_wrap=True)

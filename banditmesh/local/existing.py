@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,9 @@ from aiokafka.errors import KafkaError
 
 from banditmesh.runtime.addresses import KafkaAddress, RedisAddress, parse_store
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, MeshError, Unavailable
+from banditmesh.runtime.kafka.connect import client_options, why_not
 from banditmesh.runtime.redis import RedisClient
+from banditmesh.runtime.settings import UsesKafka, UsesRedis, load_settings
 from banditmesh.runtime.store import connect
 
 ANSWER_WITHIN_S = 5.0
@@ -65,29 +68,38 @@ async def _answer(name: str, address: str, ask: Ask) -> None:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             await ask(address)
     except ValueError as error:
-        raise InvalidArgument(f"--{name} {address}: {error}") from error
+        raise InvalidArgument(f"--{name} {shown(address)}: {error}") from error
     except TimeoutError as error:
-        raise Unavailable(f"--{name} {address}: nothing answers there within {ANSWER_WITHIN_S:g} s") from error
+        raise Unavailable(f"--{name} {shown(address)}: nothing answers there within {ANSWER_WITHIN_S:g} s") from error
     except Unavailable as error:
-        raise Unavailable(f"--{name} {address}: {error.message}") from error
+        raise Unavailable(f"--{name} {shown(address)}: {error.message}") from error
     except MeshError as error:
-        raise FailedPrecondition(f"--{name} {address}: {error.message}", hint=error.hint) from error
+        raise FailedPrecondition(f"--{name} {shown(address)}: {error.message}", hint=error.hint) from error
+
+
+def shown(address: str) -> str:
+    """An address as it may be printed: without user and password."""
+    return re.sub(r"(?<=://)[^/]*@", "***@", address)
 
 
 async def _ask_kafka(address: str) -> None:
+    KafkaAddress.parse(address)
     # What the client logs while it tries is what we raise.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    client = AIOKafkaClient(bootstrap_servers=str(KafkaAddress.parse(address)))
+    # Login and certificates stand in the environment, as for the services.
+    kafka = load_settings(UsesKafka, {"kafka": address}).kafka
+    client = AIOKafkaClient(**client_options(kafka))
     try:
         await client.bootstrap()
     except (KafkaError, OSError) as error:
-        raise Unavailable(f"no Kafka answers there ({type(error).__name__})") from error
+        raise Unavailable(f"no Kafka answers there: {await why_not(kafka)}") from error
     finally:
         await client.close()
 
 
 async def _ask_redis(address: str) -> None:
-    redis = RedisClient(RedisAddress.parse(address), timeout_s=ANSWER_WITHIN_S)
+    RedisAddress.parse(address)
+    redis = RedisClient(load_settings(UsesRedis, {"redis": address}).redis, timeout_s=ANSWER_WITHIN_S)
     try:
         await redis.ping()
     finally:

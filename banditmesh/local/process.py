@@ -41,8 +41,10 @@ class DidNotStart(Exception):
 
     @property
     def port_taken(self) -> bool:
-        """Whether somebody else holds one of its ports: libc, Go, Java and our own check say it in the same words."""
-        return "address already in use" in f"{self.reason}\n{self.log_end}".lower()
+        """Whether somebody else holds one of its ports: libc, Go, Java and our own check say it in the same words, our
+        services in others."""
+        said = f"{self.reason}\n{self.log_end}".lower()
+        return "address already in use" in said or "the port is taken" in said
 
 
 class Child:

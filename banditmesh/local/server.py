@@ -61,6 +61,10 @@ class Server(ABC):
             raise RuntimeError(f"{self.name} has no ports before its first start")
         return self._ports
 
+    def forget_ports(self) -> None:
+        """Take free ones with the next start."""
+        self._ports = None
+
     @property
     def log(self) -> Path:
         return self.folder / f"{self.name}.log"

@@ -14,20 +14,23 @@ from types import TracebackType
 from typing import Self
 
 from banditmesh.local import ports
-from banditmesh.local.claim import Claim
+from banditmesh.local.claim import Claim, usable
 from banditmesh.local.existing import Existing
 from banditmesh.local.kafka import Kafka
+from banditmesh.local.process import DidNotStart
 from banditmesh.local.s3 import S3
 from banditmesh.local.server import Server
 from banditmesh.local.service import Process, serving
 from banditmesh.local.together import together
 from banditmesh.local.valkey import Valkey
+from banditmesh.runtime.settings import UsesKafka, UsesRedis, variables_beside
 
 __all__ = ["SERVICES", "Ended", "Existing", "LocalMesh", "Process", "serving"]
 
 SERVICES = ("importer", "crs_engine", "tracker", "joiner", "learner")
-FIRST_PORT = 50051
-FIRST_METRICS_PORT = 9091
+# Below the range that the kernel gives to outgoing connections (on Linux from 32768 on): any of those may be taken.
+FIRST_PORT = 7051
+FIRST_METRICS_PORT = 7091
 BUCKET = "banditmesh"
 _ENV = {"importer": {"BANDITMESH_IMPORT_LOCAL_FILES": "true"}}
 """What a service has in its environment beside what all have: this machine's files are its user's own."""
@@ -64,7 +67,7 @@ class LocalMesh:
         config: The ``mesh.yaml``.
         existing: Servers that are not to be embedded.
         embedded_s3: The store, where none exists already: an S3 server, or a plain folder.
-        fixed_ports: The services take ports from 50051 on where those are free; else any free ones.
+        fixed_ports: The services take ports from 7051 on where those are free; else any free ones.
         fresh: Throw away what an earlier mesh left in the folder.
         tls: The services speak TLS, with certificates of an authority that is made anew at each start.
         env: Added to the services' environment.
@@ -127,24 +130,29 @@ class LocalMesh:
             DidNotStart: Something did not, or another mesh runs on this folder; whatever did is stopped again.
             MeshError: A server that should exist is not there.
         """
-        self._claim = Claim(self.folder)
+        with usable(self.folder):
+            self._claim = Claim(self.folder)
         self._stopping = False
         try:
-            self.existing.check()
-            if self.fresh:
-                self._throw_away()
-            self._env = {
-                "BANDITMESH_CONFIG": str(self.config.absolute()),
-                "BANDITMESH_TOKEN_KEYS": self._token_keys(),
-                **self._certificates(),
-                **self._start_servers(),
-                **self.env,
-            }
-            self._start_services()
+            with usable(self.folder):
+                self._start()
         except BaseException:
             self.stop()
             raise
         return self
+
+    def _start(self) -> None:
+        self.existing.check()
+        if self.fresh:
+            self._throw_away()
+        self._env = {
+            "BANDITMESH_CONFIG": str(self.config.absolute()),
+            "BANDITMESH_TOKEN_KEYS": self._token_keys(),
+            **self._certificates(),
+            **self._start_servers(),
+            **self.env,
+        }
+        self._start_services()
 
     def stop(self) -> None:
         """Stop the services, then the servers, each with its deadline; also those that another thread is starting."""
@@ -227,6 +235,11 @@ class LocalMesh:
         else:
             store = self.existing.store or (self.folder / "store").as_uri()
         env["BANDITMESH_STORE"] = store
+        # How our own servers are spoken to is not how those are that the environment speaks of.
+        if kafka is not None:
+            env |= dict.fromkeys(variables_beside(UsesKafka, "kafka"), "")
+        if valkey is not None:
+            env |= dict.fromkeys(variables_beside(UsesRedis, "redis"), "")
         env["BANDITMESH_KAFKA"] = kafka.bootstrap if kafka else str(self.existing.kafka)
         env["BANDITMESH_REDIS"] = valkey.url if valkey else str(self.existing.redis)
         return env
@@ -255,7 +268,7 @@ class LocalMesh:
         began = time.monotonic()
         self.progress(server.name, "starting")
         try:
-            server.start()
+            self._start_somewhere(server)
         except BaseException:
             if not self._stopping:
                 self.progress(server.name, "did not start")
@@ -263,6 +276,16 @@ class LocalMesh:
         if self._stopping:  # it was about to start when the others were stopped
             server.stop()
         self.progress(server.name, f"ready after {time.monotonic() - began:.1f} s")
+
+    def _start_somewhere(self, server: Server) -> None:
+        """Start it where it should be; where somebody else was faster, at any port."""
+        try:
+            server.start()
+        except DidNotStart as error:
+            if not self.fixed_ports or not isinstance(server, Process) or not error.port_taken:
+                raise
+            server.forget_ports()
+            server.start()
 
     def _stop_all(self, servers: Iterable[Server]) -> None:
         def stop(server: Server) -> None:

@@ -217,6 +217,11 @@ def variable(field: str) -> str:
     return PREFIX + field.upper()
 
 
+def variables_beside(kind: type[Environment], field: str) -> list[str]:
+    """The variables of a settings group without that of ``field``."""
+    return [variable(name) for name in kind.model_fields if name != field]
+
+
 def load_settings(kind: type[SettingsT], overrides: Mapping[str, Any] | None = None) -> SettingsT:
     """Settings from the environment, ``overrides`` (by field name, from the command line) first.
 

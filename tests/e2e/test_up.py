@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(180)
 PARTS = 7
 """Kafka, Valkey and five services."""
 SERVICES = ("importer", "crs_engine", "tracker", "joiner", "learner")
-TAKEN = 50051 + SERVICES.index("tracker")
+TAKEN = 7051 + SERVICES.index("tracker")
 BROKEN_JAVA = """#!/bin/sh
 if [ "$1" = -version ]; then echo 'openjdk version "17.0.1"' >&2; exit; fi
 echo 'no [memory]'; exit 3
@@ -82,7 +82,7 @@ def test_the_commands_of_the_readme_work_word_for_word(up: Up) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (script,) = (block for block in blocks if "grpcurl -plaintext" in block)
     for index, service in enumerate(SERVICES):
-        script = script.replace(f"localhost:{50051 + index}", address(up, service))
+        script = script.replace(f"localhost:{7051 + index}", address(up, service))
     program = Path(sysconfig.get_path("scripts")) / "grpcurl"
     answers = bash(script.replace("$PWD/.venv/bin/grpcurl", str(program)))
     assert answers.count('"EVENT_STATUS_ACCEPTED"') == 2
@@ -141,6 +141,31 @@ def test_stopped_while_it_starts_it_leaves_no_process(tmp_path: Path, number: si
         assert up.wait() == 130
         assert "Stopped before all was up" in up.said
         assert alive(children) == []
+
+
+OWN = """
+services: {films: {logics: [similar]}, books: {logics: [new]}}
+placements: {home: {sources: [films/similar, books/new], eligible: used_services}}
+kafka: {partitions: 1}
+join: {window: 10s}
+"""
+
+
+def test_with_ones_own_mesh_and_a_folder_beyond_ascii_the_printed_lines_are_a_whole_round(tmp_path: Path) -> None:
+    config = tmp_path / "mesh.yaml"
+    config.write_text(OWN)
+    folder = tmp_path / "Grüße, 世界" / "mesh"
+    folder.parent.mkdir()
+    with running_up(folder, "--config", str(config)) as up:
+        up.wait_until(HEALTHY)
+        lines = up.said.partition("in a second terminal:")[2].partition(HEALTHY)[0]
+        imports, _, visit = lines.partition("# App backends")
+        bash(imports)
+        listing = f"grpcurl -plaintext {address(up, 'importer')} banditmesh.importer.v1.ImporterService/ListImportJobs"
+        eventually_true(lambda: bash(listing).count('"IMPORT_STATE_SUCCEEDED"') == 3)
+        answers = bash("# App backends" + visit)
+        assert answers.count('"EVENT_STATUS_ACCEPTED"') == 2, answers
+        assert '"placement": "home"' in lines
 
 
 def test_a_wrong_configuration_ends_it_with_2_and_names_the_keys(tmp_path: Path) -> None:

@@ -30,12 +30,12 @@ async def prefix(kafka: Kafka, fresh_topic_prefix: str) -> str:
     return fresh_topic_prefix
 
 
-async def write(kafka: Kafka, prefix: str, *values: bytes) -> None:
+async def write(kafka: Kafka, prefix: str, *values: bytes | None) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
     await producer.start()
     try:
         for value in values:
-            await producer.send_and_wait(Topics.named(prefix).dead_letters, value, partition=0)
+            await producer.send_and_wait(Topics.named(prefix).dead_letters, value, b"u", partition=0)
     finally:
         await producer.stop()
 
@@ -65,6 +65,14 @@ async def test_what_is_no_dead_letter_itself_is_shown_all_the_same(kafka: Kafka,
     assert [row["reason"] for row in rows] == ["no_dead_letter", "no_protobuf"]
 
 
+async def test_a_record_without_a_value_is_shown_as_one(kafka: Kafka, prefix: str) -> None:
+    await write(kafka, prefix, None, b"", LETTERS[0].SerializeToString())
+    rows = [json.loads(line) for line in dead_letters(kafka, prefix, "--json").stdout.splitlines()]
+    assert [row["reason"] for row in rows] == ["no_dead_letter", "no_dead_letter", "no_protobuf"]
+    assert rows[0]["detail"] == "it has no value"
+    assert "no_dead_letter" in dead_letters(kafka, prefix).stdout
+
+
 async def test_that_there_are_none_is_said(kafka: Kafka, prefix: str) -> None:
     assert "There are no dead letters." in dead_letters(kafka, prefix).stdout
 
@@ -80,5 +88,5 @@ def test_a_kafka_that_is_not_there_is_one_line(kafka: Kafka) -> None:
     where = f"127.0.0.1:{ports.free(1)[0]}"
     run = banditmesh("dead-letters", "--kafka", where)
     assert run.returncode == 1
-    assert run.stderr.startswith(f"banditmesh: Kafka at {where} does not answer")
+    assert run.stderr.startswith(f"banditmesh: Kafka at {where} does not let us in: {where}: ")
     assert len(run.stderr.splitlines()) == 1

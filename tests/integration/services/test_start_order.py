@@ -123,7 +123,8 @@ async def test_services_that_start_before_their_servers_wait_for_them_not_ready_
 
 
 async def test_a_kafka_that_is_away_at_the_start_is_one_line(late: Late) -> None:
-    await late.until("tracker", NOT_SERVING)
+    for name in ("tracker", "joiner"):
+        await late.until(name, NOT_SERVING)
     late.stop()
     for name in ("tracker", "joiner"):
         waiting = [line for line in lines(late.logs[name]) if line["event"] == "waiting for kafka"]

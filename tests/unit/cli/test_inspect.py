@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,15 @@ def test_what_is_no_token_is_said_to_be_none(run: Run, text: str) -> None:
     ended = run("inspect", text)
     assert ended.code == 2
     assert "this is no impression token" in ended.err
+
+
+def test_the_keys_that_up_has_made_are_found(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".banditmesh").mkdir()
+    (tmp_path / ".banditmesh" / "token-keys").write_text(KEYS + "\n")
+    assert "it would be accepted" in run("inspect", token(), "--dir", str(tmp_path / ".banditmesh")).out
+    monkeypatch.chdir(tmp_path)
+    assert "it would be accepted" in run("inspect", token()).out
+    assert run("inspect", token(), "--keys", OTHER_KEYS).code == 1  # what is said counts more
 
 
 def test_wrong_keys_are_named_and_not_shown(run: Run) -> None:
