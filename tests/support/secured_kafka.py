@@ -8,10 +8,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import trustme
-from cryptography.hazmat.primitives import serialization
-
 from banditmesh.local import java
+from banditmesh.local.authority import LOCAL_NAMES, Authority
 from banditmesh.local.kafka import Kafka, formatted
 from banditmesh.runtime.addresses import HostPort, KafkaAccess, KafkaAddress, SaslMechanism
 
@@ -28,20 +26,12 @@ class SecuredKafka(Kafka):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        authority = trustme.CA()
-        self.ca_file = folder / "ca.pem"
-        authority.cert_pem.write_to_path(self.ca_file)
-        server = authority.issue_cert("127.0.0.1", "localhost")
-        self._server_pem = folder / "server.pem"
-        # Java reads no other form of a private key.
-        key = serialization.load_pem_private_key(server.private_key_pem.bytes(), None).private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        self._server_pem.write_bytes(key + b"".join(blob.bytes() for blob in server.cert_chain_pems))
-        client = authority.issue_cert("mesh.example", common_name="mesh")
-        self.certificate_file, self.key_file = folder / "client.pem", folder / "client.key"
-        client.private_key_pem.write_to_path(self.key_file)
-        self.certificate_file.write_bytes(b"".join(blob.bytes() for blob in client.cert_chain_pems))
+        authority = Authority(folder)
+        self.ca_file = authority.ca
+        certificate, key = authority.issue("broker", names=LOCAL_NAMES)
+        self._server_pem = folder / "keystore.pem"
+        self._server_pem.write_bytes(key.read_bytes() + certificate.read_bytes())
+        self.certificate_file, self.key_file = authority.issue("mesh")
 
     def address(self, mechanism: SaslMechanism, user: str = "mesh", password: str = PASSWORD) -> KafkaAddress:
         """By SASL_SSL."""
