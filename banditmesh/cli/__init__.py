@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from banditmesh.cli import check, dead_letters, demo, fit, inspect, policies, replay, topics, up, verify
+from banditmesh.cli import check, convert, dead_letters, demo, fit, inspect, policies, replay, topics, up, verify
 from banditmesh.local.process import DidNotStart
 from banditmesh.runtime.errors import ConfigurationError, InvalidArgument, MeshError
 
@@ -26,6 +26,7 @@ app.command("verify")(verify.verify)
 app.command("policies")(policies.policies)
 app.command("replay")(replay.replay)
 app.command("fit")(fit.fit)
+app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)
 app.command("dead-letters")(dead_letters.dead_letters)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from math import isnan
 from typing import Any, Final, NamedTuple
 
@@ -119,7 +120,7 @@ def parse(row: object, line: int, where: str, target: str | None = None) -> Deci
         (
             line,
             where,
-            _number(row, "t", where) or 0.0,
+            _time(row, where),
             _text(row, "user", where),
             checked(row.get("context"), where, "context"),
             _ids(listed, where),
@@ -194,6 +195,20 @@ def _number(given: Mapping[str, Any], key: str, where: str, at: int | None = Non
     if type(value) not in _NUMERIC or not -LARGEST <= value <= LARGEST:
         raise BrokenRow(where, "must be a finite number", field=_field(key, at), value=value)
     return float(value)
+
+
+def _time(row: Mapping[str, Any], where: str) -> float:
+    """Seconds since 1970, as a number or by ISO 8601; a time without a zone is UTC. 0 when the row has none."""
+    value = row.get("t")
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            message = "must be seconds since 1970, or a time like 2026-11-22T10:30:00Z"
+            raise BrokenRow(where, message, field="t", value=value) from None
+    if isinstance(value, datetime):  # of a Parquet column too
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    return _number(row, "t", where) or 0.0
 
 
 def _field(key: str, at: int | None) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,25 @@ def test_a_row_is_read_with_all_that_it_says(tmp_path: Path) -> None:
     assert [candidate.id for candidate in row.candidates] == ["a1", "a2"]
     assert row.context.keys() == {"age", "hour"}
     assert row.candidates[0].features == {"genre": "news", "x0": 0.12}
+
+
+@pytest.mark.parametrize(
+    "time", ["2023-11-14T22:13:20Z", "2023-11-15T07:13:20.0000000+09:00", "2023-11-14 22:13:20", 1.7e9]
+)
+def test_times_are_seconds_or_iso_8601(tmp_path: Path, time: object) -> None:
+    (row,) = read(lines(tmp_path / "log.jsonl", {**ROW, "t": time}))
+    assert row.time_s == 1.7e9
+
+
+def test_timestamps_of_parquet_are_times(tmp_path: Path) -> None:
+    at = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    parquet.write_table(pa.Table.from_pylist([{**ROW, "t": at}]), tmp_path / "log")
+    assert [row.time_s for row in read(tmp_path / "log")] == [1.7e9]
+
+
+def test_a_time_that_is_none_is_refused_with_one_that_is(tmp_path: Path) -> None:
+    with pytest.raises(BrokenRow, match=r"log\.jsonl:1: .*2026-11-22T10:30:00Z; field t \(got '11/14/2023'\)"):
+        list(read(lines(tmp_path / "log.jsonl", {**ROW, "t": "11/14/2023"})))
 
 
 def test_gzip_and_parquet_say_the_same_as_json_lines(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""The Open Bandit Dataset (ZOZO, Saito et al. 2020): ``<behaviour policy>/<campaign>/<campaign>.csv`` with
+``item_context.csv`` beside it. Every item is a candidate; a row is one of the three positions.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from typing import Any
+
+from banditmesh.convert.log import Log, Unusable, number
+from banditmesh.runtime.errors import NotFound
+
+Row = dict[str, Any]
+_AFFINITY = "user-item_affinity_"
+
+
+def convert(log: Log) -> Iterator[tuple[str, Row]]:
+    """Yield the decisions with their places."""
+    path = log.find("all.csv", "men.csv", "women.csv")
+    items = _items(log)
+    places = {each["id"]: at for at, each in enumerate(items)}
+    lines = log.lines(path)
+    header = next(csv.reader([next(lines).text]))
+    for where, text in lines:
+        try:
+            values = dict(zip(header, next(csv.reader([text])), strict=True))
+            yield where, _decision(values, items, places)
+        except (ValueError, StopIteration):
+            log.skip("more or fewer columns than the header", where)
+        except Unusable as error:
+            log.skip(str(error), where)
+
+
+def _items(log: Log) -> list[Row]:
+    path = log.beside("item_context.csv")
+    if path is None:
+        raise NotFound(
+            f"item_context.csv, with the candidates, does not lie beside {log.path}", field="log", value=str(log.path)
+        )
+    rows = csv.DictReader(text for _, text in log.lines(path, main=False))
+    return [
+        {
+            "id": row["item_id"],
+            "features": {name: _feature(value) for name, value in row.items() if name.startswith("item_feature")},
+        }
+        for row in rows
+    ]
+
+
+def _feature(value: str) -> str | float:
+    """Numbers are numbers, hashes are categories."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _decision(values: Row, items: list[Row], places: dict[str, int]) -> Row:
+    shown = places.get(values.get("item_id", ""))
+    if shown is None:
+        raise Unusable("an item that item_context.csv does not have")
+    candidates = items
+    if f"{_AFFINITY}0" in values:
+        candidates = [
+            {
+                "id": item["id"],
+                "features": {
+                    **item["features"],
+                    "affinity": number(values.get(f"{_AFFINITY}{item['id']}", ""), "an affinity"),
+                },
+            }
+            for item in items
+        ]
+    context = {name: value for name, value in values.items() if name.startswith("user_feature") and value}
+    return {
+        "t": values.get("timestamp", ""),
+        "context": {**context, "position": values.get("position", "")},
+        "candidates": candidates,
+        "shown": shown,
+        "propensity": number(values.get("propensity_score", ""), "a propensity"),
+        "reward": number(values.get("click", ""), "a click"),
+    }

@@ -1,0 +1,289 @@
+"""Logs of seven kinds, a few lines each as their writers write them, become decision logs."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from banditmesh.cli import app
+from banditmesh.convert.log import Log
+from banditmesh.convert.registry import CONVERTERS, convert
+from banditmesh.decisions.reader import read
+from banditmesh.runtime.errors import InvalidArgument, NotFound
+
+Row = dict[str, Any]
+
+DSJSON = (
+    '{"_label_cost":-1,"_label_probability":0.8166667,"_label_Action":2,"_labelIndex":1,"o":[{"v":1.0,"EventId":"13"}],'
+    '"Timestamp":"2021-02-04T16:31:29.2460000Z","Version":"1","EventId":"13118d9b","a":[2,1,3],'
+    '"c":{"GUser":{"id":"a","major":"eng","age":3,"tags":["x","y"]},"_multi":[{"TAction":{"topic":"SkiConditions-VT"}},'
+    '{"_tag":"herbs","TAction":{"topic":"HerbGarden","hot":[0.5,1]}},{"TAction":{"id":"bmw","topic":"BMW"}}]},'
+    '"p":[0.8166667,0.1,0.0833333],"VWState":{"m":"N/A"}}\n'
+    '{"RewardValue":1.0,"EnqueuedTimeUtc":"2021-02-04T16:31:30Z","EventId":"13118d9b"}\n'
+    '{"_outcomes":[{"_label_cost":0}],"c":{}}\n'
+    "no json\n"
+)
+VW_CB = "1:2:0.4 | a c:0.5\n3:-0.5:0.2 |u b=x b=y |w d\n\n4:1.2:0.5 | a\n2:1.0:1 3:0:0.5 | a\n"
+VW_ADF = (
+    "shared |User user=Tom time_of_day=morning\n|Action article=politics\n0:-1:0.25 'sport |Action article=sports\n\n"
+    "|Action article=politics\n|Action article=music\n\n"
+)
+OBD_HEADER = (
+    ",timestamp,item_id,position,click,propensity_score,user_feature_0,user-item_affinity_0,user-item_affinity_1"
+)
+OBD = f"{OBD_HEADER}\n0,2019-11-24 00:01:03.979311+00:00,1,2,1,0.0125,cef3390e,0.0,4.0\n1,2019-11-24,7,1,0,0.1,x,0,0\n"
+OBD_ITEMS = ",item_id,item_feature_0,item_feature_1\n0,0,-0.67,c82d\n1,1,0.5,ae3f\n"
+MIND = (
+    "1\tU13740\t11/11/2019 9:05:58 AM\tN55189 N42782\tN55689-1 N35729-0\n"
+    "2\tU91836\t11/12/2019 6:11:30 PM\t\tN20678 N39317\n"
+)
+MIND_NEWS = "N55189\tsports\tfootball\tTitle\t…\turl\t[]\t[]\nN35729\tnews\tnewsus\tTitle\t…\turl\t[]\t[]\n"
+R6A = "1241160900 109513 1 |user 2:0.000012 6:0.999958 1:1.0 |109498 2:0.3 1:1.0 |109513 2:0.2 1:1.0\n"
+R6B = "1317513291 id-560620 0 |user 1 9 11 |id-552077 |id-560620 3\n1317513291 id-1 0 |user 1 |id-2\n"
+CRITEO_BANNERS = (
+    "example 27631: 394a 1 0.25 1 2 1:300 2:250 2:7\n0 exid:27631 11:5\n0 exid:27631 11:6\n"
+    "example 27632: 394b 0 40 1 2 1:300\n0 exid:27632 11:5\n0 exid:27632 11:6\n"
+    "example 27633: 394c 0 0.5 2 1 1:300\n0 exid:27633 11:5\n"
+)
+CRITEO_CLICKS = "1\t" + "\t".join(["5", *[""] * 12]) + "\t" + "\t".join(["68fd1e64", *[""] * 25]) + "\n0\tx\n"
+
+
+def converted(name: str, files: Mapping[str, str | bytes], folder: Path, *, file: str = "") -> tuple[list[Row], Log]:
+    for each, body in files.items():
+        (folder / each).write_bytes(body if isinstance(body, bytes) else body.encode())
+    log = Log(folder / file if file else folder)
+    out = folder / "out.jsonl"
+    rows = convert(name, log, out)
+    assert len(list(read(out))) == rows  # replay and fit read it
+    return [json.loads(line) for line in out.read_text().splitlines()], log
+
+
+def reasons(log: Log) -> dict[str, int]:
+    return {reason: each.count for reason, each in log.skipped.items()}
+
+
+def test_decision_service_json(tmp_path: Path) -> None:
+    (row,), log = converted("vw-dsjson", {"data.json": DSJSON}, tmp_path)
+
+    assert row == {
+        "context": {"GUser.id": "a", "GUser.major": "eng", "GUser.age": 3, "GUser.tags": ["x", "y"]},
+        "candidates": [
+            {"id": "1", "features": {"TAction.topic": "SkiConditions-VT"}},
+            {"id": "herbs", "features": {"TAction.topic": "HerbGarden", "TAction.hot.0": 0.5, "TAction.hot.1": 1}},
+            {"id": "bmw", "features": {"TAction.id": "bmw", "TAction.topic": "BMW"}},
+        ],
+        "shown": 1,
+        "reward": 1.0,
+        "propensity": 0.8166667,
+        "t": "2021-02-04T16:31:29.2460000Z",
+    }
+    assert reasons(log) == {
+        "a reward without its decision (dangling)": 1,
+        "several slots (_outcomes)": 1,
+        "the line is not JSON": 1,
+    }
+    assert log.skipped["the line is not JSON"].first.endswith("data.json:4")
+
+
+def test_vw_text_with_an_action_a_line(tmp_path: Path) -> None:
+    rows, log = converted("vw-text", {"a.vw": VW_CB}, tmp_path, file="a.vw")
+
+    assert [[each["id"] for each in row["candidates"]] for row in rows] == [["1", "2", "3", "4"]] * 3
+    assert [(row["shown"], row["propensity"], row["reward"]) for row in rows] == [
+        (0, 0.4, -2.0),
+        (2, 0.2, 0.5),
+        (3, 0.5, -1.2),
+    ]
+    assert rows[0]["context"] == {"a": 1.0, "c": 0.5}
+    assert rows[1]["context"] == {"u.b": ["x", "y"], "w.d": 1.0}
+    assert reasons(log) == {"not exactly one label action:cost:probability": 1}
+
+
+def test_vw_text_with_action_dependent_features(tmp_path: Path) -> None:
+    (row,), log = converted("vw-text", {"a.vw": VW_ADF}, tmp_path, file="a.vw")
+
+    assert row == {
+        "context": {"User.user": "Tom", "User.time_of_day": "morning"},
+        "candidates": [
+            {"id": "1", "features": {"Action.article": "politics"}},
+            {"id": "sport", "features": {"Action.article": "sports"}},
+        ],
+        "shown": 1,
+        "propensity": 0.25,
+        "reward": 1.0,
+    }
+    assert reasons(log) == {"not exactly one action with a label": 1}
+
+
+def test_the_open_bandit_dataset(tmp_path: Path) -> None:
+    (row,), log = converted("obd", {"all.csv": OBD, "item_context.csv": OBD_ITEMS}, tmp_path)
+
+    assert row == {
+        "t": "2019-11-24 00:01:03.979311+00:00",
+        "context": {"user_feature_0": "cef3390e", "position": "2"},
+        "candidates": [
+            {"id": "0", "features": {"item_feature_0": -0.67, "item_feature_1": "c82d", "affinity": 0.0}},
+            {"id": "1", "features": {"item_feature_0": 0.5, "item_feature_1": "ae3f", "affinity": 4.0}},
+        ],
+        "shown": 1,
+        "propensity": 0.0125,
+        "reward": 1.0,
+    }
+    assert reasons(log) == {"an item that item_context.csv does not have": 1}
+
+
+@pytest.mark.parametrize(
+    ("files", "features"),
+    [
+        (
+            {
+                "u.data": "196\t242\t4\t881250949\n",
+                "u.item": b"242|Caf\xe9|1995||url|0|1" + b"|0" * 17 + b"\n",
+                "u.user": "196|49|M|writer|55105\n",
+            },
+            ({"age": 49.0, "gender": "M", "occupation": "writer"}, {"genre": ["Action"]}),
+        ),
+        (
+            {"ratings.dat": "196::242::4::881250949\n", "movies.dat": b"242::Caf\xe9 (1995)::Action|Comedy\n"},
+            ({}, {"genre": ["Action", "Comedy"]}),
+        ),
+        (
+            {
+                "ratings.csv": "userId,movieId,rating,timestamp\n196,242,4.5,881250949\n",
+                "movies.csv": 'movieId,title,genres\n242,"Film, The",Action\n',
+            },
+            ({}, {"genre": ["Action"]}),
+        ),
+        (
+            {
+                "ml-100k.inter": "user_id:token\titem_id:token\trating:float\ttime:float\n196\t242\t4\t881250949\n",
+                "ml-100k.item": "item_id:token\tt\tyear\tclass\n242\tKolya\t1996\tComedy\n",
+            },
+            ({}, {"genre": ["Comedy"]}),
+        ),
+    ],
+)
+def test_movielens_of_every_age(tmp_path: Path, files: dict[str, str | bytes], features: tuple[Row, Row]) -> None:
+    (row,), _ = converted("movielens", files, tmp_path)
+
+    context, film = features
+    candidates = [{"id": "242", "features": film}]
+    assert row == {
+        "user": "196",
+        "context": context,
+        "candidates": candidates,
+        "shown": 0,
+        "reward": 1.0,
+        "t": 881250949.0,
+    }
+
+
+def test_microsoft_news(tmp_path: Path) -> None:
+    (row,), log = converted("mind", {"behaviors.tsv": MIND, "news.tsv": MIND_NEWS}, tmp_path)
+
+    assert row == {
+        "t": 1573463158.0,
+        "user": "U13740",
+        "context": {"history": ["N55189", "N42782"], "history_category": ["sports"]},
+        "candidates": [
+            {"id": "N55689", "features": {}, "reward": 1.0},
+            {"id": "N35729", "features": {"category": "news", "subcategory": "newsus"}, "reward": 0.0},
+        ],
+    }
+    assert reasons(log) == {"an article without a click label, as in the test set": 1}
+
+
+def test_yahoo_front_page(tmp_path: Path) -> None:
+    (first, second), log = converted("yahoo-r6", {"data.txt": gzip.compress((R6A + R6B).encode())}, tmp_path)
+
+    assert first == {
+        "t": 1241160900.0,
+        "context": {"user_2": 0.000012, "user_6": 0.999958, "user_1": 1.0},
+        "candidates": [
+            {"id": "109498", "features": {"article_2": 0.3, "article_1": 1.0}},
+            {"id": "109513", "features": {"article_2": 0.2, "article_1": 1.0}},
+        ],
+        "shown": 1,
+        "propensity": 0.5,
+        "reward": 1.0,
+    }
+    assert second["candidates"][1] == {"id": "id-560620", "features": {"article_3": 1.0}}
+    assert reasons(log) == {"the shown article is not among the candidates": 1}
+
+
+def test_criteos_banners(tmp_path: Path) -> None:
+    rows, log = converted("criteo", {"train.txt": bz2.compress(CRITEO_BANNERS.encode())}, tmp_path)
+
+    assert rows[0] == {
+        "context": {"f1": "300", "f2": ["250", "7"]},
+        "candidates": [{"id": "1", "features": {"f11": "5"}}, {"id": "2", "features": {"f11": "6"}}],
+        "shown": 0,
+        "propensity": 0.25,
+        "reward": 1.0,
+    }
+    assert rows[1]["propensity"] == 1 / 40
+    assert reasons(log) == {"a banner of several slots": 1}
+
+
+def test_criteos_clicks(tmp_path: Path) -> None:
+    (row,), log = converted("criteo", {"train.txt": CRITEO_CLICKS}, tmp_path)
+
+    candidates = [{"id": "ad"}]
+    assert row == {"context": {"I1": 5.0, "C1": "68fd1e64"}, "candidates": candidates, "shown": 0, "reward": 1.0}
+    assert reasons(log) == {"not 40 columns": 1}
+
+
+@pytest.mark.parametrize("name", CONVERTERS)
+def test_what_is_something_else_is_refused_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / "item_context.csv").write_text(OBD_ITEMS)
+    (tmp_path / "log").write_text("a,b\nnothing of the kind\n")
+    out = tmp_path / "out.jsonl"
+    out.write_text("before")
+
+    with pytest.raises(InvalidArgument, match=f"nothing of .*log is {name}"):
+        convert(name, Log(tmp_path / "log"), out)
+
+    assert out.read_text() == "before"
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_row_that_replay_would_refuse_is_not_written(tmp_path: Path) -> None:
+    body = R6A + R6A.replace(" 1 |user", " nan |user")
+
+    rows, log = converted("yahoo-r6", {"data.txt": body}, tmp_path)
+
+    assert len(rows) == 1
+    assert reasons(log) == {"not a decision: must be a finite number (reward)": 1}
+
+
+def test_a_log_that_is_not_there_and_one_that_is_cut_are_named(tmp_path: Path) -> None:
+    (tmp_path / "cut").write_bytes(gzip.compress(R6A.encode() * 100)[:-20])
+
+    with pytest.raises(NotFound, match=r"is a folder without behaviors\.tsv"):
+        convert("mind", Log(tmp_path), tmp_path / "out")
+    with pytest.raises(InvalidArgument, match="cut is broken after line"):
+        convert("yahoo-r6", Log(tmp_path / "cut"), tmp_path / "out")
+
+
+def test_the_command_says_what_could_not_be_converted(tmp_path: Path) -> None:
+    (tmp_path / "r6").write_text(R6A + R6B)
+
+    plain = CliRunner().invoke(
+        app, ["convert", "--from", "yahoo-r6", str(tmp_path / "r6"), str(tmp_path / "o.jsonl.gz")]
+    )
+    told = CliRunner().invoke(
+        app, ["convert", "--from", "yahoo-r6", "--json", str(tmp_path / "r6"), str(tmp_path / "o.jsonl.gz")]
+    )
+
+    assert "2 decisions in" in plain.output
+    assert "the shown article is not among" in plain.output
+    found = json.loads(told.stdout)
+    assert (found["rows"], found["skipped"]["the shown article is not among the candidates"]["count"]) == (2, 1)
+    assert len(list(read(tmp_path / "o.jsonl.gz"))) == 2
