@@ -243,6 +243,7 @@ class Engine(_Section):
         description="Requests that wait at most; a call that would be one too many gets RESOURCE_EXHAUSTED.",
     )
     catalog_size: int = Field(1_000_000, ge=1000, description="Contents that an engine keeps at most.")
+    catalog_mib: int = Field(1024, ge=16, description="MiB that these contents may take, beside their features.")
     model_poll: Positive = Field(10.0, description="How often the engine looks for a newer snapshot.")
     fallback_contents: int = Field(
         100, ge=1, le=10_000, description="How many of the most popular contents the fallback chooses from."

@@ -77,7 +77,9 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
 
     placements = compile_placements(mesh)
     wants_new = any(retrievers.Newest.name in each.retrievers for each in placements.values())
-    catalog = Catalog(mesh.engine.catalog_size, featurizers(placements), notes_new=wants_new)
+    catalog = Catalog(
+        mesh.engine.catalog_size, featurizers(placements), notes_new=wants_new, most_bytes=mesh.engine.catalog_mib << 20
+    )
     sources = sorted({each.name for placement in placements.values() for each in placement.sources if each.mapped})
     live = LiveFollower(stream, [*sources, keys.PROFILES], catalog.mark_changed, clock, metrics)
     models = Models.of(mesh, Snapshots(store, settings.model_cache), clock, metrics)

@@ -9,7 +9,8 @@ contents that nobody asked for lately make room.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ from services.crs_engine.key_index import KeyIndex
 
 log = get_logger(__name__)
 
+MOST_BYTES: Final = 1 << 30
+"""Contents have up to a megabyte each, though a few hundred bytes are usual."""
 MOST_NEW: Final = 10_000
 """So many contents that were announced and not read yet are noted at most; the oldest are forgotten."""
 PUBLISHED_AT: Final = "published_at"
@@ -62,24 +65,45 @@ class Fetched:
     value: bytes | None
 
 
+class Reading:
+    """A read of contents that is under way: what was announced as changed since it began may have been read before the
+    change."""
+
+    def __init__(self) -> None:
+        self.everything = False
+        self.changed: set[int] = set()
+
+
 class Catalog:
     """See the module. Row numbers are valid until the next :meth:`put`.
 
     Attributes:
         capacity: Contents kept at most.
+        most_bytes: Of the serialised contents together, at most.
         unreadable: Values that were no packed content, ever.
         evicted: Contents that had to make room, ever.
     """
 
-    def __init__(self, capacity: int, featurizers: Sequence[Featurizer], *, notes_new: bool = False) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        featurizers: Sequence[Featurizer],
+        *,
+        notes_new: bool = False,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         """See the class.
 
         Args:
             capacity: Contents kept at most.
             featurizers: Whose content side is wanted; later named by their position.
+            most_bytes: Of the serialised contents together, at most.
             notes_new: Whether to note the contents that are announced and not here, for :meth:`take_new`.
         """
         self.capacity = capacity
+        self.most_bytes = most_bytes
+        self._bytes = 0
+        self._readings: list[Reading] = []
         self._notes_new = notes_new
         self._new: dict[int, None] = {}
         self.unreadable = 0
@@ -111,19 +135,32 @@ class Catalog:
         wanted = (rows < 0) | (self._columns["due_s"].take(rows) <= now_s)
         return np.unique(keys[wanted]) if wanted.any() else keys[:0]
 
-    def put(self, fetched: Sequence[Fetched], now_s: float, wall_s: float = 0.0) -> None:
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """While contents are read: for :meth:`put`."""
+        reading = Reading()
+        self._readings.append(reading)
+        try:
+            yield reading
+        finally:
+            self._readings.remove(reading)
+
+    def put(
+        self, fetched: Sequence[Fetched], now_s: float, wall_s: float = 0.0, reading: Reading | None = None
+    ) -> None:
         """Take in what Redis said about keys that are all different.
 
         Args:
             fetched: The keys and their values.
             now_s: By the same clock as in :meth:`due`.
             wall_s: The time, in seconds since the Unix epoch.
+            reading: What was announced meanwhile, which has to be read again.
         """
         keys = np.array([each.key for each in fetched], np.uint64)
         rows = self._index.find(keys)
         surplus = self._size + int((rows < 0).sum()) - self.capacity
         if surplus > 0:
-            self._evict(surplus, keep=rows[rows >= 0])
+            self._evict(surplus + self.capacity // _EVICT_SHARE, keep=rows[rows >= 0])
             rows = self._index.find(keys)
         new = np.flatnonzero(rows < 0)[: self.capacity - self._size]
         rows[new] = np.arange(self._size, self._size + len(new))
@@ -133,12 +170,20 @@ class Catalog:
         for each, row in zip(fetched, rows.tolist(), strict=True):
             if row >= 0:
                 self._write(row, each, now_s)
+        if reading is not None:
+            again = [each.key for each in fetched if reading.everything or each.key in reading.changed]
+            self._due_again(self._index.find(np.array(again, np.uint64)))
+        while self._bytes > self.most_bytes and self._size > 1:
+            self._evict(max(1, self._size // _EVICT_SHARE), keep=rows[:0])
 
     def mark_changed(self, keys: NDArray[np.uint64] | None = None) -> None:
         """Have these contents (``uint64[n]``; None: all) read again when they are next needed; until then the old
         ones serve."""
         rows = np.arange(self._size) if keys is None else self._index.find(keys)
-        self._columns["due_s"][rows[rows >= 0]] = -np.inf
+        self._due_again(rows)
+        for reading in self._readings:
+            reading.everything |= keys is None
+            reading.changed.update([] if keys is None else keys.tolist())
         if keys is not None and self._notes_new:
             self._new.update(dict.fromkeys(keys[rows < 0].tolist()))
             for key in list(self._new)[: max(len(self._new) - MOST_NEW, 0)]:
@@ -215,12 +260,17 @@ class Catalog:
 
     # -- inside
 
+    def _due_again(self, rows: NDArray[np.int64]) -> None:
+        self._columns["due_s"][rows[rows >= 0]] = -np.inf
+
     def _write(self, row: int, fetched: Fetched, now_s: float) -> None:
         found = self._parse(fetched)
         service, content = found if found is not None else ("", _NOTHING)
+        self._bytes -= len(self._shown[row]) + len(self._decided[row])
         self._names[row] = (service, content.content_id)
         self._shown[row] = SelectedContent(service=service, content=content).SerializeToString()
         self._decided[row] = Decision(service=service, content_id=content.content_id).SerializeToString()
+        self._bytes += len(self._shown[row]) + len(self._decided[row])
         columns = self._columns
         columns["key"][row] = fetched.key
         columns["service"][row] = hashing.service_key(service)
@@ -254,9 +304,9 @@ class Catalog:
             )
             return None
 
-    def _evict(self, surplus: int, keep: NDArray[np.int64]) -> None:
-        """Drop ``surplus`` rows and an eighth more, so that this happens rarely: what was not used since the last
-        time goes first.
+    def _evict(self, drop: int, keep: NDArray[np.int64]) -> None:
+        """Drop so many rows, an eighth more than must be, so that this happens rarely: what was not used since the
+        last time goes first.
 
         The second chance of the clock algorithm, for all rows at once; among equals the one that was read longest ago
         goes.
@@ -264,7 +314,7 @@ class Catalog:
         size, columns = self._size, self._columns
         columns["used"][keep] = True
         order = np.lexsort((columns["due_s"][:size], columns["used"][:size]))
-        stay = np.sort(order[surplus + self.capacity // _EVICT_SHARE :])
+        stay = np.sort(order[drop:])
         self._size = len(stay)
         self.evicted += size - self._size
         for column in (*columns.values(), *(part for block in self._blocks for part in (block.ids, block.values))):
@@ -273,6 +323,7 @@ class Catalog:
         self._names = [self._names[row] for row in kept]
         self._shown = [self._shown[row] for row in kept]
         self._decided = [self._decided[row] for row in kept]
+        self._bytes = sum(map(len, self._shown)) + sum(map(len, self._decided))
         columns["used"][:] = False
         self._index.clear()
         self._index.add(columns["key"][: self._size], np.arange(self._size))

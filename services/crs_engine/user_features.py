@@ -20,6 +20,8 @@ from services.crs_engine.buckets import bucket_ids, buckets
 
 USED_SERVICES: Final = "used_services"
 MOST_PROFILES: Final = 100_000
+MOST_PROFILE_BYTES: Final = 64 << 20
+"""Of the distinct profiles that are remembered; one has up to 4 KiB."""
 _QUARTER_S: Final = 900
 
 
@@ -88,7 +90,8 @@ class UserFeatures:
         The table of those seen before is forgotten now and then, while batches that it was read for are under way:
         its rows are gathered here, and no number of a row leaves this object.
         """
-        if len(self._row_of) + len(profiles) > self._most_profiles:
+        too_many = len(self._row_of) + len(profiles) > self._most_profiles
+        if too_many or self._profile_bytes > MOST_PROFILE_BYTES:
             self._forget()
         known = self._row_of
         rows = np.array([known[text] if text in known else self._add(text) for text in profiles], np.int64)
@@ -124,6 +127,7 @@ class UserFeatures:
 
     def _forget(self) -> None:
         self._row_of: dict[bytes, int] = {}
+        self._profile_bytes = 0
         self._ids = np.zeros((256, self._columns[0]), np.uint32)
         self._values = np.zeros((256, self._columns[0]), np.float32)
         self._used = np.zeros((256, len(self._services)), np.bool_)
@@ -132,6 +136,7 @@ class UserFeatures:
 
     def _add(self, text: bytes) -> int:
         row = self._row_of[text] = len(self._row_of)
+        self._profile_bytes += len(text)
         if row == len(self._ids):
             self._ids, self._values, self._used, self._knows_services = (
                 np.concatenate([a, np.zeros_like(a)])

@@ -42,12 +42,14 @@ class Hydrator:
     async def fetch(self, contents: NDArray[np.uint64]) -> None:
         """Read contents (``uint64[n]``) into the catalog, found or not. Raises Unavailable."""
         listed = contents.tolist()
-        values = await self._redis.read([keys.content(key) for key in listed])
-        self._catalog.put(
-            [Fetched(key, value) for key, value in zip(listed, values, strict=True)],
-            self._clock.monotonic_s(),
-            self._clock.now_s(),
-        )
+        with self._catalog.reading() as reading:
+            values = await self._redis.read([keys.content(key) for key in listed])
+            self._catalog.put(
+                [Fetched(key, value) for key, value in zip(listed, values, strict=True)],
+                self._clock.monotonic_s(),
+                self._clock.now_s(),
+                reading,
+            )
         absent = values.count(None)
         self._metrics.catalog_fetched.labels("found").inc(len(values) - absent)
         self._metrics.catalog_fetched.labels("absent").inc(absent)

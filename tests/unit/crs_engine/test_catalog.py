@@ -162,3 +162,45 @@ def test_the_newest_contents_are_those_that_can_be_shown_by_their_date_or_by_whe
     assert (found.tolist(), services.tolist()) == ([2, 4, 5], [comics, news, comics])
     put(1, "comics", 900.0)  # read again: not newer by that
     assert held.newest(np.array([comics], np.uint64), 9, 1000.0)[0].tolist() == [2, 5, 1]
+
+
+def test_a_change_that_is_announced_while_the_content_is_read_is_not_lost() -> None:
+    local, one, other = catalog(), packed("c1"), packed("c2")
+    keys = keys_of(one, other)
+    with local.reading() as reading:
+        local.mark_changed(keys_of(one))  # the value that is on its way is the old one
+        local.put([one, other], 0.0, reading=reading)
+    assert local.due(keys, local.find(keys), 1.0).tolist() == [one.key]
+    with local.reading() as reading:
+        local.put([one], 1.0, reading=reading)
+    assert local.due(keys, local.find(keys), 2.0).tolist() == []
+
+
+def test_when_everything_may_have_changed_meanwhile_all_that_is_read_is_read_again() -> None:
+    local, one, other = catalog(), packed("c1"), packed("c2")
+    keys = keys_of(one, other)
+    with local.reading() as reading:
+        local.mark_changed(None)
+        local.put([one, other], 0.0, reading=reading)
+    assert sorted(local.due(keys, local.find(keys), 1.0).tolist()) == sorted(keys.tolist())
+
+
+def test_a_change_before_the_read_began_or_after_it_ended_concerns_it_as_ever() -> None:
+    local, one = catalog(), packed("c1")
+    keys = keys_of(one)
+    local.mark_changed(keys)
+    with local.reading() as reading:
+        local.put([one], 0.0, reading=reading)
+    assert local.due(keys, local.find(keys), 1.0).tolist() == []
+    local.mark_changed(keys)
+    assert local.due(keys, local.find(keys), 1.0).tolist() == [one.key]
+
+
+def test_large_contents_make_room_before_their_number_is_reached() -> None:
+    local = Catalog(1000, [], most_bytes=100_000)
+    for number in range(100):
+        local.put([packed(f"c{number}", "g" * 2_000)], float(number))
+    assert 20 < len(local) <= 50
+    assert local.evicted == 100 - len(local)
+    newest = keys_of(packed("c99"))
+    assert local.find(newest)[0] >= 0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import numpy as np
+import pytest
 
 from banditmesh.bandits.features import FeatureSpec
 from banditmesh.bandits.hashing import categorical_id
 from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
 from banditmesh.runtime.user_records import UserRecords
+from services.crs_engine import user_features
 from services.crs_engine.catalog import content_fields
 from services.crs_engine.user_features import UserFeatures
 
@@ -79,3 +82,12 @@ def test_the_values_of_an_attribute_stay_apart() -> None:
         attributes=[Attribute(name="genres", values=["war", "noir"]), Attribute(name="year", number=1999.0)]
     )
     assert content_fields("films", content) == {"genres": ["war", "noir"], "year": 1999.0, "service": "films"}
+
+
+def test_profiles_are_remembered_up_to_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_features, "MOST_PROFILE_BYTES", 2_000)
+    features = UserFeatures("head", FeatureSpec(profile=("age",)), ["weather"])
+    for number in range(100):
+        text = json.dumps({"age": str(number), "filler": "x" * 100}).encode()
+        assert features.read([text]).ids.shape == (1, 1)
+        assert sum(map(len, features._row_of)) <= 2_000 + len(text)
