@@ -47,7 +47,7 @@ async def visits(mesh: LocalMesh, count: int) -> dict[str, float]:
     async with client_of(mesh) as client:
         users = [USERS[number % len(USERS)] for number in range(count)]
         warm = Traffic()
-        await warm.run(client, "traffic", users[:500], reaction, at_once=AT_ONCE)
+        await warm.run(client, "traffic", USERS[:500], at_once=AT_ONCE)
         await copies(mesh, warm.acknowledged)
         before = cpu_s(mesh)
         began = asyncio.get_running_loop().time()
@@ -78,7 +78,7 @@ async def rows(mesh: LocalMesh, folder: Path) -> float:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--visits", type=int, default=6000)
+    parser.add_argument("--visits", type=int, default=4000, help="at most two a user: who clicked all is shown nothing")
     parser.add_argument("--json", action="store_true", help="one JSON line a figure")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running_mesh(Path(folder)) as mesh:
