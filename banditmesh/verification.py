@@ -77,7 +77,7 @@ class Loop:
         await reader.start()
         try:
             limits = ClientLimits(deadline_s=_CALL_S)
-            async with MeshClient(self.target.engine, self.target.tracker, limits=limits) as client:
+            async with self.target.client(limits) as client:
                 step[0] = f"a selection for {self.user!r} in {self.placement!r}"
                 selection = await self._select(client)
                 origin = selection.origin.name.lower()
@@ -111,11 +111,13 @@ class Loop:
 
     async def _versions(self) -> dict[str, int]:
         """The version of each model that an engine has loaded; several engines may differ for a moment."""
-        async with grpc.aio.insecure_channel(self.target.engine) as channel:
+        async with self.target.channel(self.target.engine) as channel:
             stub = crs_engine_pb2_grpc.CrsEngineServiceStub(channel)
             request = crs_engine_pb2.GetModelStatusRequest(placement=self.placement)
             try:
-                status = await stub.GetModelStatus(request, timeout=_CALL_S, wait_for_ready=True)
+                status = await stub.GetModelStatus(
+                    request, timeout=_CALL_S, wait_for_ready=True, metadata=self.target.metadata
+                )
             except grpc.aio.AioRpcError as error:
                 raise MeshError(f"the engine answered {error.code().name}: {error.details()}") from error
         return {model.model: int(model.version) for model in status.models}

@@ -29,15 +29,15 @@ async def import_profiles(target: Target, folder: Path, ratings: Ratings, versio
         ImportFailed: The job failed.
     """
     path = await asyncio.to_thread(write_profiles, folder / version, ratings)
-    async with grpc.aio.insecure_channel(target.importer) as channel:
+    async with target.channel(target.importer) as channel:
         stub = _stub(channel)
         request = importer_pb2.NotifyProfilesRequest(uri=await target.publish(path), version=version)
 
         async def notify() -> importer_pb2.ImportJob:
-            answer = await stub.NotifyProfiles(request, timeout=_TIMEOUT_S)
+            answer = await stub.NotifyProfiles(request, timeout=_TIMEOUT_S, metadata=target.metadata)
             return answer.job  # type: ignore[no-any-return] # the stub has no types for asyncio
 
-        await _finished(stub, notify)
+        await _finished(stub, target, notify)
 
 
 async def import_mappings(
@@ -65,17 +65,17 @@ async def import_mappings(
 
 async def import_file(target: Target, path: Path, service: str, logic: str, *, version: str) -> importer_pb2.ImportJob:
     """Import one mapping file; return the job at its end. Raises ImportFailed."""
-    async with grpc.aio.insecure_channel(target.importer) as channel:
+    async with target.channel(target.importer) as channel:
         stub = _stub(channel)
         request = importer_pb2.NotifyMappingRequest(
             service=service, logic=logic, uri=await target.publish(path), version=version
         )
 
         async def notify() -> importer_pb2.ImportJob:
-            answer = await stub.NotifyMapping(request, timeout=_TIMEOUT_S)
+            answer = await stub.NotifyMapping(request, timeout=_TIMEOUT_S, metadata=target.metadata)
             return answer.job  # type: ignore[no-any-return] # the stub has no types for asyncio
 
-        return await _finished(stub, notify)
+        return await _finished(stub, target, notify)
 
 
 def _stub(channel: grpc.aio.Channel) -> importer_pb2_grpc.ImporterServiceAsyncStub:
@@ -83,7 +83,9 @@ def _stub(channel: grpc.aio.Channel) -> importer_pb2_grpc.ImporterServiceAsyncSt
 
 
 async def _finished(
-    stub: importer_pb2_grpc.ImporterServiceAsyncStub, notify: Callable[[], Awaitable[importer_pb2.ImportJob]]
+    stub: importer_pb2_grpc.ImporterServiceAsyncStub,
+    target: Target,
+    notify: Callable[[], Awaitable[importer_pb2.ImportJob]],
 ) -> importer_pb2.ImportJob:
     """Notify and wait; if the importer goes away meanwhile, once more: the same request is the same job."""
     deadline = time.monotonic() + _TIMEOUT_S
@@ -91,7 +93,7 @@ async def _finished(
         try:
             job = await notify()
             watch = importer_pb2.WatchImportJobRequest(job_id=job.job_id)
-            async for update in stub.WatchImportJob(watch, timeout=_TIMEOUT_S):
+            async for update in stub.WatchImportJob(watch, timeout=_TIMEOUT_S, metadata=target.metadata):
                 job = update.job
             break
         except grpc.aio.AioRpcError as error:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.live import Live
 
-from banditmesh.client import MeshClient
+from banditmesh.client import ClientLimits
 from banditmesh.demo import teams
 from banditmesh.demo.imports import import_mappings, import_profiles
 from banditmesh.demo.movielens import Ratings, movielens, read_ratings
@@ -160,7 +160,7 @@ async def _visit(
     reading = asyncio.create_task(_keep_reading(reader))
     live = Live(LiveView(tally, examples, len(people)), console=console, refresh_per_second=4, transient=True)
     try:
-        async with MeshClient(engine=target.engine, tracker=target.tracker) as client:
+        async with target.client(ClientLimits()) as client:
             with live:
                 for half, part in enumerate(halves(people)):
                     if half:

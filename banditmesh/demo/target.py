@@ -7,11 +7,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
+from pydantic import Field, SecretStr
+
+from banditmesh.client import ClientLimits, MeshClient
 from banditmesh.local.stack import LocalMesh
 from banditmesh.runtime.addresses import KafkaAddress, S3Address
+from banditmesh.runtime.channels import open_channel
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
 from banditmesh.runtime.settings import UsesKafka, UsesStore, load_settings
 from banditmesh.runtime.store import connect
+from banditmesh.runtime.tls import ClientTls
 
 SERVICES = ("importer", "engine", "tracker")
 Publish = Callable[[Path], Awaitable[str]]
@@ -28,6 +34,8 @@ class Target:
         tracker: As ``importer``.
         kafka: Where examples come out.
         publish: Puts a mapping file where the importer reads it.
+        tls: Certificates, where the mesh has TLS.
+        api_key: A key of the mesh's ``access`` table, where it has one.
     """
 
     importer: str
@@ -35,10 +43,31 @@ class Target:
     tracker: str
     kafka: KafkaAddress
     publish: Publish
+    tls: ClientTls | None = None
+    api_key: str | None = None
+
+    def channel(self, target: str) -> grpc.aio.Channel:
+        """A channel to one of the services."""
+        credentials, options = (None, ()) if self.tls is None else (self.tls.credentials(), self.tls.options)
+        return open_channel(target, credentials, options)
+
+    def client(self, limits: ClientLimits) -> MeshClient:
+        """A client of engine and tracker."""
+        return MeshClient(self.engine, self.tracker, limits=limits, tls=self.tls, api_key=self.api_key)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call carries that is not made by the client."""
+        return () if self.api_key is None else (("authorization", f"Bearer {self.api_key}"),)
 
 
-class _ExistingSettings(UsesKafka, UsesStore):
+class ExistingSettings(UsesKafka, UsesStore):
     """What a demo needs to know of a mesh besides its gRPC targets."""
+
+    client_ca: Path | None = Field(None, description="roots of the servers' certificates, PEM; absent: plaintext")
+    client_cert: Path | None = Field(None, description="the client's own certificate, PEM, for mutual TLS")
+    client_key: Path | None = Field(None, description="its private key, PEM")
+    client_api_key: SecretStr | None = Field(None, description="a key of the mesh's access table")
 
 
 def file_uri(path: Path) -> str:
@@ -59,13 +88,14 @@ def local_target(mesh: LocalMesh) -> Target:
 
 def existing_target(endpoints: Mapping[str, str]) -> Target:
     """A mesh that exists; its Kafka and its store are named as its own services know them, by ``BANDITMESH_KAFKA`` and
-    ``BANDITMESH_STORE``.
+    ``BANDITMESH_STORE``; certificates and a key of its access table by ``BANDITMESH_CLIENT_CA``, ``_CERT``, ``_KEY``
+    and ``_API_KEY``.
 
     Raises:
         ConfigurationError: A setting is missing or wrong.
         FailedPrecondition: The store is no S3 store, which the importer of another machine could read.
     """
-    settings = load_settings(_ExistingSettings)
+    settings = load_settings(ExistingSettings)
     address = settings.store
     if not isinstance(address, S3Address):
         raise FailedPrecondition(
@@ -82,7 +112,11 @@ def existing_target(endpoints: Mapping[str, str]) -> Target:
         return f"s3://{'/'.join(filter(None, (address.bucket, address.prefix, key)))}"
 
     importer, engine, tracker = (endpoints[name] for name in SERVICES)
-    return Target(importer, engine, tracker, settings.kafka, publish)
+    tls = None
+    if settings.client_ca is not None:
+        tls = ClientTls(ca=settings.client_ca, cert=settings.client_cert, key=settings.client_key)
+    key = settings.client_api_key.get_secret_value() if settings.client_api_key is not None else None
+    return Target(importer, engine, tracker, settings.kafka, publish, tls, key)
 
 
 def parse_endpoints(text: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Makes what an image gets under ``/out``: an environment with one lock's packages and the wheel, and the SBOM.
 
-``environment.py LOCK [PACKAGE]``, run inside the build by the Dockerfile. LOCK names a file of ``deploy/docker/locks``,
-PACKAGE the one package of ``services`` that the image runs; without it all of them stay.
+Run inside the build by the Dockerfile, in two steps: ``environment.py packages LOCK`` and ``environment.py finish LOCK
+[PACKAGE]``. LOCK names a file of ``deploy/docker/locks``, PACKAGE the one package of ``services`` that the image runs;
+without it all of them stay.
 """
 
 from __future__ import annotations
@@ -26,18 +27,23 @@ BOTO_SERVICES = {"s3", "sts", "sso", "sso-oidc", "signin"}
 """S3 itself, and where credentials come from."""
 
 
-def main(lock: str, package: str | None) -> None:
-    """See the module."""
-    pip = [sys.executable, "-m", "pip"]
+def packages(lock: str) -> None:
+    """Install what the lock has, and take out what no image reads."""
     subprocess.run(["python3", "-m", "venv", "--without-pip", TARGET], check=True)
-    install = [*pip, "--python", TARGET / "bin" / "python", "install", "-q", "--no-compile", "--no-deps"]
-    subprocess.run([*install, "--require-hashes", "-r", HERE / "locks" / f"{lock}.lock"], check=True)
-    subprocess.run([*install, *Path("/wheel").glob("*.whl")], check=True)
-    (site,) = TARGET.glob("lib/python*/site-packages")
-    slim(site, package)
-    # Hashes instead of times: the same bytes at each build, and no writing at run time.
-    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    compileall.compile_dir(site, quiet=2, invalidation_mode=unchecked, stripdir="/")
+    _install("--require-hashes", "-r", HERE / "locks" / f"{lock}.lock")
+    slim(_site())
+    _compile(_site())
+
+
+def finish(lock: str, package: str | None) -> None:
+    """Install the wheel, write the SBOM, and lay all of it out as the image has it."""
+    _install(*Path("/wheel").glob("*.whl"))
+    services = _site() / "services"
+    for path in services.iterdir() if package else ():
+        if path.is_dir() and path.name != package:
+            shutil.rmtree(path)
+    _compile(services)
+    _compile(_site() / "banditmesh")
     shutil.copytree(TARGET, OUT / TARGET.relative_to("/"), symlinks=True)
     bill = OUT / "usr/share/banditmesh/sbom.cdx.json"
     bill.parent.mkdir(parents=True)
@@ -45,12 +51,28 @@ def main(lock: str, package: str | None) -> None:
     bill.write_bytes(subprocess.run(sbom, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def slim(site: Path, package: str | None) -> None:
-    """Take out what the image never reads."""
+def _install(*what: str | Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--python", TARGET / "bin" / "python"]
+    subprocess.run([*pip, "install", "-q", "--no-compile", "--no-deps", *what], check=True)
+
+
+def _site() -> Path:
+    (site,) = TARGET.glob("lib/python*/site-packages")
+    return site
+
+
+def _compile(folder: Path) -> None:
+    """With hashes instead of times: the same bytes at each build, and no writing at run time."""
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(folder, quiet=2, invalidation_mode=unchecked, stripdir="/")
+
+
+def slim(site: Path) -> None:
+    """Take out what no image reads."""
     for pattern in NEVER_READ:
         for path in list(site.glob(pattern)):
             inside = path.relative_to(site).parts
-            if inside[0] in ("services", "banditmesh") or (path.name == "testing" and inside[0] in KEPT_TESTING):
+            if path.name == "testing" and inside[0] in KEPT_TESTING:
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for name in NEVER_CALLED:
@@ -63,10 +85,8 @@ def slim(site: Path, package: str | None) -> None:
     for path in data.iterdir() if data.exists() else ():
         if path.is_dir() and path.name not in BOTO_SERVICES:
             shutil.rmtree(path)
-    for path in (site / "services").iterdir() if package else ():
-        if path.is_dir() and path.name != package:
-            shutil.rmtree(path)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
+    step, name, *rest = sys.argv[1:]
+    packages(name) if step == "packages" else finish(name, rest[0] if rest else None)

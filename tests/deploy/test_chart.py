@@ -12,7 +12,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from banditmesh.demo.target import ExistingSettings
 from banditmesh.runtime.mesh import parse_mesh
+from banditmesh.runtime.settings import variable
+from services.crs_engine.settings import EngineSettings
+from services.importer.settings import ImporterSettings
+from services.joiner.settings import JoinerSettings
+from services.learner.settings import LearnerSettings
+from services.tracker.settings import TrackerSettings
 from tests.deploy.checkout import ROOT
 from tests.deploy.rendering import (
     SERVICES,
@@ -28,6 +35,7 @@ from tests.deploy.rendering import (
 )
 from tests.deploy.tools import CHART, helm
 
+SETTINGS = (EngineSettings, ImporterSettings, TrackerSettings, JoinerSettings, LearnerSettings, ExistingSettings)
 CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject", "Certificate"}
 """Kinds of others, whose schemas are not Kubernetes' own: `make cluster-test` checks them against their CRDs."""
 
@@ -145,6 +153,46 @@ def test_probes_are_grpc_and_no_restart_depends_on_another_server() -> None:
         assert "service" not in container["readinessProbe"]["grpc"]
         shutdown = yaml.safe_load((CHART / "values.yaml").read_text())["shutdown"]
         assert spec["terminationGracePeriodSeconds"] > shutdown["drainSeconds"] + shutdown["graceSeconds"]
+
+
+def test_with_tls_every_grpc_port_serves_it_and_probes_go_to_a_port_of_health_alone() -> None:
+    objects = rendered("production", 'tls.existingSecret="certificates"', "tls.clientAuth=true")
+    for name, spec in pods(objects):
+        if name.removeprefix("mesh-") not in SERVICES:
+            continue
+        (container,) = spec["containers"]
+        environment = {each["name"]: each.get("value") for each in container["env"]}
+        assert environment["BANDITMESH_TLS_CERT"] == "/etc/banditmesh-tls/tls.crt"
+        assert environment["BANDITMESH_TLS_CLIENT_CA"] == "/etc/banditmesh-tls/ca.crt"
+        assert environment["BANDITMESH_HEALTH_ADDRESS"] == "0.0.0.0:50050"
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert container[probe]["grpc"]["port"] == 50050
+    test = of_kind(objects, "Pod")["mesh-test-loop"]["spec"]["containers"][0]["env"]
+    assert {"name": "BANDITMESH_CLIENT_CERT", "value": "/etc/banditmesh-client/tls.crt"} in test
+
+
+def test_cert_manager_makes_a_certificate_for_every_name() -> None:
+    objects = rendered("production", 'tls.certManager.issuer="ca"')
+    names = of_kind(objects, "Certificate")["mesh-tls"]["spec"]["dnsNames"]
+    services = [name for name in of_kind(objects, "Service") if name.removeprefix("mesh-") in SERVICES]
+    assert {f"{name}.demo.svc" for name in services} | set(services) <= set(names)
+
+
+def test_every_variable_that_the_chart_sets_is_one_that_a_service_reads() -> None:
+    """A typing error would be a setting that nobody notices to be missing."""
+    known = {variable(name) for kind in SETTINGS for name in kind.model_fields}
+    everything = (
+        'tls.existingSecret="c"',
+        "tls.clientAuth=true",
+        'kafka.tlsSecret="k"',
+        "kafka.clientCertificate=true",
+    )
+    more = ('redis.tlsSecret="r"', "redis.clientCertificate=true", 'redis.prefix="p"', 'test.apiKeySecret="a"')
+    options = (*everything, *more, 'kafka.token="aws-msk-iam"', "tls.reflection=false")
+    for name, spec in pods(rendered("production", *options)):
+        for container in spec["containers"]:
+            used = {each["name"] for each in container["env"] if each["name"].startswith("BANDITMESH_")}
+            assert used <= known, name
 
 
 def test_secrets_are_named_and_never_made() -> None:

@@ -65,3 +65,13 @@ learner: [kafka, store]
 {{- define "banditmesh.tokenSecret" -}}
 {{- if .Values.tokens.existingSecret }}{{ .Values.tokens.existingSecret }}{{ else if .Values.evaluation.enabled }}{{ include "banditmesh.name" . }}-evaluation-tokens{{ else }}{{ required "tokens.existingSecret is empty: make a Secret with the key `keys` (1:$(openssl rand -hex 32)) and name it" .Values.tokens.existingSecret }}{{ end -}}
 {{- end }}
+
+{{/* The Secret that the gRPC ports serve TLS with; empty: plaintext. */}}
+{{- define "banditmesh.tlsSecret" -}}
+{{- if .Values.tls.existingSecret }}{{ .Values.tls.existingSecret }}{{ else if .Values.tls.certManager.issuer }}{{ include "banditmesh.name" . }}-tls{{ end -}}
+{{- end }}
+
+{{/* Where probes go: the gRPC port, or with TLS a port of health alone, since probes speak no TLS. */}}
+{{- define "banditmesh.probePort" -}}
+{{- if include "banditmesh.tlsSecret" .root }}50050{{ else }}{{ include "banditmesh.port" .component }}{{ end -}}
+{{- end }}

@@ -36,6 +36,10 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- if $v.kafka.tlsSecret }}
 - {name: BANDITMESH_KAFKA_CA_FILE, value: /etc/banditmesh-kafka/ca.crt}
+{{- if $v.kafka.clientCertificate }}
+- {name: BANDITMESH_KAFKA_CERTIFICATE_FILE, value: /etc/banditmesh-kafka/tls.crt}
+- {name: BANDITMESH_KAFKA_KEY_FILE, value: /etc/banditmesh-kafka/tls.key}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if has "redis" .uses }}
@@ -49,6 +53,10 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- if $v.redis.tlsSecret }}
 - {name: BANDITMESH_REDIS_CA_FILE, value: /etc/banditmesh-redis/ca.crt}
+{{- if $v.redis.clientCertificate }}
+- {name: BANDITMESH_REDIS_CERTIFICATE_FILE, value: /etc/banditmesh-redis/tls.crt}
+- {name: BANDITMESH_REDIS_KEY_FILE, value: /etc/banditmesh-redis/tls.key}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if has "store" .uses }}
@@ -97,6 +105,7 @@ envFrom: [{secretRef: {name: {{ include "banditmesh.storeSecret" .root }}}}]
 {{- $own := get $v .component -}}
 {{- $uses := get (include "banditmesh.uses" $root | fromYaml) .component -}}
 {{- $port := include "banditmesh.port" .component | int -}}
+{{- $probe := include "banditmesh.probePort" . | int -}}
 {{- $serving := has .component (list "engine" "tracker") -}}
 {{- $context := dict "root" $root "uses" $uses "extraEnv" $own.extraEnv -}}
 metadata:
@@ -147,6 +156,17 @@ spec:
         - {name: BANDITMESH_METRICS_PORT, value: "9090"}
         - {name: BANDITMESH_DRAIN_DELAY_S, value: {{ $v.shutdown.drainSeconds | quote }}}
         - {name: BANDITMESH_GRACE_S, value: {{ $v.shutdown.graceSeconds | quote }}}
+        {{- if include "banditmesh.tlsSecret" $root }}
+        - {name: BANDITMESH_TLS_CERT, value: /etc/banditmesh-tls/tls.crt}
+        - {name: BANDITMESH_TLS_KEY, value: /etc/banditmesh-tls/tls.key}
+        {{- if $v.tls.clientAuth }}
+        - {name: BANDITMESH_TLS_CLIENT_CA, value: /etc/banditmesh-tls/ca.crt}
+        {{- end }}
+        - {name: BANDITMESH_HEALTH_ADDRESS, value: "0.0.0.0:50050"}
+        {{- end }}
+        {{- if not $v.tls.reflection }}
+        - {name: BANDITMESH_REFLECTION, value: "false"}
+        {{- end }}
         {{- if eq .component "engine" }}
         - {name: BANDITMESH_MODEL_CACHE, value: /var/cache/banditmesh}
         {{- end }}
@@ -155,26 +175,35 @@ spec:
         {{- end }}
         {{- if eq .component "learner" }}
         - {name: BANDITMESH_REPLICAS, value: {{ $own.replicas | quote }}}
-        - {name: BANDITMESH_CACHE, value: /var/cache/banditmesh}
+        - {name: BANDITMESH_MODEL_CACHE, value: /var/cache/banditmesh}
         {{- end }}
         {{- include "banditmesh.environment" $context | nindent 8 }}
       {{- include "banditmesh.environmentFrom" $context | nindent 6 }}
       ports:
         - {name: grpc, containerPort: {{ $port }}}
         - {name: metrics, containerPort: 9090}
+        {{- if include "banditmesh.tlsSecret" $root }}
+        - {name: health, containerPort: 50050}
+        {{- end }}
       # "liveness" is served as long as the process itself is well; "" follows the servers that it needs.
-      startupProbe: {grpc: {port: {{ $port }}, service: liveness}, periodSeconds: 1, failureThreshold: 90, timeoutSeconds: 2}
-      readinessProbe: {grpc: {port: {{ $port }}}, periodSeconds: 2, failureThreshold: 2, timeoutSeconds: 2}
-      livenessProbe: {grpc: {port: {{ $port }}, service: liveness}, periodSeconds: 10, failureThreshold: 3, timeoutSeconds: 5}
+      startupProbe: {grpc: {port: {{ $probe }}, service: liveness}, periodSeconds: 1, failureThreshold: 90, timeoutSeconds: 2}
+      readinessProbe: {grpc: {port: {{ $probe }}}, periodSeconds: 2, failureThreshold: 2, timeoutSeconds: 2}
+      livenessProbe: {grpc: {port: {{ $probe }}, service: liveness}, periodSeconds: 10, failureThreshold: 3, timeoutSeconds: 5}
       resources: {{- toYaml $own.resources | nindent 8 }}
       securityContext: {{- include "banditmesh.containerSecurity" . | nindent 8 }}
       volumeMounts:
         {{- include "banditmesh.mounts" $context | nindent 8 }}
+        {{- if include "banditmesh.tlsSecret" $root }}
+        - {name: tls, mountPath: /etc/banditmesh-tls, readOnly: true}
+        {{- end }}
         {{- if has .component (list "engine" "learner") }}
         - {name: cache, mountPath: /var/cache/banditmesh}
         {{- end }}
   volumes:
     {{- include "banditmesh.volumes" $context | nindent 4 }}
+    {{- with include "banditmesh.tlsSecret" $root }}
+    - {name: tls, secret: {secretName: {{ . }}, defaultMode: 0440}}
+    {{- end }}
     {{- if has .component (list "engine" "learner") }}
     - {name: cache, emptyDir: {sizeLimit: {{ $own.modelCacheSize | default "1Gi" }}}}
     {{- end }}
@@ -187,4 +216,28 @@ spec:
   {{- with $own.affinity }}
   affinity: {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end }}
+
+{{/* How `helm test` and the demo call: certificates and a key of the access table. */}}
+{{- define "banditmesh.clientEnvironment" -}}
+{{- if or .Values.test.tlsSecret (include "banditmesh.tlsSecret" .) }}
+- {name: BANDITMESH_CLIENT_CA, value: /etc/banditmesh-client/ca.crt}
+{{- if or .Values.test.tlsSecret .Values.tls.clientAuth }}
+- {name: BANDITMESH_CLIENT_CERT, value: /etc/banditmesh-client/tls.crt}
+- {name: BANDITMESH_CLIENT_KEY, value: /etc/banditmesh-client/tls.key}
+{{- end }}
+{{- end }}
+{{- with .Values.test.apiKeySecret }}
+- {name: BANDITMESH_CLIENT_API_KEY, valueFrom: {secretKeyRef: {name: {{ . }}, key: key}}}
+{{- end }}
+{{- end }}
+{{- define "banditmesh.clientMounts" -}}
+{{- if or .Values.test.tlsSecret (include "banditmesh.tlsSecret" .) }}
+- {name: client, mountPath: /etc/banditmesh-client, readOnly: true}
+{{- end }}
+{{- end }}
+{{- define "banditmesh.clientVolumes" -}}
+{{- with coalesce .Values.test.tlsSecret (include "banditmesh.tlsSecret" .) }}
+- {name: client, secret: {secretName: {{ . }}, defaultMode: 0440}}
+{{- end }}
 {{- end }}
