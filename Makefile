@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-learning proto protos-archive images chart lock clean
+.PHONY: help setup demo test lint bench bench-learning proto protos-archive images chart cluster-test lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
@@ -53,6 +53,10 @@ $(BENCH_STAMP): requirements-bench.lock
 
 images: $(STAMP) ## Build the images of deploy/docker; ARGS="--builder buildah engine" takes another builder, one image
 	@PYTHONPATH=. $(BIN)/python deploy/docker/build.py $(ARGS)
+
+CLUSTER ?= cluster
+cluster-test: $(STAMP) ## The chart on a real Kubernetes under traffic; CLUSTER= names the tool (up, build, kubeconfig)
+	@CLUSTER="$(CLUSTER)" BIN="$(BIN)" tests/cluster/run.sh $(ARGS)
 
 chart: $(STAMP) ## Write the chart's README.md, values.schema.json and dashboards again
 	@$(BIN)/python tools/chart_reference.py

@@ -36,7 +36,7 @@ spec:
           command: [python, -m, banditmesh.local.in_cluster, {{ .component }}]
           env: {{- toYaml .env | nindent 12 }}
           ports: [{name: server, containerPort: {{ .port }}}]
-          startupProbe: {tcpSocket: {port: server}, periodSeconds: 1, failureThreshold: 120}
+          startupProbe: {tcpSocket: {port: server}, periodSeconds: 1, failureThreshold: 300}
           readinessProbe: {tcpSocket: {port: server}, periodSeconds: 5}
           resources: {{- toYaml .resources | nindent 12 }}
           securityContext: {{- include "banditmesh.containerSecurity" . | nindent 12 }}
