@@ -47,6 +47,8 @@ class KafkaSource:
         are open or were aborted."""
         self._kafka = kafka_address(kafka)
         self._topic = topic
+        self._session_timeout_s = session_timeout_s
+        self._listener: _Listener | None = None
         self._consumer = AIOKafkaConsumer(
             **client_options(kafka),
             group_id=group,
@@ -64,8 +66,10 @@ class KafkaSource:
 
     async def start(self, assigned: Callable[[frozenset[int]], None], revoked: Callable[[], Awaitable[None]]) -> None:
         """See :class:`Source`."""
-        self._consumer.subscribe([self._topic], listener=_Listener(self._hold, assigned, revoked))
-        async with self._answering("join", _CALL_S):
+        self._listener = _Listener(self._hold, assigned, revoked)
+        self._consumer.subscribe([self._topic], listener=self._listener)
+        # The group waits for a member that has died until its session is over.
+        async with self._answering("join", self._session_timeout_s + _CALL_S):
             await self._consumer.start()
 
     async def fetch(self, timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
@@ -151,6 +155,8 @@ class KafkaSource:
 
     async def stop(self) -> None:
         """See :class:`Source`."""
+        if self._listener is not None:
+            self._listener.leaving = True
         stop = asyncio.create_task(self._consumer.stop())
         _stopping.add(stop)
         stop.add_done_callback(_stopping.discard)
@@ -198,10 +204,14 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._hold = hold
         self._assigned = assigned
         self._revoked = revoked
+        self.leaving = False
+        """An assignment that comes while the membership is being given up is nobody's."""
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         await self._revoked()
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
+        if self.leaving:
+            return
         self._hold(assigned)
         self._assigned(frozenset(partition.partition for partition in assigned))

@@ -196,14 +196,14 @@ class Producer:
             self.records_in_flight -= len(records)
             self.bytes_in_flight -= size
         for future in futures:
-            future.add_done_callback(_note_exception)
+            future.add_done_callback(note_exception)
         if kafka is not None:
             self._throw_away(kafka, reason)
         raise self._unavailable(reason)
 
     def _delivered(self, delivery: asyncio.Task[list[Acked]]) -> None:
         self._deliveries.discard(delivery)
-        _note_exception(delivery)
+        note_exception(delivery)
 
     async def _connected(self) -> AIOKafkaProducer:
         if self._kafka is not None:
@@ -213,7 +213,7 @@ class Producer:
             if wait_s > 0:
                 raise self._unavailable("the last connection failed", wait_s)
             self._connecting = asyncio.create_task(self._connect())
-            self._connecting.add_done_callback(_note_exception)
+            self._connecting.add_done_callback(note_exception)
         return await asyncio.shield(self._connecting)
 
     async def _connect(self) -> AIOKafkaProducer:
@@ -277,6 +277,9 @@ async def discard(kafka: AIOKafkaProducer, reason: str = "thrown away") -> None:
     client._md_update_fut = nothing_comes  # and this the wait for metadata that the retry of each of them begins with.
     if sender is not None:
         await asyncio.wait([sender], timeout=_DISCARD_S)
+    transactions = kafka._txn_manager
+    if transactions is not None and transactions._transaction_waiter is not None:
+        transactions._transaction_waiter.add_done_callback(note_exception)
     accumulator = kafka._message_accumulator
     for batches in accumulator._batches.values():
         # The callback of a batch that was sent before removes it from there, and fails when it is not; and asyncio
@@ -288,7 +291,7 @@ async def discard(kafka: AIOKafkaProducer, reason: str = "thrown away") -> None:
     await kafka.stop()
 
 
-def _note_exception(future: asyncio.Future[Any]) -> None:
+def note_exception(future: asyncio.Future[Any]) -> None:
     """Nobody may be left to look at it; asyncio would log that."""
     if not future.cancelled():
         future.exception()

@@ -17,7 +17,7 @@ from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.kafka.connect import client_options
-from banditmesh.runtime.kafka.producer import Record, discard
+from banditmesh.runtime.kafka.producer import Record, discard, note_exception
 from banditmesh.runtime.stream import Fenced
 
 TRANSACTION_TIMEOUT_S = 40.0
@@ -102,12 +102,21 @@ class TransactionalProducer:
             batch = batches.get(at)
             if batch is None or not _append(batch, record):
                 if batch is not None:
-                    sent.append(await self._kafka.send_batch(batch, at[0], partition=at[1]))
+                    sent.append(await self._send_batch(batch, at))
                 batches[at] = batch = self._kafka.create_batch()
                 _append(batch, record)  # the first record always finds room
         for at, batch in batches.items():
-            sent.append(await self._kafka.send_batch(batch, at[0], partition=at[1]))
+            sent.append(await self._send_batch(batch, at))
         return sent
+
+    async def _send_batch(self, batch: object, at: tuple[str, int]) -> asyncio.Future[object]:
+        acknowledged: asyncio.Future[object] = await self._kafka.send_batch(batch, at[0], partition=at[1])
+        # The first that fails ends the transaction; nobody is left to look at the others, nor at what aiokafka 0.14
+        # keeps for those who wait for room.
+        acknowledged.add_done_callback(note_exception)
+        for waiting in self._kafka._message_accumulator._batches.get(TopicPartition(*at), ()):
+            waiting._drain_waiter.add_done_callback(note_exception)
+        return acknowledged
 
     @asynccontextmanager
     async def _fatal(self) -> AsyncIterator[None]:
