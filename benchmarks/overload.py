@@ -2,8 +2,9 @@
 
 Callers ask for one content each over a real socket, with a deadline, again and again. ``client`` ones use the client
 library, ``patient`` ones wait as long as a refusal tells them to (``RetryInfo``), ``eager`` ones come back at once.
-Goodput is what was answered within the deadline. The engine has one core, the callers another.
-``python -m benchmarks.overload [--json] [--seconds 4]``
+Goodput is what was answered within the deadline; beside it stands what the engine answered in a second of its own CPU
+time, which a busy machine disturbs less. The engine has one core, the callers another.
+``python -m benchmarks.overload [--json] [--seconds 4] [--deadline 0.5] [--callers 50,150,3000]``
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -28,14 +30,22 @@ from banditmesh.local.valkey import Valkey
 from banditmesh.runtime.errors import MeshError, from_rpc_error
 from banditmesh.runtime.logging import configure_logging
 from banditmesh.runtime.redis import RedisStore
-from benchmarks.engine import USERS, child, fill, publish_model
+from benchmarks.engine import USERS, child, cpu_s, fill, publish_model
 
-DEADLINE_S = 0.5
-CALLERS = (50, 150, 500, 1000, 2000, 3000)
+CALLERS = "50,150,500,1000,2000,3000"
 
 
-async def measure(port: int, callers: int, seconds: float, patient: bool) -> Counter[str]:
-    """How many calls had which outcome, in ``seconds``."""
+@dataclass(frozen=True)
+class Load:
+    """How hard it is tried."""
+
+    callers: int
+    seconds: float
+    deadline_s: float
+
+
+async def measure(pid: int, port: int, load: Load, patient: bool) -> tuple[Counter[str], float]:
+    """How many calls had which outcome, and the engine's CPU seconds meanwhile."""
     outcomes: Counter[str] = Counter()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = crs_engine_pb2_grpc.CrsEngineServiceStub(channel)
@@ -44,7 +54,7 @@ async def measure(port: int, callers: int, seconds: float, patient: bool) -> Cou
             request = pb.SelectContentRequest(placement="head", user_id=f"user-{number % USERS}")
             while time.perf_counter() < until_s:
                 try:
-                    await stub.SelectContent(request, timeout=DEADLINE_S)
+                    await stub.SelectContent(request, timeout=load.deadline_s)
                     outcomes["OK"] += 1
                 except grpc.aio.AioRpcError as error:
                     outcomes[error.code().name] += 1
@@ -54,19 +64,20 @@ async def measure(port: int, callers: int, seconds: float, patient: bool) -> Cou
 
         async def run(length_s: float) -> None:
             until_s = time.perf_counter() + length_s
-            await asyncio.gather(*(caller(number, until_s) for number in range(callers)))
+            await asyncio.gather(*(caller(number, until_s) for number in range(load.callers)))
 
-        await run(seconds / 2)
+        await run(load.seconds / 2)
         outcomes.clear()
-        await run(seconds)
-    return outcomes
+        before_s = cpu_s(pid)
+        await run(load.seconds)
+    return outcomes, cpu_s(pid) - before_s
 
 
-async def measure_client(port: int, callers: int, seconds: float) -> Counter[str]:
+async def measure_client(pid: int, port: int, load: Load) -> tuple[Counter[str], float]:
     """As :func:`measure`, through the client library, whose selections travel together."""
     outcomes: Counter[str] = Counter()
     address = f"127.0.0.1:{port}"
-    async with MeshClient(address, address, limits=ClientLimits(deadline_s=DEADLINE_S)) as client:
+    async with MeshClient(address, address, limits=ClientLimits(deadline_s=load.deadline_s)) as client:
 
         async def caller(number: int, until_s: float) -> None:
             while time.perf_counter() < until_s:
@@ -78,15 +89,16 @@ async def measure_client(port: int, callers: int, seconds: float) -> Counter[str
 
         async def run(length_s: float) -> None:
             until_s = time.perf_counter() + length_s
-            await asyncio.gather(*(caller(number, until_s) for number in range(callers)))
+            await asyncio.gather(*(caller(number, until_s) for number in range(load.callers)))
 
-        await run(seconds / 2)
+        await run(load.seconds / 2)
         outcomes.clear()
-        await run(seconds)
-    return outcomes
+        before_s = cpu_s(pid)
+        await run(load.seconds)
+    return outcomes, cpu_s(pid) - before_s
 
 
-async def run(seconds: float) -> dict[str, tuple[float, str]]:
+async def run(callers_wanted: list[int], seconds: float, deadline_s: float) -> dict[str, tuple[float, str]]:
     """All figures."""
     figures: dict[str, tuple[float, str]] = {}
     with tempfile.TemporaryDirectory() as name, Valkey(Path(name) / "valkey", options={"appendonly": "no"}) as valkey:
@@ -95,17 +107,19 @@ async def run(seconds: float) -> dict[str, tuple[float, str]]:
         await redis.close()
         await publish_model(folder / "store", rng)
         for manner in ("client", "patient", "eager"):
-            for callers in CALLERS:
+            for callers in callers_wanted:
+                load = Load(callers, seconds, deadline_s)
                 with child("--serve", str(folder), valkey.url) as (pid, port):
                     cores = sorted(os.sched_getaffinity(0))
                     os.sched_setaffinity(pid, cores[:1])
                     os.sched_setaffinity(0, cores[1:] or cores)
-                    outcomes = await (
-                        measure_client(port, callers, seconds)
+                    outcomes, used_s = await (
+                        measure_client(pid, port, load)
                         if manner == "client"
-                        else measure(port, callers, seconds, manner == "patient")
+                        else measure(pid, port, load, manner == "patient")
                     )
                     os.sched_setaffinity(0, cores)
+                figures[f"overload.{manner}.{callers}.per_cpu"] = (outcomes["OK"] / max(used_s, 0.01), "good/CPU s")
                 for code, count in outcomes.items():
                     label = "goodput" if code == "OK" else code.lower()
                     figures[f"overload.{manner}.{callers}.{label}"] = (count / seconds, "calls/s")
@@ -117,9 +131,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON line a figure")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--deadline", type=float, default=0.5, help="seconds that callers wait for an answer")
+    parser.add_argument("--callers", default=CALLERS, help="how many at once, each of these")
     arguments = parser.parse_args()
     configure_logging("benchmark", level="warning")
-    for name, (value, unit) in uvloop.run(run(arguments.seconds)).items():
+    callers = [int(each) for each in arguments.callers.split(",")]
+    figures = uvloop.run(run(callers, arguments.seconds, arguments.deadline))
+    for name, (value, unit) in figures.items():
         line = json.dumps({"name": name, "value": round(value, 3), "unit": unit})
         print(line if arguments.json else f"{name:40} {value:12.1f} {unit}")
 
