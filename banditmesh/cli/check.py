@@ -28,3 +28,16 @@ def check(config: Annotated[Path, typer.Argument(help="The file to check.")] = P
     counts = f"services: {len(mesh.services)}, placements: {len(mesh.placements)}"
     console.print(Text(f"{config} is valid; {counts}"), soft_wrap=True)
     console.print(table)
+    if mesh.access is None:
+        open_to_all = "There is no access table: whoever reaches a port may call everything."
+        console.print(Text(open_to_all, "yellow"), soft_wrap=True)
+        return
+    callers = Table("caller", "roles", "known by", "calls/s", header_style="bold")
+    for name, caller in mesh.access.callers.items():
+        known = {"spiffe": caller.spiffe, "dns": caller.dns, "key": caller.key_sha256}
+        by = ", ".join(
+            f"{kind} ({len(values)})" if len(values) > 1 else kind for kind, values in known.items() if values
+        )
+        rate = "" if caller.calls_per_s is None else f"{caller.calls_per_s:g}"
+        callers.add_row(name, ", ".join(caller.roles), by, rate)
+    console.print(callers)

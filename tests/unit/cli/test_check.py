@@ -67,3 +67,14 @@ def test_a_file_that_is_not_there_ends_it_with_2(run: Run, tmp_path: Path) -> No
     ended = run("check", tmp_path / "none.yaml")
     assert ended.code == 2
     assert "none.yaml: cannot be read" in ended.err
+
+
+def test_who_may_call_what_is_shown_and_that_it_is_everybody_is_said(run: Run, tmp_path: Path) -> None:
+    assert "whoever reaches a port may call everything" in run("check", QUICKSTART / "mesh.yaml").out
+    config = tmp_path / "mesh.yaml"
+    config.write_text(f'{VALID}access: {{callers: {{team: {{roles: ["service:weather"], dns: [team.example]}}}}}}\n')
+    shown = run("check", config).out
+    assert "everything" not in shown
+    (line,) = [line for line in shown.splitlines() if "team" in line]
+    assert "service:weather" in line
+    assert "dns" in line
