@@ -22,7 +22,7 @@ from banditmesh.replay.online import Rejection, Simulation
 from banditmesh.replay.reward_model import CrossFitted, Progressive, RewardModel
 from banditmesh.replay.run import Run
 from banditmesh.replay.targets import ColumnSpec
-from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
+from banditmesh.runtime.errors import InvalidArgument
 
 Method = Literal[
     "rejection", "simulate", "auto", "dr", "mrdr", "dm", "switch", "dros", "ips", "clipped_ips", "snips", "bounds"
@@ -71,7 +71,7 @@ def replay(
 
     Raises:
         BrokenRow, NotFound, InvalidArgument: as `decisions.reader.read` does; also for an empty log.
-        FailedPrecondition: a row lacks what the method needs; it names file and line.
+        InvalidArgument: a row lacks what the method needs; it names file and line.
     """
     share = 0.0
 
@@ -136,7 +136,7 @@ def _fitting(first: Decision) -> Method:
 
 
 def _demand(method: Method, decision: Decision, options: Options) -> None:
-    """Raises FailedPrecondition when the row lacks what the method needs."""
+    """Raises InvalidArgument when the row lacks what the method needs."""
     message = hint = None
     _demand_range(decision, options.rewards)
     if method == "simulate":
@@ -155,7 +155,7 @@ def _demand(method: Method, decision: Decision, options: Options) -> None:
         message = f"{method} needs the propensity with which the candidate was shown"
         hint = "with --uniform a row without one was shown uniformly at random"
     if message is not None:
-        raise FailedPrecondition(f"{decision.where}: {message}", hint=hint)
+        raise InvalidArgument(f"{decision.where}: {message}", hint=hint)
 
 
 def _partial(method: Method, first: Sequence[Decision]) -> bool:
@@ -166,13 +166,13 @@ def _partial(method: Method, first: Sequence[Decision]) -> bool:
 def _demand_targets(decision: Decision, *, modelled: bool) -> None:
     if modelled and decision.targets is not None and None in decision.targets:
         message = "the target column has the probability of what was shown alone; a reward model needs all candidates'"
-        raise FailedPrecondition(f"{decision.where}: {message}", hint="take ips or snips, or log a list")
+        raise InvalidArgument(f"{decision.where}: {message}", hint="take ips or snips, or log a list")
 
 
 def _demand_off_policy(method: Method, column: ColumnSpec | None) -> None:
     if method in _ONLINE and column is not None:
         message = f"{column.text} can only be evaluated by logged propensities, not by {method}"
-        raise FailedPrecondition(message, hint="take auto, with --uniform where none are logged")
+        raise InvalidArgument(message, hint="take auto, with --uniform where none are logged")
 
 
 def _demand_range(decision: Decision, rewards: Interval | None) -> None:

@@ -18,6 +18,7 @@ from banditmesh.runtime.snapshots import BadSnapshot, Fenced, Manifest, Pointer,
 from services.learner.catalog import ShardId
 from services.learner.metrics import LearnerMetrics
 from services.learner.positions import Position, Positions
+from services.learner.retention import Retention
 from services.learner.shard import Shard
 
 log = get_logger(__name__)
@@ -62,7 +63,7 @@ class Publisher:
         """
         Args:
             learning: Held while a piece of work changes shards.
-            keep: How many versions of a model stay in the store.
+            keep: How many genuine versions of a model stay in the store, beside those of rollbacks.
         """
         self._snapshots = snapshots
         self._positions = positions
@@ -71,7 +72,7 @@ class Publisher:
         self._thread = thread
         self._clock = clock
         self._metrics = metrics
-        self._keep = keep
+        self._retention = Retention(snapshots, keep=keep)
         self.published: Mapping[ShardId, Published] = {shard.id: Published() for shard in self._shards}
         self.restored = asyncio.Event()
         """Set once the shards stand where their snapshots do."""
@@ -205,8 +206,7 @@ class Publisher:
     async def _forget_old(self, placement: str, model: str) -> None:
         """Delete what is older than the versions to keep. That it fails harms nobody: the next one does it."""
         try:
-            for version in (await self._snapshots.versions(placement, model))[: -self._keep]:
-                await self._snapshots.remove(placement, model, version)
+            await self._retention.apply(ShardId(placement, model))
         except MeshError as error:
             log.warning("old snapshots not deleted", placement=placement, model=model, reason=str(error))
 

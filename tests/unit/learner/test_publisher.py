@@ -118,6 +118,20 @@ async def test_only_the_newest_versions_stay(store: AwayStore) -> None:
         assert await versions(one) == [2, 3]
 
 
+async def test_rollbacks_push_no_genuine_version_out(store: AwayStore) -> None:
+    source = Topic(2)
+    records = traffic(60, partitions=2, seed=1)
+    async with rig(source, store, keep=2) as one:
+        for n in (20, 40, len(records)):
+            source.append(records[len(source.records[0]) + len(source.records[1]) : n])
+            await one.until(one.linucb.examples + 1)
+            await one.publisher.publish_all()
+        for to in (2, 3, 2, 3, 2):
+            await one.rollback(one.linucb, to, relearn=False)
+
+        assert await versions(one) == [2, 3, 7, 8]  # 8 repeats 2 and was rolled back from 7
+
+
 async def test_a_broken_snapshot_is_passed_over_for_the_one_before(store: AwayStore) -> None:
     source = Topic(2)
     records = traffic(60, partitions=2, seed=1)

@@ -20,7 +20,7 @@ from banditmesh.ope.interval import Interval
 from banditmesh.replay.offpolicy import LEARN_EVERY, OffPolicy
 from banditmesh.replay.replay import Method, Options, replay
 from banditmesh.replay.run import Run
-from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
+from banditmesh.runtime.errors import InvalidArgument
 
 N_ARMS = 4
 RATES = (0.1, 0.3, 0.5, 0.9)
@@ -276,7 +276,7 @@ def test_a_row_that_does_not_fit_the_method_names_its_line(
     tmp_path: Path, method: Method, change: dict[str, Any], says: str
 ) -> None:
     log = written(tmp_path / "log", [{**row, **change} for row in uniform_rows(3)])
-    with pytest.raises(FailedPrecondition, match="log:1: ") as refused:
+    with pytest.raises(InvalidArgument, match="log:1: ") as refused:
         one(log, "random", method)
     assert says in str(refused.value)
 

@@ -15,7 +15,7 @@ from banditmesh.fit.save import save
 from banditmesh.replay.offpolicy import OffPolicy
 from banditmesh.replay.replay import Method, Options, replay
 from banditmesh.replay.targets import column, saved
-from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, NotFound
+from banditmesh.runtime.errors import InvalidArgument, NotFound
 
 RATES = (0.1, 0.3, 0.5, 0.9)
 TARGET = [0.1, 0.2, 0.3, 0.4]
@@ -139,7 +139,7 @@ def test_a_probability_of_what_was_shown_is_enough_without_a_reward_model(
     alone = written(tmp_path / "alone", [{**row, "new": TARGET[row["shown"]]} for row in rows])
     assert estimated(alone, column("new"), "snips").answer == estimated(log, column("new"), "snips").answer
     assert "dr" not in estimated(alone, column("new"), "auto").evaluation.estimates
-    with pytest.raises(FailedPrecondition, match=r"alone:1: .*reward model"):
+    with pytest.raises(InvalidArgument, match=r"alone:1: .*reward model"):
         estimated(alone, column("new"), "dr")
 
 
@@ -163,7 +163,7 @@ def test_a_column_that_is_no_probability_names_its_line(
 
 
 def test_a_column_needs_logged_propensities(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
-    with pytest.raises(FailedPrecondition, match="not by rejection"):
+    with pytest.raises(InvalidArgument, match="not by rejection"):
         replay(written(tmp_path / "log", rows), [column("new")], Options())
 
 
