@@ -10,5 +10,6 @@ from services.crs_engine.pipeline.batch import Round, Slate
 def fill(slate: Slate, drawn: Round) -> Slate:
     """The lists with the round's choice at their ends. A choice never has more columns than a list has open positions
     (stage 6), and no holes."""
-    found = np.count_nonzero(drawn.choice.chosen >= 0, axis=1)
+    users, _, _ = drawn.shown
+    found = np.bincount(users, minlength=len(slate.group))
     return Slate(slate.group, slate.users, slate.filled + found, slate.open - found, (*slate.rounds, drawn))
