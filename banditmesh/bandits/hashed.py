@@ -26,11 +26,12 @@ from banditmesh.bandits.arms import RETIRE_EVERY, arm_keys, decay
 from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows, require_finite
 from banditmesh.bandits.durations import Positive
 from banditmesh.bandits.errors import InvalidBatch, NotMergeable
-from banditmesh.bandits.hashing import mix64
+from banditmesh.bandits.hashing import CROSSED, mix64
 from banditmesh.bandits.link import Link, inverse, respond
 from banditmesh.bandits.minibatch import Batch, Step, distinct
 from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
 from banditmesh.bandits.table import Column, FeatureTable, Grouping, Rows
+from banditmesh.bandits.weights import Belief, learned
 
 _FADES_PER_HALF_LIFE = 64
 _SCORE_AT_ONCE = 1024
@@ -62,6 +63,9 @@ class HashedParams(PolicyParams):
         gt=0,
         description="Standard deviation of one reward under link identity, for the deviation; null: that of the "
         "residuals so far.",
+    )
+    iterations: int = Field(
+        default=3, ge=1, le=100, description="Steps of the weights towards the minimum of each mini-batch."
     )
     batch: int = Field(default=256, ge=1, le=65536, description="Examples of one step, a power of two.")
     bits: int = Field(default=22, ge=1, le=28, description="Feature ids are folded to so many bits.")
@@ -112,8 +116,16 @@ class HashedPolicy(ABC):
 
     def __init__(self, params: HashedParams) -> None:
         self._params = params
-        self._table = FeatureTable(params.bits, {"seen": Column(0, 0.0), "unit": Column(0, 1.0), **self._columns()})
+        columns = {
+            "seen": Column(0, 0.0),
+            "unit": Column(0, 1.0),
+            "weight": Column(0, 0.0),
+            "precision": Column(0, params.ridge),
+            **self._columns(),
+        }
+        self._table = FeatureTable(params.bits, columns)
         self._offset = inverse(params.link, params.prior_reward)
+        self._intercept = np.array([0.0, params.ridge])  # mean, precision
         self._plain = True  # every unit is 1, as long as there are categories alone
         self._residual = np.full(1, _FIRST_RESIDUAL**2)  # mean square of the residuals
         self._waiting = Batch.empty()
@@ -128,21 +140,24 @@ class HashedPolicy(ABC):
         """The root mean square of the residuals."""
         return float(np.sqrt(self._residual[0]))
 
-    @abstractmethod
     def _columns(self) -> dict[str, Column]:
-        """What the table keeps of a feature."""
+        """What the table keeps of a feature beside its weight."""
+        return {}
 
     @abstractmethod
     def _step(self, step: Step) -> NDArray[np.floating[Any]]:
         """Learns one mini-batch. Returns the residuals, float[n]: predictions before the step less rewards."""
 
-    @abstractmethod
     def _fade(self, left: float) -> None:
         """Multiplies the evidence, above the prior, by `left`."""
+        ridge = self._params.ridge
+        precision = self._table.column("precision")
+        precision[:] = ridge + (precision - ridge) * np.float32(left)
+        self._intercept[1] = ridge + (self._intercept[1] - ridge) * left
 
-    @abstractmethod
     def _start_pass(self) -> None:
         """Evidence is counted anew, from none; the estimates stay."""
+        HashedPolicy._fade(self, 0.0)
 
     @abstractmethod
     def _dense(self) -> Tensors:
@@ -182,11 +197,48 @@ class HashedPolicy(ABC):
         deviation = np.sqrt(np.maximum(variance, 0)) * scale
         return Scores(response.mean.astype(np.float32), deviation.astype(np.float32))
 
+    # -- the linear part
+
+    def _linear(
+        self, candidates: Candidates
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], SparseRows, SparseRows]:
+        """The predictor of each candidate and its variance, float32[n] each, and the features that they are made of:
+        the candidates' own, and those of the decisions."""
+        own, shared = self._own(candidates), self._shared(candidates)
+        rows, x = self._found(own)
+        z = segments.sums(self._table["weight"].take(rows) * x, own.offsets)
+        variance = segments.sums(x * x / self._table["precision"].take(rows), own.offsets)
+        rows, x = self._found(shared)
+        common = segments.sums(self._table["weight"].take(rows) * x, shared.offsets)
+        common += np.float32(self._offset + self._intercept[0])
+        return z + np.repeat(common, segments.lengths(candidates.offsets)), variance, own, shared
+
+    def _belief(self, step: Step) -> Belief:
+        rows = step.group.rows
+        weight, precision = self._table["weight"][rows], self._table["precision"][rows]
+        return Belief(weight.astype(np.float64), precision.astype(np.float64), self._intercept)
+
+    def _learn_weights(self, step: Step, base: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Takes a mini-batch into the weights, where `base` (float64[n]) is what the rest of the policy adds to the
+        predictor. Returns the residuals before, float64[n]."""
+        link, before = self._params.link, self._belief(step)
+        base = base + self._offset
+        residual = respond(link, base + before.predictor(step)).mean - step.rewards
+        after = learned(step, before, base, link, self._params.iterations)
+        self._table["weight"][step.group.rows] = after.mean
+        self._table["precision"][step.group.rows] = after.precision
+        self._intercept = after.intercept
+        return np.asarray(residual)
+
+    def _weights(self) -> list[NDArray[Any]]:
+        """The means of all weights and the intercept, as arrays that may be written in place."""
+        return [self._table.column("weight"), self._intercept[:1]]
+
     # -- features
 
     def _arm_ids(self, batch: Candidates | Examples) -> NDArray[np.uint32]:
         """uint32[n]: the folded feature ids of the arms. Mixed, for a key's low bits may be a feature's id."""
-        return self._table.fold(mix64(arm_keys(self._params.arm, batch)).astype(np.uint32))
+        return self._table.fold(mix64(arm_keys(self._params.arm, batch)).astype(np.uint32) & ~CROSSED)
 
     def _found(self, features: SparseRows) -> tuple[Rows, NDArray[np.float32]]:
         """int32[n_entries], where these features stand in the table, and float32[n_entries], their values in units."""
@@ -240,7 +292,8 @@ class HashedPolicy(ABC):
         entries, new = self._table.claim(features.ids)
         group, owner = Grouping.of(entries), segments.owners(features.offsets)
         x, share = self._measure(group, features.values)
-        residuals = self._step(Step(features.offsets, owner, entries, new, group, x, share, batch.rewards))
+        crossed = features.ids >= CROSSED
+        residuals = self._step(Step(features.offsets, owner, entries, new, group, x, share, batch.rewards, crossed))
         n = min(self._seen + _FIRST_RESIDUALS + len(residuals), _RESIDUALS)
         self._residual += (np.square(residuals).mean() - self._residual) * (len(residuals) / n)
         self._table.touch(entries, batch.times_s[owner])
@@ -293,6 +346,7 @@ class HashedPolicy(ABC):
             **{name: array.copy() for name, array in self._dense().items()},
             "examples": np.array([self._seen], np.int64),
             "residual": self._residual.copy(),
+            "intercept": self._intercept.copy(),
             "clock": np.array([_finite(self._now_s), _finite(self._faded_s)]),
             **self._waiting.tensors(),
         }
@@ -305,6 +359,7 @@ class HashedPolicy(ABC):
         policy._restore_dense(tensors)
         policy._seen = int(tensor(tensors, "examples", np.int64, (1,))[0])
         policy._residual = tensor(tensors, "residual", np.float64, (1,)).copy()
+        policy._intercept = tensor(tensors, "intercept", np.float64, (2,)).copy()
         clock = tensor(tensors, "clock", np.float64, (2,)).tolist()
         policy._now_s, policy._faded_s = (-np.inf if each == _NEVER else each for each in clock)
         policy._waiting = Batch.from_tensors(tensors)

@@ -13,7 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-_MASK_32 = 0xFFFFFFFF
+CROSSED = np.uint32(1 << 31)
+"""The bit that tells the id of a cross from that of a feature as it was given."""
+_MASK_31 = 0x7FFFFFFF
 
 
 LONGEST_REMEMBERED: Final = 64
@@ -49,13 +51,13 @@ def service_key(service: str) -> int:
 
 
 def categorical_id(field: str, value: str) -> int:
-    """The feature id (uint32) of a categorical field with this value."""
-    return key64(f"{field}={value}") & _MASK_32
+    """The feature id (uint32 below 2^31) of a categorical field with this value."""
+    return key64(f"{field}={value}") & _MASK_31
 
 
 def numeric_id(field: str) -> int:
-    """The feature id (uint32) of a numeric field; its value travels beside the id."""
-    return key64(field) & _MASK_32
+    """The feature id (uint32 below 2^31) of a numeric field; its value travels beside the id."""
+    return key64(field) & _MASK_31
 
 
 def mix64(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -85,11 +87,11 @@ def cross(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> NDArray[np.uin
     """The ids of the crosses of two features, element by element (broadcasting), without any string.
 
     The two ids are laid side by side in 64 bits (left high), moved by the golden ratio so that (0, 0) is not a fixed
-    point, mixed by `mix64`, and the high half is taken. Ordered: cross(a, b) is not cross(b, a).
+    point, mixed by `mix64`, and the high half is taken, with `CROSSED` set. Ordered: cross(a, b) is not cross(b, a).
     """
     pair = (np.asarray(left, np.uint64) << np.uint64(32)) | np.asarray(right, np.uint64)
     pair += np.uint64(0x9E3779B97F4A7C15)
-    return (mix64(pair) >> np.uint64(32)).astype(np.uint32)
+    return (mix64(pair) >> np.uint64(32)).astype(np.uint32) | CROSSED
 
 
 def uniform(keys: NDArray[np.uint64]) -> NDArray[np.float64]:

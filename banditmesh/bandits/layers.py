@@ -15,6 +15,27 @@ Matrix = NDArray[np.float64]
 EPSILON = 1e-5
 
 
+_ONE_THREAD = 1 << 17
+"""Multiplications of a matrix product; from 2^18 on OpenBLAS divides one among threads, which changes its bits."""
+
+
+def product(left: Matrix, right: Matrix) -> Matrix:
+    """left @ right, float64[n, d] and float64[d, k], by so few rows at a time that it takes one thread."""
+    rows = max(_ONE_THREAD // right.size, 1)
+    if len(left) <= rows:
+        return np.asarray(left @ right)
+    return np.concatenate([left[start : start + rows] @ right for start in range(0, len(left), rows)])
+
+
+def gram(left: Matrix, right: Matrix) -> Matrix:
+    """left^T @ right, float64[n, d] and float64[n, k], by so few rows at a time that it takes one thread."""
+    rows = max(_ONE_THREAD // (left.shape[1] * right.shape[1]), 1)
+    out = np.zeros((left.shape[1], right.shape[1]))
+    for start in range(0, len(left), rows):
+        out += left[start : start + rows].T @ right[start : start + rows]
+    return out
+
+
 class Normalised(NamedTuple):
     """A batch with mean 0 and variance 1 in each column, before gain and shift, and what it was divided by."""
 

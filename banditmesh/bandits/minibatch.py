@@ -31,6 +31,7 @@ class Step:
         x: float32[n_entries], in units of the feature's root mean square.
         share: float64[n_features], which part of the feature's examples of one pass, as far as known, are these.
         rewards: float64[n].
+        crossed: bool[n_entries], whether the feature is a cross of two others.
     """
 
     offsets: NDArray[np.int64]
@@ -41,6 +42,18 @@ class Step:
     x: NDArray[np.float32]
     share: NDArray[np.float64]
     rewards: NDArray[np.float64]
+    crossed: NDArray[np.bool_]
+
+    def without_crosses(self) -> Step:
+        """The same examples with the features as they were given alone."""
+        if not np.count_nonzero(self.crossed):
+            return self
+        kept = ~self.crossed
+        group = Grouping.of(self.entries[kept])
+        share = self.share[np.searchsorted(self.group.rows, group.rows)]
+        offsets = segments.kept_offsets(self.offsets, kept)
+        entries, owner, x = self.entries[kept], self.owner[kept], self.x[kept]
+        return Step(offsets, owner, entries, self.new, group, x, share, self.rewards, self.crossed[kept])
 
 
 class Batch:

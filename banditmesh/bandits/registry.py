@@ -16,6 +16,7 @@ from banditmesh.bandits.exploration.base import Exploration
 from banditmesh.bandits.exploration.epsilon_greedy import EpsilonGreedy
 from banditmesh.bandits.exploration.greedy import Greedy
 from banditmesh.bandits.exploration.softmax import Softmax
+from banditmesh.bandits.exploration.squarecb import SquareCb
 from banditmesh.bandits.exploration.thompson import Thompson
 from banditmesh.bandits.exploration.ucb import Ucb
 from banditmesh.bandits.exploration.zipf import Zipf
@@ -33,7 +34,7 @@ POLICIES: Final[dict[str, type[Policy]]] = {
 }
 
 EXPLORATIONS: Final[dict[str, type[Exploration]]] = {
-    exploration.name: exploration for exploration in (EpsilonGreedy, Greedy, Softmax, Thompson, Ucb, Zipf)
+    exploration.name: exploration for exploration in (EpsilonGreedy, Greedy, Softmax, SquareCb, Thompson, Ucb, Zipf)
 }
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.bandits.errors import InvalidTensors
+from banditmesh.bandits.hashing import CROSSED
 from banditmesh.bandits.policy import Tensors, tensor
 
 Rows = NDArray[np.int32]
@@ -58,17 +59,18 @@ class FeatureTable:
         return self._columns[column][: self._size]
 
     def fold(self, ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """uint32[n]: the ids as this table knows them; two features that fold into one share a row."""
-        return ids & self._mask
+        """uint32[n]: the ids as this table knows them, and whether they are `CROSSED`; two features that fold into one
+        share a row."""
+        return ids & (self._mask | CROSSED)
 
     def find(self, folded: NDArray[np.uint32]) -> Rows:
         """int32[n]: the row of each folded id, 0 for an unseen feature."""
-        return self._index.take(folded)
+        return self._index.take(folded & self._mask)
 
     def claim(self, folded: NDArray[np.uint32]) -> tuple[Rows, Rows]:
         """The row of each folded id, and the rows that are new (at the prior). All columns are writable afterwards."""
         rows = self.find(folded)
-        new = np.unique(folded[rows == 0])
+        new = np.unique(folded[rows == 0] & self._mask)
         self._reserve(self._size + len(new))
         fresh = np.arange(self._size, self._size + len(new), dtype=np.int32)
         if not len(new):

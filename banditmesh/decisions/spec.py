@@ -28,11 +28,13 @@ from banditmesh.bandits.hashed import HashedParams
 from banditmesh.bandits.policy import RENAMED, Policy
 from banditmesh.bandits.registry import EXPLORATIONS, POLICIES, build, build_exploration, model_name, policy_params
 from banditmesh.decisions.row import Decision
-from banditmesh.decisions.view import View
+from banditmesh.decisions.view import GROUPS, IDENTITIES, View
 from banditmesh.runtime.errors import InvalidArgument
 
-DEFAULT_EXPLORATION: Final = {"linucb": "ucb", "random": "greedy"}
-"""`thompson` for every other policy."""
+DEFAULT_EXPLORATION: Final = {"linucb": "ucb", "linucb_hybrid": "ucb", "random": "greedy", "popularity": "thompson"}
+"""`squarecb` for every other policy."""
+_MOST_CROSSES: Final = 64
+"""Pairs of fields that are crossed unless the SPEC says otherwise."""
 _SECTIONS: Final = ("policy", "explore", "features")
 
 
@@ -57,30 +59,46 @@ class Spec:
         return build(self.policy, self.params)
 
     def exploration(self) -> Exploration:
-        """Its exploration."""
-        return build_exploration(self.explore, self.explore_params)
+        """Its exploration. `ucb` of a `dense` linucb has no floor unless told: that is Algorithm 1 to the letter."""
+        letter = self.explore == "ucb" and bool(self.params.get("dense"))
+        return build_exploration(self.explore, {**({"floor": 0.0} if letter else {}), **self.explore_params})
 
     def view(self, first: Sequence[Decision]) -> View:
         """What the policy sees of the log that starts with these rows; what the SPEC leaves open is as follows.
 
         user: true for policies on hashed features (`linear`, `fm`, `nfm`), false for the others, whose few dimensions
-        it would drown. cross: id*context for `linear` when candidates have no features, for without a cross all of
-        them would share what the context says; else none.
+        it would drown. cross, for the same ones: id*context when candidates have no features, for without a cross all
+        of them would share what the context says; else each field of the context with the candidate's features, unless
+        there are too many pairs. The user is crossed with nothing: most come too rarely.
 
         Raises:
-            InvalidArgument: a field of `dense` is in none of these rows.
+            InvalidArgument: a field of `dense` or of `cross` is in none of these rows.
         """
         hashed = issubclass(POLICIES[self.policy].Params, HashedParams)
-        alike = len(first[0].ids) > 1 and not any(first[0].features)
-        cross = (("id", "context"),) if self.policy == "linear" and alike else ()
-        there = {name for row in first for name in row.context}
-        there |= {name for row in first for each in row.features for name in each}
+        shared = {name: None for row in first for name in row.context}
+        own = {name for row in first for each in row.features for name in each}
+        view = View.model_validate(
+            {"user": hashed, "cross": _crosses(first, shared, own) if hashed else (), **self.features}
+        )
+        there = {*shared, *own}
         for name in getattr(policy_params(self.policy, self.params), "dense", ()):
             if name not in there:
                 raise _wrong(
                     self.text, "dense", f"names {name!r}, which no row of the log has{_suggestion(name, there)}"
                 )
-        return View.model_validate({"user": hashed, "cross": cross, **self.features})
+        known = {*there, *IDENTITIES, *GROUPS, "user"}
+        for name in (side for pair in view.cross for side in pair):
+            if name not in known:
+                message = f"names {name!r}, which none of the log's first rows has{_suggestion(name, known)}"
+                raise _wrong(self.text, "cross", message)
+        return view
+
+
+def _crosses(first: Sequence[Decision], shared: Collection[str], own: Collection[str]) -> tuple[tuple[str, str], ...]:
+    if len(first[0].ids) > 1 and not own:
+        return (("id", "context"),)
+    fields = tuple(name for name in shared if name not in own)
+    return tuple((name, "candidate") for name in fields) if len(fields) * len(own) <= _MOST_CROSSES else ()
 
 
 def parse(text: str) -> Spec:
@@ -120,7 +138,7 @@ def _exploration(text: str, policy: str, named: str | None, params: Mapping[str,
     """The exploration's name: as said, or the only one that has these parameters, or the policy's default."""
     if named is not None:
         return named
-    default = DEFAULT_EXPLORATION.get(policy, "thompson")
+    default = DEFAULT_EXPLORATION.get(policy, "squarecb")
     for key in params:
         owners = [name for name, kind in EXPLORATIONS.items() if key in kind.model_fields]
         if not owners:
@@ -144,7 +162,7 @@ def _from_file(text: str) -> Spec:
             raise _wrong(text, str(key), f"is no section{_suggestion(str(key), _SECTIONS)}")
     name, params = _section(text, "policy", sections["policy"])
     _policy_model(text, name)
-    explore = DEFAULT_EXPLORATION.get(name, "thompson")
+    explore = DEFAULT_EXPLORATION.get(name, "squarecb")
     explore_params: dict[str, Any] = {}
     if sections.get("explore") is not None:
         explore, explore_params = _section(text, "explore", sections["explore"])

@@ -15,11 +15,17 @@ from banditmesh.bandits.exploration.base import Beliefs, Exploration, share_amon
 class Ucb(Exploration):
     """The candidate of the highest mean + alpha deviation (Li et al. 2010, Eq. 5); ties share.
 
-    Deterministic but for ties, so logged propensities are 0 or 1: give a `floor` if they are to be of use off-line.
+    Deterministic but for ties and the floor. Without a floor logged propensities are 0 or 1, and of no use off-line.
     """
 
     name: ClassVar[str] = "ucb"
 
+    floor: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share f that is drawn uniformly over all candidates: p <- (1 - f) p + f / n.",
+    )
     alpha: float = Field(default=1.0, ge=0, description="Deviations added to the mean.")
 
     def bonus(self, scores: Scores) -> NDArray[np.float64]:

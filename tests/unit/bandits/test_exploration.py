@@ -89,8 +89,8 @@ def test_candidates_that_differ_by_a_rounding_are_equally_likely(name: str) -> N
 @every_exploration
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_finite_ranks_last(name: str, broken: float) -> None:
-    assert one(build_exploration(name), [broken, -5.0], [0.1, 0.1]) == pytest.approx([0.0, 1.0])
-    assert one(build_exploration(name), [1.0, -5.0], [broken, 0.1]) == pytest.approx([0.0, 1.0])
+    assert one(build_exploration(name, {"floor": 0.0}), [broken, -5.0], [0.1, 0.1]) == pytest.approx([0.0, 1.0])
+    assert one(build_exploration(name, {"floor": 0.0}), [1.0, -5.0], [broken, 0.1]) == pytest.approx([0.0, 1.0])
     floored = one(build_exploration(name, {"floor": 0.2}), [broken, -5.0], [0.1, 0.1])
     assert floored == pytest.approx([0.1, 0.9])
 
@@ -98,7 +98,7 @@ def test_a_score_that_is_not_finite_ranks_last(name: str, broken: float) -> None
 @every_exploration
 def test_a_decision_without_any_finite_score_is_uniform(name: str) -> None:
     scores = scores_of([np.nan, np.inf, 1.0, 0.0], [0.0, 0.0, 0.1, 0.1])
-    alone = build_exploration(name).probabilities(scores, np.array([0, 2, 4]))
+    alone = build_exploration(name, {"floor": 0.0}).probabilities(scores, np.array([0, 2, 4]))
     assert alone[:2].tolist() == [0.5, 0.5]
 
 
@@ -107,8 +107,8 @@ def test_greedy_takes_the_highest_mean() -> None:
 
 
 def test_ucb_adds_alpha_deviations() -> None:
-    assert one(Ucb(alpha=1.0), [0.5, 0.2], [0.1, 0.5]) == [0.0, 1.0]
-    assert one(Ucb(alpha=0.5), [0.5, 0.2], [0.1, 0.5]) == [1.0, 0.0]
+    assert one(Ucb(alpha=1.0, floor=0.0), [0.5, 0.2], [0.1, 0.5]) == [0.0, 1.0]
+    assert one(Ucb(alpha=0.5, floor=0.0), [0.5, 0.2], [0.1, 0.5]) == [1.0, 0.0]
 
 
 def test_epsilon_greedy_gives_epsilon_to_all() -> None:
@@ -191,7 +191,9 @@ def test_thompson_of_two_is_the_normal_distribution_of_their_difference(
 
 def test_thompson_of_ten_thousand_equals_is_uniform() -> None:
     n = 10_000
-    probabilities = Thompson().probabilities(Scores(np.ones(n, np.float32), np.ones(n, np.float32)), np.array([0, n]))
+    probabilities = Thompson(scale=1.0).probabilities(
+        Scores(np.ones(n, np.float32), np.ones(n, np.float32)), np.array([0, n])
+    )
     np.testing.assert_allclose(probabilities, 1 / n, rtol=1e-6)
 
 
@@ -335,3 +337,28 @@ def test_each_list_is_as_long_as_wanted() -> None:
     wanted = np.array([0, 1, 2, 9])
     ranked = rank(EVEN, scores_of([0.0] * 12), np.arange(5) * 3, 9, np.random.default_rng(1), wanted=wanted)
     assert (ranked.chosen >= 0).sum(axis=1).tolist() == [0, 1, 2, 3]
+
+
+def test_squarecb_weighs_by_the_inverse_gap_in_deviations_of_the_best() -> None:
+    scores = Scores(np.array([0.5, 0.4, 0.1], np.float32), np.array([0.1, 0.9, 0.0], np.float32))
+    found = build_exploration("squarecb", {"gamma": 2.0}).probabilities(scores, np.array([0, 3]))
+    behind = [1 / (3 + 2 * 3**0.5 * gap / 0.1) for gap in (0.1, 0.4)]
+    np.testing.assert_allclose(found, [1 - sum(behind), *behind], rtol=1e-5)
+
+
+def test_squarecb_is_greedy_where_nothing_is_unsure_and_uniform_where_all_tie() -> None:
+    offsets = np.array([0, 2, 4])
+    scores = Scores(np.array([0.5, 0.4, 0.3, 0.3], np.float32), np.zeros(4, np.float32))
+    found = build_exploration("squarecb", {}).probabilities(scores, offsets)
+    np.testing.assert_allclose(found, [1.0, 0.0, 0.5, 0.5], atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 2.0])
+def test_thompsons_scale_multiplies_the_deviations(scale: float) -> None:
+    mean, deviation = np.array([0.5, 0.45, 0.2], np.float32), np.array([0.1, 0.2, 0.05], np.float32)
+    offsets = np.array([0, 3])
+    scaled = build_exploration("thompson", {"scale": scale}).probabilities(Scores(mean, deviation), offsets)
+    wider = Scores(mean, (deviation * np.float32(scale)).astype(np.float32))
+    np.testing.assert_allclose(
+        scaled, build_exploration("thompson", {"scale": 1.0}).probabilities(wider, offsets), atol=1e-6
+    )

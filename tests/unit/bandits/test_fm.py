@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from banditmesh.bandits.batch import Candidates, SparseRows
-from banditmesh.bandits.fm import Fm, FmParams, predict
+from banditmesh.bandits.fm import Fm, FmParams, interactions
 from banditmesh.bandits.hashing import normals
 
 from .batches import sparse_rows
@@ -16,41 +16,43 @@ from .laws import same_bytes
 from .test_hashed import ask, of_one_arm
 
 
-def equation_1(coefficients: np.ndarray, x: np.ndarray) -> float:
-    """z of one row without intercept, term by term. coefficients: [n_features, 1 + k]."""
-    pairs = combinations(range(len(x)), 2)
-    return float(
-        coefficients[:, 0] @ x + sum(coefficients[i, 1:] @ coefficients[j, 1:] * x[i] * x[j] for i, j in pairs)
-    )
+def equation_1(factors: np.ndarray, x: np.ndarray) -> float:
+    """The interactions of one row, term by term. factors: [n_features, k]."""
+    return float(sum(factors[i] @ factors[j] * x[i] * x[j] for i, j in combinations(range(len(x)), 2)))
 
 
 def some_rows(rng: np.random.Generator) -> tuple[SparseRows, np.ndarray]:
-    """Rows without an id that stands twice, and the coefficients of each entry."""
+    """Rows without an id that stands twice, and the factors of each entry."""
     rows = SparseRows.from_lists(
         [[(j, float(rng.normal())) for j in range(count)] for count in rng.permutation([0, 1, 2, 3, 5])]
     )
-    return rows, rng.normal(size=(len(rows.ids), 4))
+    return rows, rng.normal(size=(len(rows.ids), 3))
 
 
 def test_the_prediction_is_equation_1() -> None:
-    rows, coefficients = some_rows(np.random.default_rng(0))
-    z, _ = predict(coefficients, rows.offsets, rows.values)
+    rows, factors = some_rows(np.random.default_rng(0))
+    z, _ = interactions(factors, rows.offsets, rows.values)
     for row in range(len(rows)):
         entries = slice(*rows.offsets[row : row + 2])
-        assert z[row] == pytest.approx(equation_1(coefficients[entries], rows.values[entries]))
+        assert z[row] == pytest.approx(equation_1(factors[entries], rows.values[entries]))
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:
-    rows, coefficients = some_rows(np.random.default_rng(1))
-    _, slopes = predict(coefficients, rows.offsets, rows.values)
+    rows, factors = some_rows(np.random.default_rng(1))
+    _, slopes = interactions(factors, rows.offsets, rows.values)
     for entry in range(len(rows.ids)):
-        for column in range(4):
-            step = np.zeros_like(coefficients)
+        for column in range(3):
+            step = np.zeros_like(factors)
             step[entry, column] = 1e-6
             above, below = (
-                predict(moved, rows.offsets, rows.values)[0] for moved in (coefficients + step, coefficients - step)
+                interactions(moved, rows.offsets, rows.values)[0] for moved in (factors + step, factors - step)
             )
             assert slopes[entry, column] == pytest.approx((above - below).sum() / 2e-6, abs=1e-6)
+
+
+def some_pairs() -> tuple[SparseRows, np.ndarray]:
+    rows = SparseRows.from_lists([[(1 + i % 3, 1.0), (4 + i % 5, 1.0)] for i in range(400)])
+    return rows, np.array([float(i % 3 == i % 5) for i in range(400)])
 
 
 def taught(link: str = "identity") -> Fm:
@@ -64,24 +66,29 @@ def taught(link: str = "identity") -> Fm:
 
 def test_scores_are_those_of_the_parameters_by_the_delta_method() -> None:
     policy = taught()
+    for _ in range(4):
+        policy.learn(of_one_arm(*some_pairs()))
+    believed = policy._believed
+    assert believed > 0.3
     saved = policy.tensors()
     at = {int(each): row for row, each in enumerate(saved["ids"], start=1)}
     features = [(2, 1.0), (6, 0.5), (8, -1.5), (777, 2.0)]
     rows = [at.get(each, 0) for each, _ in features]
     x = SparseRows.from_lists([features])
-    z, slopes = predict(saved["coefficients"][rows], x.offsets, x.values * saved["unit"][rows])
-    intercept = saved["intercept"]
-    variance = (slopes**2 / saved["precision"][rows]).sum() + 1 / intercept[1]
+    values = x.values * saved["unit"][rows]
+    f, slopes = interactions(saved["factors"][rows], x.offsets, values)
+    z = saved["weight"][rows] @ values + believed * f[0]
     keys = np.array([3], np.uint64)
     for shared in range(5):  # how many of the features come with the decision instead of the candidate
+        unsure = (values**2 / saved["precision"][rows])[shared:].sum()
+        unsure += believed**2 * (slopes**2 / saved["certainty"][rows]).sum()
         context, own = SparseRows.from_lists([features[:shared]]), SparseRows.from_lists([features[shared:]])
         scores = policy.score(Candidates.checked([0, 1], keys, keys, keys, context, own))
-        assert scores.mean[0] == pytest.approx(0.5 + intercept[0] + z[0], abs=1e-5)
-        assert scores.deviation[0] == pytest.approx((saved["residual"][0] * variance) ** 0.5, rel=1e-4)
+        assert scores.mean[0] == pytest.approx(0.5 + saved["intercept"][0] + z, abs=1e-5)
+        assert scores.deviation[0] == pytest.approx((saved["residual"][0] * unsure) ** 0.5, rel=1e-4)
 
 
-def test_the_precision_of_a_step_is_the_diagonal_of_the_gauss_newton_hessian() -> None:
-    """And so the deviation is near that of the full matrix when features come independently of each other."""
+def test_the_certainty_of_a_step_is_the_diagonal_of_the_gauss_newton_hessian() -> None:
     rng = np.random.default_rng(3)
     n = 512
     x = SparseRows.from_lists([[(j, float(s)) for j, s in enumerate(rng.choice([-1.0, 1.0], 3))] for _ in range(n)])
@@ -89,14 +96,10 @@ def test_the_precision_of_a_step_is_the_diagonal_of_the_gauss_newton_hessian() -
     policy._seen = 16 * n  # the size that batches have grown to
     policy.learn(of_one_arm(x, rng.random(n)))
     saved = policy.tensors()
-    _, slopes = predict(saved["coefficients"][1:][x.ids], x.offsets, x.values)
-    jacobian = np.column_stack([slopes.reshape(n, -1), np.ones(n)])
-    full = policy.params.ridge * np.eye(7) + jacobian.T @ jacobian
-    diagonal = np.append(saved["precision"][1:].ravel(), saved["intercept"][1])
-    np.testing.assert_allclose(diagonal, np.diag(full), rtol=1e-4)
-    exact = np.sqrt(np.einsum("ij,jk,ik->i", jacobian[:8], np.linalg.inv(full), jacobian[:8]))
-    rows = [list(enumerate(values)) for values in x.values.reshape(n, 3)[:8].tolist()]
-    np.testing.assert_allclose(policy.score(ask(*rows)).deviation, exact, rtol=0.25)
+    _, slopes = interactions(saved["factors"][1:][x.ids], x.offsets, x.values)
+    jacobian = slopes.reshape(n, -1)
+    full = policy.params.ridge * np.eye(3) + jacobian.T @ jacobian
+    np.testing.assert_allclose(saved["certainty"][1:].ravel(), np.diag(full), rtol=1e-4)
 
 
 @pytest.mark.parametrize("link", ["identity", "logit"])

@@ -116,7 +116,7 @@ def test_the_noise_is_that_of_the_residuals_unless_it_is_given() -> None:
     rng = np.random.default_rng(4)
     rows, rewards = SparseRows.from_lists([[(1, 1.0)]] * 4096), rng.normal(0.5, 0.1, 4096)
     first, learned, given = Linear(), Linear(), Linear(LinearParams(noise=0.1))
-    assert first.score(ask([(1, 1.0)])).deviation[0] == pytest.approx(0.5 * np.sqrt(3 / 3.0))  # feature, arm, intercept
+    assert first.score(ask([(1, 1.0)])).deviation[0] == pytest.approx(0.5 * np.sqrt(2 / 3.0))  # feature, arm
     for policy in (learned, given):
         policy.learn(of_one_arm(rows, rewards))
     doubt, wanted = (policy.score(ask([(1, 1.0)])).deviation[0] for policy in (learned, given))
@@ -166,7 +166,7 @@ def test_distinct_adds_up_what_stands_twice_in_a_row(seed: int, n: int) -> None:
 
 def test_a_model_of_another_width_is_refused() -> None:
     saved = Fm(FmParams(factors=4)).tensors()
-    with pytest.raises(InvalidTensors, match="coefficients"):
+    with pytest.raises(InvalidTensors, match="factors: has shape"):
         Fm.from_tensors(FmParams(factors=5), saved)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from banditmesh.bandits.batch import SparseRows
+from banditmesh.bandits.batch import Candidates, SparseRows
 from banditmesh.bandits.linear import Linear, LinearParams
 from banditmesh.bandits.link import respond
 
@@ -66,11 +66,25 @@ def test_the_deviation_is_that_of_the_full_posterior_where_features_are_orthogon
     w = np.append(policy.tensors()["weight"][1:], policy.tensors()["intercept"][0])
     curvature = respond(link, with_one(x) @ w).curvature  # type: ignore[arg-type]
     full = policy.params.ridge * np.eye(4) + with_one(x).T @ (curvature[:, None] * with_one(x))
-    asked = np.array([[0.5, -2.0, 1.0]])
-    z = with_one(asked)[0] @ w
+    asked = np.array([0.5, -2.0, 1.0])
+    z = np.append(asked, 1.0) @ w
     scale = 0.7 if link == "identity" else respond("logit", np.array([z])).curvature[0]
-    wanted = scale * np.sqrt(with_one(asked)[0] @ np.linalg.solve(full, with_one(asked)[0]))
+    apart = np.append(asked, 0.0)  # against a candidate without features: the intercept is no difference
+    wanted = scale * np.sqrt(apart @ np.linalg.solve(full, apart))
     assert policy.score(ask([(1, 0.5), (2, -2.0), (3, 1.0)])).deviation[0] == pytest.approx(wanted, rel=2e-3)
+
+
+def test_what_all_candidates_share_moves_their_means_and_not_their_deviations() -> None:
+    rng = np.random.default_rng(5)
+    policy = taught(rng.normal(size=(64, 3)), rng.normal(size=64))
+    own, keys = SparseRows.from_lists([[(1, 1.0)], [(2, 1.0)]]), np.array([1, 2], np.uint64)
+    scores = [
+        policy.score(Candidates.checked([0, 2], keys, keys, keys, SparseRows.from_lists([context]), own))
+        for context in ([], [(3, 1.0), (999, 5.0)])
+    ]
+    assert (scores[0].deviation == scores[1].deviation).all()
+    assert scores[0].mean[0] != scores[1].mean[0]
+    np.testing.assert_allclose(np.diff(scores[0].mean), np.diff(scores[1].mean), atol=1e-6)
 
 
 def test_the_deviation_along_a_feature_is_at_most_that_of_the_full_posterior() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from banditmesh.bandits.batch import SparseRows
-from banditmesh.bandits.layers import Adam, kept, normalise
+from banditmesh.bandits.layers import Adam, gram, kept, normalise, product
 from banditmesh.bandits.nfm import Nfm, NfmParams, backward, forward, initial_layers, pool, with_one
 
 from .laws import same_bytes
@@ -91,10 +96,11 @@ def test_the_deviation_is_linear_regression_on_the_last_layer() -> None:
     saved = policy.tensors()
     features = [(2, 1.0), (6, 1.0)]
     rows = [int(np.searchsorted(saved["ids"], each)) + 1 for each, _ in features]
-    v = saved["coefficients"][rows, 1:]
+    v = saved["factors"][rows]
     phi = with_one(policy._infer(((v.sum(axis=0) ** 2 - (v**2).sum(axis=0)) / 2)[None]))[0]
     precision = 2.0 * np.eye(7) + saved["evidence"]
-    variance = phi @ np.linalg.solve(precision, phi) + (1 / saved["precision"][rows]).sum()
+    assert policy._believed > 0.1
+    variance = policy._believed**2 * (phi @ np.linalg.solve(precision, phi)) + (1 / saved["precision"][rows]).sum()
     assert policy.score(ask(features)).deviation[0] == pytest.approx(0.7 * variance**0.5, rel=1e-4)
 
 
@@ -116,3 +122,34 @@ def test_dropout_is_replayed() -> None:
 
     assert same_bytes(taught(1).tensors(), taught(1).tensors())
     assert not same_bytes(taught(1).tensors(), taught(2).tensors())
+
+
+def test_products_of_any_size_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(6)
+    for n in (0, 1, 255, 256, 3000):
+        left, right, beside = rng.normal(size=(n, 16)), rng.normal(size=(16, 64)), rng.normal(size=(n, 64))
+        np.testing.assert_allclose(product(left, right), left @ right)
+        np.testing.assert_allclose(gram(left, beside), left.T @ beside, atol=1e-12)
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_threads() -> None:
+    program = (
+        "import numpy as np, hashlib\n"
+        "from banditmesh.bandits.nfm import Nfm\n"
+        "from tests.unit.bandits.test_nfm import interacting\n"
+        "from tests.unit.bandits.test_hashed import of_one_arm\n"
+        "policy = Nfm()\n"
+        "policy.learn(of_one_arm(*interacting(9000)))\n"
+        "state = b''.join(array.tobytes() for _, array in sorted(policy.tensors().items()))\n"
+        "print(hashlib.sha256(state).hexdigest())\n"
+    )
+
+    def digest(threads: int) -> str:
+        count = str(threads)
+        env = {**os.environ, "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+        root = Path(__file__).parents[3]
+        return subprocess.run(
+            [sys.executable, "-c", program], env=env, cwd=root, capture_output=True, check=True
+        ).stdout.decode()
+
+    assert digest(1) == digest(2)

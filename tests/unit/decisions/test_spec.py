@@ -20,7 +20,12 @@ def row(candidates: list[dict[str, Any]], context: dict[str, Any] | None = None)
 def test_a_name_alone_is_a_policy_with_its_defaults(name: str) -> None:
     spec = parse(name)
     assert spec.build().name == name
-    assert spec.exploration().floor == 0
+    assert spec.exploration().floor == (0.01 if spec.explore == "ucb" else 0)
+
+
+def test_ucb_of_linucb_to_the_letter_has_no_floor_unless_told() -> None:
+    assert parse("linucb:dense=x0..x9").exploration().floor == 0
+    assert parse("linucb:dense=x0..x9,floor=0.02").exploration().floor == 0.02
 
 
 def test_parameters_of_policy_and_exploration_stand_side_by_side() -> None:
@@ -46,8 +51,10 @@ def test_a_number_may_have_an_exponent_or_be_null() -> None:
         ("fm:epsilon=0.1", "epsilon_greedy"),
         ("fm:temperature=0.1", "softmax"),
         ("fm:alpha=1", "ucb"),
-        ("fm", "thompson"),
-        ("fm:floor=0.1", "thompson"),
+        ("fm", "squarecb"),
+        ("fm:floor=0.1", "squarecb"),
+        ("fm:scale=0.5", "thompson"),
+        ("linear:gamma=10", "squarecb"),
         ("fm:explore=greedy,floor=0.1", "greedy"),
         ("linucb", "ucb"),
     ],
@@ -104,11 +111,24 @@ def test_a_wrong_file_names_the_section(tmp_path: Path, text: str, field: str) -
     assert refused.value.field == field
 
 
-def test_linear_crosses_ids_with_the_context_when_candidates_have_nothing_of_their_own() -> None:
-    bare, rich = [{"id": "a"}, {"id": "b"}], [{"id": "a", "features": {"x": 1}}, {"id": "b"}]
-    assert parse("linear").view([row(bare)]).cross == (("id", "context"),)
-    assert parse("linear").view([row(rich)]).cross == ()
-    assert parse("fm").view([row(bare)]).cross == ()
+@pytest.mark.parametrize("policy", ["linear", "fm", "nfm"])
+def test_ids_are_crossed_with_the_context_when_candidates_have_nothing_of_their_own(policy: str) -> None:
+    bare = [{"id": "a"}, {"id": "b"}]
+    assert parse(policy).view([row(bare)]).cross == (("id", "context"),)
+    assert parse("linucb").view([row(bare)]).cross == ()
+
+
+def test_the_context_is_crossed_with_what_candidates_have_of_their_own_unless_that_is_too_much() -> None:
+    few = row([{"id": "a", "features": {"x": 1}}, {"id": "b"}], {"age": "20s", "hour": 3})
+    assert parse("linear").view([few]).cross == (("age", "candidate"), ("hour", "candidate"))
+    wide = [{"id": "a", "features": {f"x{n}": 1 for n in range(20)}}, {"id": "b"}]
+    assert parse("linear").view([row(wide, context={f"c{n}": 1 for n in range(20)})]).cross == ()
+    assert parse("linear:cross=id*age").view([few]).cross == (("id", "age"),)
+
+
+def test_a_cross_of_what_no_row_has_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match=r"cross names 'nosuch', which none of the log's first rows has"):
+        parse("linear:cross=nosuch*context").view([row([{"id": "a"}, {"id": "b"}], context={"age": "20s"})])
 
 
 def test_hashed_policies_see_the_user_and_linucb_does_not_unless_told() -> None:
