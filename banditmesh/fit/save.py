@@ -18,7 +18,7 @@ def save(fitted: Fitted, folder: Path, placement: str, *, now_ms: int) -> int:
     No offsets stand in it: a learner that starts from it goes on with the first example of the topic.
 
     Raises:
-        Fenced, or what the store raises.
+        Superseded, or what the store raises.
     """
     return asyncio.run(_publish(fitted, FileAddress(folder.absolute()), placement, now_ms))
 

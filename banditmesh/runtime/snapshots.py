@@ -2,7 +2,7 @@
 
 ``models/<placement>/<model>/<version, 8 digits>/{tensors.safetensors, manifest.json}``, then ``…/current.json``: what
 the pointer names is whole. A version is created, never overwritten, and the pointer moves by compare-and-set, so the
-second of two publishers learns that it is the second (:class:`Fenced`). Nothing here unpickles.
+second of two publishers learns that it is the second (:class:`Superseded`). Nothing here unpickles.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.store import Store
 from banditmesh.runtime.tensorfile import BadSnapshot, TensorSpec
 
-__all__ = ["BadSnapshot", "Fenced", "Manifest", "Pointer", "Snapshot", "Snapshots", "TensorSpec"]
+__all__ = ["BadSnapshot", "Manifest", "Pointer", "Snapshot", "Snapshots", "Superseded", "TensorSpec"]
 
 log = get_logger(__name__)
 
@@ -89,7 +89,7 @@ class Snapshot:
     tensors: dict[str, NDArray[Any]]
 
 
-class Fenced(Exception):
+class Superseded(Exception):
     """Somebody else has published in the meantime: this publisher no longer owns the model."""
 
 
@@ -160,9 +160,9 @@ class Snapshots:
     ) -> Pointer:
         """Write the next version and let the pointer name it. Fills in the manifest's version, sha256 and tensors.
 
-        ``after``: the pointer that the publisher knows; None when nothing is published yet. Raises Fenced when it has
-        moved since, and BadSnapshot ("not_finite") for a model that every engine would refuse. After any other error it
-        may be called again.
+        ``after``: the pointer that the publisher knows; None when nothing is published yet. Raises Superseded when it
+        has moved since, and BadSnapshot ("not_finite") for a model that every engine would refuse. After any other
+        error it may be called again.
         """
         body = await asyncio.to_thread(tensorfile.encode, tensors)
         placement, model = manifest.placement, manifest.model
@@ -185,7 +185,7 @@ class Snapshots:
         await self._store.put_new(f"{_folder(placement, model)}/{version:08d}/manifest.json", text.encode())
         try:
             return await self._point(placement, model, version, after)
-        except Fenced:
+        except Superseded:
             await self.remove(placement, model, version)
             raise
 
@@ -220,7 +220,7 @@ class Snapshots:
                 if now is None or not ours or now == after:
                     found = f"version {now.version}" if now else "nothing"
                     known = f"version {after.version}" if after else "nothing"
-                    raise Fenced(f"{key} names {found}, this publisher last saw {known}") from error
+                    raise Superseded(f"{key} names {found}, this publisher last saw {known}") from error
                 if now.version == version:
                     return now
                 after = now

@@ -5,15 +5,15 @@ Who does what:
 
 - A :class:`Source` (``kafka.consumer.KafkaSource``; in unit tests one in memory) fetches, pauses and seeks, and tells
   of rebalances.
-- For each assigned partition the :class:`Stream` runs a *lane*: it opens a :class:`Processor`, asks it where to start,
-  seeks there, and from then on hands it records, in order, each at least once and none before the start position. Lanes
-  run beside each other.
+- For each assigned partition the :class:`Stream` runs a :class:`PartitionWorker`: it opens a :class:`Processor`, asks
+  it where to start, seeks there, and from then on hands it records, in order, each at least once and none before the
+  start position. Workers run beside each other.
 - The processor alone decides what is done and where that is remembered: **the stream never commits an offset.**
 
-Back-pressure is one exception, :class:`NotYet`: the lane keeps the records and offers them again later; a partition
-whose lane holds enough is paused. What a processor raises otherwise closes it, and the partition is opened anew after a
-pause, at the position that the new processor names; no record is ever skipped. :class:`Fenced` gives up all partitions
-and joins the group again.
+Back-pressure is one exception, :class:`NotYet`: the worker keeps the records and offers them again later; a partition
+whose worker holds enough is paused. What a processor raises otherwise closes it, and the partition is opened anew after
+a pause, at the position that the new processor names; no record is ever skipped. :class:`Fenced` gives up all
+partitions and joins the group again.
 
 No await here is without a deadline: aiokafka 0.14 waits out an outage for as long as it lasts, and raises nothing.
 """
@@ -23,12 +23,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.kafka.metrics import StreamMetrics
-from banditmesh.runtime.lane import Lane
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.partition_worker import PartitionWorker
 from banditmesh.runtime.stream_contract import (
     Consumed,
     Fenced,
@@ -60,7 +61,7 @@ log = get_logger(__name__)
 
 
 class Stream:
-    """Runs lanes for whatever partitions the group gives this member. :meth:`run` is a background task; cancelling it
+    """Runs workers for whatever partitions the group gives this member. :meth:`run` is a background task; cancelling it
     drains."""
 
     def __init__(
@@ -81,7 +82,7 @@ class Stream:
         self._clock = clock
         self._metrics = metrics
         self._source: Source | None = None
-        self._lanes: dict[int, tuple[Lane, asyncio.Task[None]]] = {}
+        self._workers: dict[int, tuple[PartitionWorker, asyncio.Task[None]]] = {}
         self._joined = False
         self._rejoin = asyncio.Event()
 
@@ -107,30 +108,30 @@ class Stream:
         check's probe."""
         if not self._joined:
             raise Unavailable(f"{self.name}: has not joined its consumer group yet")
-        failing = sorted(partition for partition, (lane, _) in self._lanes.items() if lane.failing)
+        failing = sorted(partition for partition, (worker, _) in self._workers.items() if worker.failing)
         if failing:
             raise Unavailable(f"{self.name}: partitions {failing} fail and are tried again")
 
     def end_offset(self, partition: int) -> int | None:
         """The partition's end as last seen; None when it is not known."""
-        return self._source.last_end(partition) if self._source is not None and partition in self._lanes else None
+        return self._source.last_end(partition) if self._source is not None and partition in self._workers else None
 
     async def _be_member(self) -> None:
         """One membership, until a processor was fenced."""
         self._rejoin.clear()
         source = self._source = self._new_source()
         try:
-            await source.start(self._assigned, self._revoked)
+            await source.start(partial(self._assigned, source), self._revoked)
             while not self._rejoin.is_set():
                 try:
                     fetched = await source.fetch(self._options.poll_s)
                 except OutOfRange as error:
-                    for partition in error.partitions & self._lanes.keys():
-                        self._lanes[partition][0].start_over()
+                    for partition in error.partitions & self._workers.keys():
+                        self._workers[partition][0].start_over()
                     continue
                 for partition, records in fetched.items():
-                    if partition in self._lanes:
-                        self._lanes[partition][0].offer(records)
+                    if partition in self._workers:
+                        self._workers[partition][0].offer(records)
                 self._steer(source)
         finally:
             self._joined = False
@@ -139,45 +140,47 @@ class Stream:
             await source.stop()
 
     def _steer(self, source: Source) -> None:
-        for partition, (lane, _) in self._lanes.items():
-            if lane.paused and lane.hungry:
-                lane.paused = False
+        for partition, (worker, _) in self._workers.items():
+            if worker.paused and worker.hungry:
+                worker.paused = False
                 source.resume(partition)
-            elif not lane.paused and lane.full:
-                lane.paused = True
+            elif not worker.paused and worker.full:
+                worker.paused = True
                 source.pause(partition)
 
-    def _assigned(self, partitions: frozenset[int]) -> None:
-        source = self._source
-        assert source is not None
+    def _assigned(self, source: Source, partitions: frozenset[int]) -> None:
+        if source is not self._source:  # of a membership that was given up while it was joining
+            return
         self._joined = True
         self._metrics.partitions.set(len(partitions))
         for partition in partitions:
-            lane = Lane(self.name, partition, source, self._open, self._options, self._clock, self._metrics)
-            task = asyncio.create_task(lane.run(), name=f"{self.name} {partition}")
-            task.add_done_callback(self._lane_ended)
-            self._lanes[partition] = lane, task
+            worker = PartitionWorker(
+                self.name, partition, source, self._open, self._options, self._clock, self._metrics
+            )
+            task = asyncio.create_task(worker.run(), name=f"{self.name} {partition}")
+            task.add_done_callback(self._worker_ended)
+            self._workers[partition] = worker, task
 
-    def _lane_ended(self, task: asyncio.Task[None]) -> None:
+    def _worker_ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.warning("stream gives its partitions up", stream=self.name, lane=task.get_name(), error=repr(error))
+            log.warning("stream gives its partitions up", stream=self.name, worker=task.get_name(), error=repr(error))
             self._rejoin.set()
 
     async def _revoked(self) -> None:
-        lanes, self._lanes = self._lanes, {}
+        workers, self._workers = self._workers, {}
         self._metrics.partitions.set(0)
-        if not lanes:
+        if not workers:
             return
-        for lane, _ in lanes.values():
-            lane.stop()
-        tasks = [task for _, task in lanes.values()]
+        for worker, _ in workers.values():
+            worker.stop()
+        tasks = [task for _, task in workers.values()]
         _, late = await asyncio.wait(tasks, timeout=self._options.drain_s)
         for task in late:
-            log.warning("call cut short: its partition was revoked", lane=task.get_name())
+            log.warning("call cut short: its partition was revoked", worker=task.get_name())
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=self._options.drain_s)
         for task in tasks:
-            with suppress(Exception, asyncio.CancelledError):  # _lane_ended has logged it
+            with suppress(Exception, asyncio.CancelledError):  # _worker_ended has logged it
                 task.result() if task.done() else None

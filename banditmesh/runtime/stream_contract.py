@@ -149,7 +149,7 @@ class StreamOptions:
     batch: int = 500
     """Records that one ``process`` call gets at most."""
     buffer: int = 2000
-    """A lane that holds so many records is paused until it holds half of them."""
+    """A worker that holds so many records is paused until it holds half of them."""
     poll_s: float = 0.1
     open_deadline_s: float = 30.0
     process_deadline_s: float = 35.0

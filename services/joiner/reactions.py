@@ -16,9 +16,9 @@ from banditmesh.runtime.kafka.producer import Producer, Record
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.stream import Consumed, Offsets, StartOver
-from services.joiner.arrivals import advance, judge
 from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
 from services.joiner.events import CONSUMER, ReadReaction, read_reaction
+from services.joiner.incoming import advance, judge
 from services.joiner.join import SCHEMA_VERSION
 from services.joiner.ledger import ImpressionClosed, Ledger
 from services.joiner.metrics import JoinerMetrics

@@ -128,7 +128,7 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     server.add_service(SERVICE, learner_pb2_grpc.add_LearnerServiceServicer_to_server, servicer)
     server.check("kafka", producer.ping)
     server.check("store", store.ping, critical=False)
-    # After a crash the models in memory cannot be trusted, nor, once fenced, whose they are. A fresh process
+    # After a crash the models in memory cannot be trusted, nor, once superseded, whose they are. A fresh process
     # starts from the newest snapshots.
     server.background("learn", learn, on_crash=EndProcess())
     server.background("publish", publish, on_crash=EndProcess())

@@ -47,7 +47,7 @@ class Cut(Generic[T]):
 
 
 @dataclass
-class _Lane(Generic[T]):
+class _Partition(Generic[T]):
     """One partition."""
 
     next_offset: int
@@ -62,43 +62,45 @@ class Merge(Generic[T]):
 
     def __init__(self, positions: Mapping[int, int]) -> None:
         """``positions``: every partition of the topic, with the offset that it is read from."""
-        self._lanes: dict[int, _Lane[T]] = {partition: _Lane(offset) for partition, offset in sorted(positions.items())}
+        self._partitions: dict[int, _Partition[T]] = {
+            partition: _Partition(offset) for partition, offset in sorted(positions.items())
+        }
         self._until_ms = 0
         self._late: list[Record[T]] = []
 
     @property
     def buffered(self) -> int:
         """Records that wait."""
-        return len(self._late) + sum(len(lane.queue) for lane in self._lanes.values())
+        return len(self._late) + sum(len(state.queue) for state in self._partitions.values())
 
     @property
     def released(self) -> list[int]:
         """Partitions that are not waited for."""
-        return [partition for partition, lane in self._lanes.items() if lane.released]
+        return [partition for partition, state in self._partitions.items() if state.released]
 
     def add(self, partition: int, records: Iterable[Record[T]]) -> None:
         """Take in consumed records of a partition, in the order of their offsets."""
-        lane = self._lanes[partition]
+        state = self._partitions[partition]
         for record in records:
-            lane.next_offset = record.offset + 1
-            lane.seen_ms = max(record.time_ms, lane.seen_ms or 0)
-            if lane.seen_ms < self._until_ms:
+            state.next_offset = record.offset + 1
+            state.seen_ms = max(record.time_ms, state.seen_ms or 0)
+            if state.seen_ms < self._until_ms:
                 self._late.append(record)
             else:
-                lane.released = False
-                lane.queue.append(record._replace(time_ms=lane.seen_ms))
+                state.released = False
+                state.queue.append(record._replace(time_ms=state.seen_ms))
 
     def release(self, partition: int) -> None:
         """Wait no longer for this partition; until it delivers something that is not too late."""
-        self._lanes[partition].released = True
+        self._partitions[partition].released = True
 
     def wanted(self) -> list[int]:
         """The partitions to read: those that others wait for, and those whose buffer has room."""
-        slowest_ms = min((lane.seen_ms or 0 for lane in self._lanes.values() if not lane.released), default=0)
+        slowest_ms = min((state.seen_ms or 0 for state in self._partitions.values() if not state.released), default=0)
         return [
             partition
-            for partition, lane in self._lanes.items()
-            if len(lane.queue) < BUFFERED or (lane.seen_ms or 0) // BUCKET_MS <= slowest_ms // BUCKET_MS
+            for partition, state in self._partitions.items()
+            if len(state.queue) < BUFFERED or (state.seen_ms or 0) // BUCKET_MS <= slowest_ms // BUCKET_MS
         ]
 
     def take(self, enough: int) -> Cut[T] | None:
@@ -107,7 +109,7 @@ class Merge(Generic[T]):
         late, self._late = self._late, []
         buckets: list[list[Record[T]]] = [late] if late else []
         taken = bucket_end_ms = 0
-        heads = [(lane.queue[0].time_ms, partition) for partition, lane in self._lanes.items() if lane.queue]
+        heads = [(state.queue[0].time_ms, partition) for partition, state in self._partitions.items() if state.queue]
         heapq.heapify(heads)
         while heads and heads[0][0] < end_ms:
             time_ms, partition = heads[0]
@@ -117,7 +119,7 @@ class Merge(Generic[T]):
                     break
                 buckets.append([])
                 bucket_end_ms = _bucket_start_ms(time_ms) + BUCKET_MS
-            queue = self._lanes[partition].queue
+            queue = self._partitions[partition].queue
             buckets[-1].append(queue.popleft())
             taken += 1
             if queue:
@@ -131,15 +133,15 @@ class Merge(Generic[T]):
 
     def _complete_until_ms(self) -> int:
         """The border that every partition has been read up to; when none is waited for, the end of all that is here."""
-        waited = [lane for lane in self._lanes.values() if not lane.released]
+        waited = [state for state in self._partitions.values() if not state.released]
         if waited:
-            return _bucket_start_ms(min(lane.seen_ms or 0 for lane in waited))
-        return _bucket_start_ms(max((lane.seen_ms or 0 for lane in self._lanes.values()), default=0)) + BUCKET_MS
+            return _bucket_start_ms(min(state.seen_ms or 0 for state in waited))
+        return _bucket_start_ms(max((state.seen_ms or 0 for state in self._partitions.values()), default=0)) + BUCKET_MS
 
     def _positions(self) -> dict[int, int]:
         return {
-            partition: lane.queue[0].offset if lane.queue else lane.next_offset
-            for partition, lane in self._lanes.items()
+            partition: state.queue[0].offset if state.queue else state.next_offset
+            for partition, state in self._partitions.items()
         }
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.snapshots import BadSnapshot, Fenced, Manifest, Pointer, Snapshots
+from banditmesh.runtime.snapshots import BadSnapshot, Manifest, Pointer, Snapshots, Superseded
 from services.learner.catalog import ShardId
 from services.learner.metrics import LearnerMetrics
 from services.learner.positions import Position, Positions
@@ -99,7 +99,7 @@ class Publisher:
                 pause_s = min(2 * pause_s, RETRY_MOST_S)
 
     async def run(self, every_s: float) -> None:
-        """Publish what has learned something, again and again. Raises Fenced when another learner publishes it."""
+        """Publish what has learned something, again and again. Raises Superseded when another learner publishes it."""
         await self.restored.wait()
         pause_s, retry_s = every_s, RETRY_FIRST_S
         for turn in itertools.count(1):
@@ -115,18 +115,18 @@ class Publisher:
         Args:
             positions: Whether to write also where those stand that have only read on.
 
-        Raises Fenced, after the others are published, when one was published by another learner.
+        Raises Superseded, after the others are published, when one was published by another learner.
         """
         done: list[bool] = []
-        fenced: Fenced | None = None
+        superseded: Superseded | None = None
         for shard in self._shards:
             try:
                 done.append(await self._publish_news(shard, positions))
-            except Fenced as error:
+            except Superseded as error:
                 log.error("another learner publishes this model; do two have the same ordinal?", shard=shard.id)
-                fenced = error
-        if fenced is not None:
-            raise fenced
+                superseded = error
+        if superseded is not None:
+            raise superseded
         return all(done)
 
     async def publish(self, manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> int:
@@ -135,7 +135,7 @@ class Publisher:
         try:
             with self._metrics.publish.time():
                 state.pointer = await self._snapshots.publish(manifest, tensors, after=state.pointer)
-        except Fenced:
+        except Superseded:
             state.lost = True
             raise
         state.examples, state.at_ms = manifest.examples, manifest.published_at_ms

@@ -9,7 +9,7 @@ from dataclasses import replace
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Aborted, DataLoss, NotFound
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.snapshots import BadSnapshot, Fenced, Manifest, Snapshot, Snapshots
+from banditmesh.runtime.snapshots import BadSnapshot, Manifest, Snapshot, Snapshots, Superseded
 from services.learner.learner import Learner
 from services.learner.publisher import Publisher
 from services.learner.shard import Shard
@@ -57,7 +57,7 @@ class Rollback:
             )
             try:
                 newest = await self._publisher.publish(manifest, older.tensors)
-            except Fenced as error:
+            except Superseded as error:
                 raise Aborted(str(error), hint="another learner runs with the same ordinal") from error
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._thread, lambda: shard.restore(older, after=manifest))

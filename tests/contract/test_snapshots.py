@@ -15,7 +15,7 @@ import pytest
 
 from banditmesh.local.s3 import S3
 from banditmesh.runtime.errors import Unavailable
-from banditmesh.runtime.snapshots import CACHED_VERSIONS, BadSnapshot, Fenced, Manifest, Pointer, Snapshots
+from banditmesh.runtime.snapshots import CACHED_VERSIONS, BadSnapshot, Manifest, Pointer, Snapshots, Superseded
 from banditmesh.runtime.store import Store, open_store
 
 MODEL = "linucb-1a2b3c4d"
@@ -119,22 +119,22 @@ async def test_a_moved_pointer_is_seen_and_one_that_stands_is_not(snapshots: Sna
     assert await rival.moved("home", MODEL, first) == second
 
 
-async def test_the_second_of_two_publishers_is_fenced_and_leaves_nothing(
+async def test_the_second_of_two_publishers_is_superseded_and_leaves_nothing(
     snapshots: Snapshots, rival: Snapshots, store: Store
 ) -> None:
     first = await snapshots.publish(manifest(), tensors(), after=None)
     moved = await rival.publish(manifest(8), tensors(2.0), after=first)
-    with pytest.raises(Fenced, match="names version 2, this publisher last saw version 1"):
+    with pytest.raises(Superseded, match="names version 2, this publisher last saw version 1"):
         await snapshots.publish(manifest(9), tensors(3.0), after=first)
     assert await snapshots.pointer("home", MODEL) == moved
     assert not [key for key in await keys(store) if "/00000003/" in key]
 
 
-async def test_of_two_first_publishers_one_is_fenced(snapshots: Snapshots, rival: Snapshots) -> None:
+async def test_of_two_first_publishers_one_is_superseded(snapshots: Snapshots, rival: Snapshots) -> None:
     both = await asyncio.gather(
         *(each.publish(manifest(), tensors(), after=None) for each in (snapshots, rival)), return_exceptions=True
     )
-    assert sorted(type(each).__name__ for each in both) == ["Fenced", "Pointer"]
+    assert sorted(type(each).__name__ for each in both) == ["Superseded", "Pointer"]
 
 
 async def test_what_a_crash_has_left_is_passed_over_and_never_current(snapshots: Snapshots, store: Store) -> None:
@@ -166,7 +166,7 @@ class LosesAnswers:
         return answer
 
 
-async def test_a_publisher_whose_answer_was_lost_is_not_fenced_by_itself(store: Store) -> None:
+async def test_a_publisher_whose_answer_was_lost_is_not_superseded_by_itself(store: Store) -> None:
     snapshots = Snapshots(LosesAnswers(store), None)
     first = await snapshots.publish(manifest(), tensors(), after=None)
     with pytest.raises(Unavailable):
@@ -176,7 +176,7 @@ async def test_a_publisher_whose_answer_was_lost_is_not_fenced_by_itself(store: 
     assert (await snapshots.manifest("home", MODEL, third.version)).examples == 9
 
 
-async def test_a_publisher_that_has_seen_another_move_is_fenced_in_spite_of_a_lost_answer(
+async def test_a_publisher_that_has_seen_another_move_is_superseded_in_spite_of_a_lost_answer(
     store: Store, rival: Snapshots
 ) -> None:
     snapshots = Snapshots(LosesAnswers(store), None)
@@ -184,7 +184,7 @@ async def test_a_publisher_that_has_seen_another_move_is_fenced_in_spite_of_a_lo
     with pytest.raises(Unavailable):
         await snapshots.publish(manifest(8), tensors(), after=first)
     await rival.publish(manifest(9), tensors(), after=await rival.pointer("home", MODEL))
-    with pytest.raises(Fenced):
+    with pytest.raises(Superseded):
         await snapshots.publish(manifest(10), tensors(), after=first)
 
 

@@ -12,8 +12,8 @@ from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.token import KeyRing
 from banditmesh.runtime.user_record import COUNTERS, SECTIONS, UserRecord
-from services.joiner.arrivals import advance
 from services.joiner.events import read_reaction
+from services.joiner.incoming import advance
 from services.joiner.join import OUTCOMES, join
 from services.learner.examples import decode
 from services.tracker.intake import CASES, Accepted, Intake

@@ -99,7 +99,7 @@ async def test_a_learner_killed_at_random_ends_with_the_same_model_byte_for_byte
     assert piecewise.body == straight.body
 
 
-async def test_a_second_learner_with_the_same_ordinal_is_fenced_and_ends_with_an_error(
+async def test_a_second_learner_with_the_same_ordinal_is_superseded_and_ends_with_an_error(
     topic: ExamplesTopic, file_store: str, tmp_path: Path
 ) -> None:
     records = traffic(400, partitions=3, seed=8)
@@ -119,7 +119,7 @@ async def test_a_second_learner_with_the_same_ordinal_is_fenced_and_ends_with_an
             await successor.stub.RollbackSnapshot(request)
             await topic.send(records[200:])
             crash = await until_logged(zombie, says("background task crashed"))
-            assert "Fenced" in str(crash)
+            assert "Superseded" in str(crash)
             await until_logged(zombie, says("stopped"))
             assert await zombie.wait() == 1
             await successor.until_learned(400)

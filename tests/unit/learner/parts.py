@@ -69,8 +69,8 @@ class Topic:
 
     def append(self, given: Iterable[Given]) -> None:
         for partition, time_ms, value in given:
-            lane = self.records[partition]
-            lane.append(Consumed("examples", partition, len(lane), time_ms, b"u1", value))
+            partition_records = self.records[partition]
+            partition_records.append(Consumed("examples", partition, len(partition_records), time_ms, b"u1", value))
 
     @asynccontextmanager
     async def open(self, known: Known) -> AsyncIterator[ListReader]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from banditmesh.runtime.errors import Unavailable
-from banditmesh.runtime.snapshots import Fenced
+from banditmesh.runtime.snapshots import Superseded
 from banditmesh.runtime.store import Store, StoredObject, open_store
 from tests.support.examples import traffic
 from tests.unit.learner.parts import LINUCB, Rig, Topic, rig
@@ -164,7 +164,7 @@ async def test_when_every_snapshot_is_broken_learning_starts_from_the_beginning(
         assert await versions(one) == [1, 2]
 
 
-async def test_of_two_learners_of_one_model_the_later_publisher_is_fenced_and_stops_publishing(
+async def test_of_two_learners_of_one_model_the_later_publisher_is_superseded_and_stops_publishing(
     store: AwayStore,
 ) -> None:
     source = topic()
@@ -172,7 +172,7 @@ async def test_of_two_learners_of_one_model_the_later_publisher_is_fenced_and_st
         await one.until(60)
         await other.until(60)
         await one.publisher.publish_all()
-        with pytest.raises(Fenced, match="names version 1, this publisher last saw nothing"):
+        with pytest.raises(Superseded, match="names version 1, this publisher last saw nothing"):
             await other.publisher.publish_all()
         assert await other.publisher.publish_all()
         assert await versions(one) == [1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,7 +13,7 @@ from banditmesh.runtime.clock import Clock, ManualClock, SystemClock
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.kafka.metrics import StreamMetrics, StreamMetricsFamily
 from banditmesh.runtime.stream import Consumed, Fenced, NotYet, Offsets, StartOver, Stream, StreamOptions
-from tests.support.memory_broker import MemoryTopic
+from tests.support.memory_broker import MemorySource, MemoryTopic
 
 GROUP = "group"
 FAST = StreamOptions(tick_every_s=60.0, first_pause_s=0.001, most_pause_s=0.01, poll_s=0.01, drain_s=1.0)
@@ -178,7 +178,7 @@ async def test_not_yet_keeps_the_records_and_offers_the_rest_again_after_the_del
     assert recorder.events.count("open 0") == 1
 
 
-async def test_a_lane_that_holds_enough_is_paused_until_it_holds_half(
+async def test_a_worker_that_holds_enough_is_paused_until_it_holds_half(
     topic: MemoryTopic, recorder: Recorder, metrics: StreamMetrics
 ) -> None:
     sources = [topic.source(GROUP)]
@@ -341,3 +341,27 @@ async def test_a_broker_that_is_away_is_waited_for(
         topic.away = False
         await clock.advance(1.0)
         await recorder.until(lambda: recorder.taken == {0: [b"0"]})
+
+
+class LateSource(MemorySource):
+    """Gives up joining, and is given its partitions all the same, later."""
+
+    late: Callable[[frozenset[int]], None]
+
+    async def start(self, assigned: Callable[[frozenset[int]], None], revoked: Callable[[], Awaitable[None]]) -> None:
+        self.late = assigned
+        raise Unavailable("the group rebalances for too long")
+
+
+async def test_an_assignment_of_a_membership_that_was_given_up_changes_nothing(
+    recorder: Recorder, metrics: StreamMetrics, topic: MemoryTopic
+) -> None:
+    gave_up = LateSource(topic, GROUP)
+    sources: list[MemorySource] = [gave_up]
+    recorder.topic.source = lambda group: sources.pop() if sources else MemorySource(topic, group)  # type: ignore[method-assign]
+    async with running(recorder, metrics):
+        await recorder.until(lambda: recorder.events == ["open 0"])
+        gave_up.late(frozenset({0}))
+        await topic.append(0, b"a")
+        await recorder.until(lambda: recorder.all_taken() == [b"a"])
+    assert recorder.events.count("open 0") == 1

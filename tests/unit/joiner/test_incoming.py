@@ -6,8 +6,8 @@ from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.reactions import KINDS
 from banditmesh.runtime.user_record import CLICKS, TARGETS, Position, UserRecord
-from services.joiner.arrivals import advance, judge
 from services.joiner.events import ReadReaction
+from services.joiner.incoming import advance, judge
 from services.joiner.ledger import Mark, Seen, StoredReaction
 
 T = 1_700_000_000_000

@@ -25,7 +25,7 @@ from banditmesh.runtime.stream_contract import (
 log = get_logger(__name__)
 
 
-class Lane:
+class PartitionWorker:
     """One assigned partition."""
 
     def __init__(
@@ -64,11 +64,11 @@ class Lane:
 
     @property
     def hungry(self) -> bool:
-        """Whether a paused lane should be resumed."""
+        """Whether a paused worker should be resumed."""
         return self._position is not None and len(self.held) <= self._options.buffer // 2
 
     def offer(self, records: Sequence[Consumed]) -> None:
-        """Take records into the buffer; those that do not follow on what the lane has are left out.
+        """Take records into the buffer; those that do not follow on what the worker has are left out.
 
         What was fetched before the seek belongs to no position yet, or is below it; should it be above, it is fetched
         once more. What is above then, and later, are the gaps that markers of transactions leave.
