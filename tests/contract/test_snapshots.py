@@ -134,7 +134,7 @@ async def test_of_two_first_publishers_one_is_superseded(snapshots: Snapshots, r
     both = await asyncio.gather(
         *(each.publish(manifest(), tensors(), after=None) for each in (snapshots, rival)), return_exceptions=True
     )
-    assert sorted(type(each).__name__ for each in both) == ["Superseded", "Pointer"]
+    assert sorted(type(each).__name__ for each in both) == ["Pointer", "Superseded"]
 
 
 async def test_what_a_crash_has_left_is_passed_over_and_never_current(snapshots: Snapshots, store: Store) -> None:
