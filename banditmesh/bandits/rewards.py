@@ -69,6 +69,7 @@ class RewardSpec(BaseModel):
     cap: float | None = Field(
         default=None,
         ge=0,
+        le=CAP_FACTOR * MAX_REWARD,
         description="Rewards beyond it, or below its negative, are clipped and counted; absent: ten times the largest "
         "reward that stands here. A weight is a factor, and one slipped digit would outweigh all other examples.",
     )

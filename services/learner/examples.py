@@ -12,15 +12,17 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from banditmesh.bandits import rewards
 from banditmesh.bandits.batch import Examples, SparseRows
 from banditmesh.bandits.hashing import content_key, logic_key, service_key
+from banditmesh.bandits.rewards import CAP_FACTOR
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.deadletters import Unreadable
 
 N = TypeVar("N", bound=np.generic)
 
-MAX_REWARD = 1e12
-"""Far beyond any ``rewards.cap``; squares of rewards must stay numbers in float32."""
+MAX_REWARD = CAP_FACTOR * rewards.MAX_REWARD
+"""The largest that a joiner gives: no ``rewards.cap`` is above it."""
 
 
 def decode(value: bytes) -> events_pb2.Example | None:
