@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -201,11 +202,21 @@ class S3Address:
     prefix: str
     endpoint: str | None
     region: str
+    style: Literal["auto", "path", "virtual"] = "auto"
+    """Where the bucket stands in a request: in its path, or before the host. ``auto``: as Amazon wants it, and in the
+    path at an endpoint of one's own."""
+    ca_file: Path | None = None
+    """PEM of the endpoint's certification authority; None: ``AWS_CA_BUNDLE``, or the system's."""
 
     def __str__(self) -> str:
         """The URL that it was parsed from, in its full form."""
         options = {"endpoint": self.endpoint} if self.endpoint else {}
-        query = urlencode({**options, "region": self.region}, safe=":/")
+        options["region"] = self.region
+        if self.style != "auto":
+            options["style"] = self.style
+        if self.ca_file is not None:
+            options["ca"] = str(self.ca_file)
+        query = urlencode(options, safe=":/")
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/") + f"?{query}"
 
 
@@ -223,8 +234,9 @@ StoreAddress = S3Address | FileAddress
 
 
 def parse_store(text: str) -> StoreAddress:
-    """``s3://bucket/prefix?endpoint=http://host:port&region=us-east-1`` or ``file:///folder``. Raises ValueError with
-    the reason.
+    """``s3://bucket/prefix?endpoint=http://host:port&region=us-east-1&style=path&ca=/file.pem`` or ``file:///folder``.
+
+    Raises ValueError with the reason. Without a region it is that of the AWS environment.
     """
     parts = urlsplit(text.strip())
     if parts.scheme == "file":
@@ -238,13 +250,27 @@ def parse_store(text: str) -> StoreAddress:
     if "@" in parts.netloc:
         raise ValueError("credentials belong into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, not into the URL")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = options.keys() - {"endpoint", "region"}
+    unknown = options.keys() - {"endpoint", "region", "style", "ca"}
     if unknown:
-        raise ValueError(f"unknown option {sorted(unknown)[0]!r}; there are endpoint and region")
+        raise ValueError(f"unknown option {sorted(unknown)[0]!r}; there are endpoint, region, style and ca")
     endpoint = options.get("endpoint")
     if endpoint is not None and urlsplit(endpoint).scheme not in ("http", "https"):
         raise ValueError("endpoint is not an http:// or https:// URL")
-    return S3Address(parts.netloc, parts.path.strip("/"), endpoint, options.get("region", "us-east-1"))
+    style = options.get("style", "auto")
+    if style not in ("auto", "path", "virtual"):
+        raise ValueError(f"style {style!r} is none; there are auto, path and virtual")
+    ca_file = Path(options["ca"]) if options.get("ca") else None
+    if ca_file is not None and not os.access(ca_file, os.R_OK):
+        raise ValueError(f"the file {options['ca']!r} cannot be read")
+    region = options.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return S3Address(
+        parts.netloc,
+        parts.path.strip("/"),
+        endpoint,
+        region or "us-east-1",
+        style,  # type: ignore[arg-type]  # checked above
+        ca_file,
+    )
 
 
 def _parsed(kind: type, parse: object) -> BeforeValidator:

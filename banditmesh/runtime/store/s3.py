@@ -63,13 +63,14 @@ class S3Store:
             "s3",
             endpoint_url=address.endpoint,
             region_name=address.region,
+            verify=None if address.ca_file is None else str(address.ca_file),
             config=Config(
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=READ_TIMEOUT_S,
                 retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
                 max_pool_connections=THREADS,
-                # S3-protocol servers know neither virtual hosts nor AWS's checksum trailers.
-                s3={"addressing_style": "path" if address.endpoint else "auto"},
+                # Few S3-protocol servers know virtual hosts, or AWS's checksum trailers.
+                s3={"addressing_style": _style(address)},
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),
@@ -207,7 +208,8 @@ class S3Store:
         where = self.location
         if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
             return PermissionDenied(
-                f"no credentials for {where}", hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                f"no credentials for {where}",
+                hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the process a role",
             )
         if isinstance(error, (BotoConnectionError, HTTPClientError, IncompleteReadError)):
             return Unavailable(f"{where} does not answer: {error}", retry_after_s=1.0)
@@ -221,13 +223,40 @@ class S3Store:
             )
         if _is_missing_key(error):
             return NotFound(f"no such object in {where}", field="key", value=key)
-        if status in (401, 403):
+        if status in (301, 307) or code in ("AuthorizationHeaderMalformed", "IllegalLocationConstraintException"):
+            return FailedPrecondition(
+                f"{where}: the bucket is in {_region(error) or 'another region'}, not in {self._address.region}",
+                hint="set region=… in BANDITMESH_STORE, or AWS_REGION",
+            )
+        what = f"{error.operation_name} of {key or 'the bucket'}"
+        if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):
             return PermissionDenied(
-                f"{where} refuses these credentials: {reason}", hint="check the AWS_ variables and the bucket's policy"
+                f"{where} refuses {what}: {code}: {reason}",
+                hint="check the credentials, their policy and the bucket's; and this machine's clock"
+                if code == "RequestTimeTooSkewed"
+                else "check the credentials, their policy and the bucket's",
+            )
+        if status == 501 or code == "NotImplemented":
+            return FailedPrecondition(
+                f"{where} does not know how to do {what}: {reason}",
+                hint="the store must know conditional writes (If-None-Match, If-Match)",
             )
         if status >= 500 or status == 429:
-            return Unavailable(f"{where} answers {status} {reason}", retry_after_s=1.0)
+            return Unavailable(f"{where} answers {status} {code} to {what}: {reason}", retry_after_s=1.0)
         return Internal(f"{where} answers {status} {code}: {reason}")
+
+
+def _style(address: S3Address) -> str:
+    if address.style == "auto":
+        return "path" if address.endpoint else "auto"
+    return address.style
+
+
+def _region(error: ClientError) -> str | None:
+    """Where the bucket is, if the answer tells."""
+    headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
+    region: str | None = headers.get("x-amz-bucket-region") or error.response["Error"].get("Region")
+    return region
 
 
 def _status(error: ClientError) -> int:
