@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-learning proto protos-archive images chart cluster-test lock clean
+.PHONY: help setup demo test lint bench bench-learning bench-ope proto protos-archive images chart cluster-test lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
@@ -45,6 +45,9 @@ BENCH_STAMP := $(BENCH)/.up-to-date
 
 bench-learning: $(STAMP) $(BENCH_STAMP) ## How well and how fast it learns, beside its peers: benchmarks/learning.md
 	@PYTHONPATH=. $(BENCH)/bin/python -m benchmarks.learning --report benchmarks/learning.md $(ARGS)
+
+bench-ope: $(STAMP) ## Do off-policy intervals hold the truth, in simulations: benchmarks/ope.md
+	@$(BIN)/python -m benchmarks.ope --report benchmarks/ope.md $(ARGS)
 
 $(BENCH_STAMP): requirements-bench.lock
 	@$(BIN)/python -m venv --clear $(BENCH)
