@@ -98,7 +98,9 @@ async def measure_client(pid: int, port: int, load: Load) -> tuple[Counter[str],
     return outcomes, cpu_s(pid) - before_s
 
 
-async def run(callers_wanted: list[int], seconds: float, deadline_s: float) -> dict[str, tuple[float, str]]:
+async def run(
+    manners: list[str], callers_wanted: list[int], seconds: float, deadline_s: float
+) -> dict[str, tuple[float, str]]:
     """All figures."""
     figures: dict[str, tuple[float, str]] = {}
     with tempfile.TemporaryDirectory() as name, Valkey(Path(name) / "valkey", options={"appendonly": "no"}) as valkey:
@@ -106,7 +108,7 @@ async def run(callers_wanted: list[int], seconds: float, deadline_s: float) -> d
         await fill(redis, rng)
         await redis.close()
         await publish_model(folder / "store", rng)
-        for manner in ("client", "patient", "eager"):
+        for manner in manners:
             for callers in callers_wanted:
                 load = Load(callers, seconds, deadline_s)
                 with child("--serve", str(folder), valkey.url) as (pid, port):
@@ -133,10 +135,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--deadline", type=float, default=0.5, help="seconds that callers wait for an answer")
     parser.add_argument("--callers", default=CALLERS, help="how many at once, each of these")
+    parser.add_argument("--manners", default="client,patient,eager", help="of the callers, each of these")
     arguments = parser.parse_args()
     configure_logging("benchmark", level="warning")
     callers = [int(each) for each in arguments.callers.split(",")]
-    figures = uvloop.run(run(callers, arguments.seconds, arguments.deadline))
+    figures = uvloop.run(run(arguments.manners.split(","), callers, arguments.seconds, arguments.deadline))
     for name, (value, unit) in figures.items():
         line = json.dumps({"name": name, "value": round(value, 3), "unit": unit})
         print(line if arguments.json else f"{name:40} {value:12.1f} {unit}")

@@ -96,6 +96,10 @@ class Server:
         """The bound metrics port, after :meth:`start`; 0 when there is no endpoint."""
         return self._metrics_server.port if self._metrics_server is not None else 0
 
+    def calls_taken(self) -> int:
+        """How many calls the transport has handed over, ever."""
+        return self._interceptor.accepted if self._interceptor is not None else 0
+
     def add_service(
         self,
         descriptor: ServiceDescriptor,

@@ -23,6 +23,11 @@ QUIET_TURNS: Final = 8
 """Turns of the event loop without a new request after which a batch starts; some 10 µs each. grpc.aio 1.85 accepts one
 call in a few turns: without this a burst of 64 calls came out as 50 batches, each of which held up the next call."""
 
+FULL_QUIET_TURNS: Final = 2
+"""The same, when a whole batch waits already."""
+LISTEN_MOST_S: Final = 0.02
+"""How long a batch waits at most for calls that keep coming. Whoever stands in the transport's line cannot be told
+anything: only what was taken out of it is answered in time, or refused with a delay."""
 NEWEST_SHARE: Final = 0.2
 """What the newest batch counts in the average time of a request."""
 LEFT_S: Final = 0.01
@@ -55,6 +60,9 @@ class Batcher:
     """Requests that wait at most; the call that would be one too many is refused, but for one that finds nobody
     waiting."""
     delay: RetryDelay = field(default_factory=RetryDelay)
+    arrivals: Callable[[], int] | None = None
+    """How many calls the transport has handed over, ever, those included that were refused; None: only what waits
+    counts as an arrival."""
     _size: int = 0
     """Requests in ``_waiting``."""
     _under_way: int = 0
@@ -64,6 +72,7 @@ class Batcher:
     _waiting: deque[_Waiting] = field(default_factory=deque)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     _listening: bool = False
+    _listening_since_s: float = 0.0
     _heard: int = 0
     _quiet: int = 0
 
@@ -120,13 +129,20 @@ class Batcher:
         """Start what waits once nobody new arrives; called whenever somebody may have arrived or room has been made."""
         if not self._listening and self._waiting and self._worthwhile():
             self._listening = True
-            self._heard, self._quiet = len(self._waiting), 0
+            self._heard, self._quiet = self._arrived(), 0
+            self._listening_since_s = self.clock.monotonic_s()
             asyncio.get_running_loop().call_soon(self._turn)
 
+    def _arrived(self) -> int:
+        return len(self._waiting) if self.arrivals is None else self.arrivals()
+
     def _turn(self) -> None:
-        arrived, self._heard = len(self._waiting) > self._heard, len(self._waiting)
-        self._quiet = 0 if arrived else self._quiet + 1
-        if self._quiet < QUIET_TURNS and self._heard < self.max_batch:
+        arrived = self._arrived()
+        self._quiet = 0 if arrived > self._heard else self._quiet + 1
+        self._heard = arrived
+        # A whole batch waits: only those who are just coming in are listened to.
+        quiet_turns = QUIET_TURNS if self._size < self.max_batch else FULL_QUIET_TURNS
+        if self._quiet < quiet_turns and self.clock.monotonic_s() < self._listening_since_s + LISTEN_MOST_S:
             asyncio.get_running_loop().call_soon(self._turn)
         else:
             self._listening = False

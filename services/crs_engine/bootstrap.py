@@ -99,7 +99,9 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     # A read, and not a ping: a node that cannot be read may well answer a ping.
     breaker = Breaker(clock, lambda: redis.read([keys.live(keys.PROFILES)]), metrics)
     engine = Engine(placements, pipeline, RedisReads(redis, breaker, live, hydrator, metrics), metrics)
-    batcher = Batcher(engine.select, mesh.engine.max_batch, clock, metrics, mesh.engine.max_waiting)
+    batcher = Batcher(
+        engine.select, mesh.engine.max_batch, clock, metrics, mesh.engine.max_waiting, arrivals=server.calls_taken
+    )
     explainer = Explainer(engine, mesh.token.max_age)
     maintenance = Maintenance(engine, newest, clock, metrics)
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.errors import DeadlineExceeded, ResourceExhausted
-from services.crs_engine.batching import BESIDE, Batcher
+from services.crs_engine.batching import BESIDE, LISTEN_MOST_S, Batcher
 from services.crs_engine.engine import Outcome
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.pipeline.batch import SelectionRequest
@@ -195,3 +195,23 @@ async def test_nothing_is_done_for_a_request_whose_deadline_passed_while_it_wait
     assert (await in_time)[0].contents == (b"c",)
     assert gate.batches == [["a"], ["c"]]
     assert registry.get_sample_value("banditmesh_engine_dropped_total") == 1
+
+
+async def test_while_calls_keep_coming_they_are_taken_in_before_a_batch_starts_but_not_for_ever() -> None:
+    gate, clock = Gate(), ManualClock()
+    gate.open.set()
+    turns = iter(range(10**6))
+    queue = Batcher(gate.select, 4, clock, EngineMetrics(CollectorRegistry()), arrivals=lambda: next(turns))
+    call = asyncio.create_task(queue.submit(requests(*"abcd")))
+    await settle()
+    assert gate.batches == []
+    await clock.advance(LISTEN_MOST_S)
+    await call
+    assert gate.batches == [["a", "b", "c", "d"]]
+
+
+async def test_a_full_batch_starts_when_nobody_else_is_coming() -> None:
+    gate = Gate()
+    gate.open.set()
+    queue = Batcher(gate.select, 4, ManualClock(), EngineMetrics(CollectorRegistry()), arrivals=lambda: 7)
+    assert len(await queue.submit(requests(*"abcd"))) == 4
