@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from banditmesh.client import MeshClient, Nothing
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as engine_pb
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2_grpc as engine_grpc
 from banditmesh.contracts.importer.v1 import importer_pb2 as importer_pb
@@ -30,6 +31,7 @@ from banditmesh.local.authority import LOCAL_NAMES, Authority
 from banditmesh.runtime.access import METHODS, require_service
 from banditmesh.runtime.access_table import AccessTable
 from banditmesh.runtime.channels import Connection
+from banditmesh.runtime.errors import Unauthenticated
 from banditmesh.runtime.serve import Server, ServerOptions
 from banditmesh.runtime.tls import ClientTls, ServerTls
 
@@ -65,6 +67,11 @@ TABLE = AccessTable.model_validate(
 class Engine(engine_grpc.CrsEngineServiceServicer):
     async def SelectContent(self, request: Any, context: Any) -> Any:
         return engine_pb.SelectContentResponse()
+
+    async def BatchSelectContents(self, request: Any, context: Any) -> Any:
+        nothing = engine_pb.Selection(no_content=engine_pb.NoContent(reason=engine_pb.NO_CONTENT_REASON_NO_CANDIDATES))
+        result = engine_pb.BatchSelectContentsResult(selection=nothing)
+        return engine_pb.BatchSelectContentsResponse(results=[result] * len(request.requests))
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:
         return engine_pb.GetModelStatusResponse()
@@ -205,6 +212,15 @@ async def test_keys_open_what_their_roles_allow_and_an_unknown_one_opens_nothing
     assert await keyed.call(*SELECT, tls, "guessed") is UNKNOWN
     assert await keyed.call(*SELECT, tls, sha256(KEYS["backend"])) is UNKNOWN
     assert await keyed.call(*SELECT, tls) is UNKNOWN
+
+
+async def test_the_client_library_calls_with_its_key_and_says_what_is_wrong_with_another(keyed: World) -> None:
+    address = f"localhost:{keyed.server.port}"
+    keys = iter([KEYS["backend"], "guessed"])
+    async with MeshClient(address, address, tls=keyed.tls(), api_key=lambda: next(keys)) as client:
+        assert isinstance(await client.select("head", "ann", deadline_s=10), Nothing)
+        with pytest.raises(Unauthenticated, match="not one of the access table"):
+            await client.select("head", "ann", deadline_s=10)
 
 
 async def test_a_caller_with_a_rate_is_held_to_it_and_others_are_not(keyed: World) -> None:
