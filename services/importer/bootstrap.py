@@ -18,8 +18,6 @@ from banditmesh.runtime.serve import Server
 from banditmesh.runtime.service_options import Importing
 from banditmesh.runtime.store import Store, connect, open_store
 from banditmesh.runtime.tls import ClientTls
-from services.importer.bell import Bell
-from services.importer.catalog import Catalog
 from services.importer.changes import Changes
 from services.importer.importing import ImportDependencies
 from services.importer.jobs import Jobs
@@ -27,6 +25,7 @@ from services.importer.lease import Leases
 from services.importer.live import LivePointers, LiveWatch
 from services.importer.metrics import ImporterMetrics
 from services.importer.provider_calls import ProviderCalls
+from services.importer.redis_contents import RedisContents
 from services.importer.refresh import Refresher, RefreshSchedule
 from services.importer.rejects import RejectsFolder
 from services.importer.requests import ImportRequests
@@ -35,6 +34,7 @@ from services.importer.settings import ImporterSettings
 from services.importer.sources.allowed import AllowedUris
 from services.importer.sources.filesystems import S3Access
 from services.importer.sources.places import FileAccess
+from services.importer.wake_up import WakeUp
 from services.importer.worker import Worker
 
 SERVICE = importer_pb2.DESCRIPTOR.services_by_name["ImporterService"]
@@ -74,21 +74,21 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
         addresses, metrics, clock, Random(), timeout_s=importing.provider_timeout, tls=_provider_tls(settings)
     )
     changes = Changes(redis)
-    catalog = Catalog(redis, changes, clock, ttl_s=importing.content_ttl)
-    jobs, bell = Jobs(redis), Bell(clock)
+    contents = RedisContents(redis, changes, clock, ttl_s=importing.content_ttl)
+    jobs, wake_up = Jobs(redis), WakeUp(clock)
     files = FileAccess(
         S3Access.of(settings.store), AllowedUris(importing.allowed_uris, local_files=settings.import_local_files)
     )
     live = LivePointers(redis, ttl_s=importing.mapping_ttl)
     sources = [f"{name}/{logic}" for name, service in mesh.services.items() for logic in service.logics]
     watch = LiveWatch(live, [*sources, keys.PROFILES], metrics, clock)
-    refresher = Refresher(catalog, providers, metrics, mesh.services)
+    refresher = Refresher(contents, providers, metrics, mesh.services)
     schedule = RefreshSchedule(redis, refresher, mesh.services, metrics, clock, owner=owner, lease_s=importing.lease)
     deps = ImportDependencies(
         redis=redis,
         jobs=jobs,
         live=live,
-        catalog=catalog,
+        contents=contents,
         changes=changes,
         providers=providers,
         rejects=RejectsFolder(redis, rejects_store, prefix),
@@ -98,11 +98,11 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
         profile_types=mesh.profiles,
         metrics=metrics,
         clock=clock,
-        bell=bell,
+        wake_up=wake_up,
     )
     leases = Leases(redis, clock, owner=owner, ttl_s=importing.lease)
     worker = Worker(leases, deps, jobs_at_once=settings.import_jobs, handover_s=settings.import_handover_s)
-    requests = ImportRequests(mesh.services, jobs, live, files.allowed, bell, clock)
+    requests = ImportRequests(mesh.services, jobs, live, files.allowed, wake_up, clock)
 
     deadlines_s = {**server.options.deadlines_s, f"/{SERVICE.full_name}/RefreshContents": REFRESH_DEADLINE_S}
     server.options = dataclasses.replace(server.options, deadlines_s=deadlines_s)

@@ -9,11 +9,11 @@ from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys
 from banditmesh.runtime.redis import RedisClient
-from services.importer.catalog import CHUNK, Catalog
-from services.importer.failure import Remark
+from services.importer.failure import JobWarning
 from services.importer.jobs import JOB_TTL_S
 from services.importer.metrics import ImporterMetrics
 from services.importer.provider_calls import MAX_IDS, ProviderCalls
+from services.importer.redis_contents import CHUNK, RedisContents
 
 CALLS_AT_ONCE = 4
 
@@ -28,7 +28,7 @@ class ContentImport:
     def __init__(
         self,
         redis: RedisClient,
-        catalog: Catalog,
+        contents: RedisContents,
         providers: ProviderCalls,
         metrics: ImporterMetrics,
         *,
@@ -36,7 +36,7 @@ class ContentImport:
         service: str,
     ) -> None:
         self._redis = redis
-        self._catalog = catalog
+        self._contents = contents
         self._providers = providers
         self._metrics = metrics
         self._job_id = job_id
@@ -45,7 +45,7 @@ class ContentImport:
         """Contents that the job was the first to see."""
         self.missing = 0
         """Contents that the provider does not have (or whose expiry has passed)."""
-        self._remarks: list[Remark] = []
+        self._warnings: list[JobWarning] = []
 
     async def count(self) -> None:
         """Read what has been counted so far, by earlier runs of the job too."""
@@ -53,10 +53,10 @@ class ContentImport:
             self.new = await self._redis.client.scard(keys.job_contents(self._job_id, "new"))
             self.missing = await self._redis.client.scard(keys.job_contents(self._job_id, "missing"))
 
-    def take_remarks(self) -> list[Remark]:
-        """Return what there was to remark since the last call."""
-        remarks, self._remarks = self._remarks, []
-        return remarks
+    def take_warnings(self) -> list[JobWarning]:
+        """Return what there was to warning since the last call."""
+        warnings, self._warnings = self._warnings, []
+        return warnings
 
     async def ensure(self, content_ids: Sequence[str]) -> None:
         """Make these contents known, as far as they exist.
@@ -66,7 +66,7 @@ class ContentImport:
         """
         if not content_ids:
             return
-        unknown = await self._catalog.confirm(self._service, content_ids)
+        unknown = await self._contents.confirm(self._service, content_ids)
         slots = asyncio.Semaphore(CALLS_AT_ONCE)
 
         async def fetch(wanted: Sequence[str]) -> None:
@@ -88,17 +88,17 @@ class ContentImport:
         if self._providers.has_provider(self._service):
             answer = await self._providers.get_contents(self._service, content_ids)
             contents = answer.contents
-            self._remarks += [
-                Remark("content_rejected", f"the Data Provider's {each.content_id[:64]!r}: {each.reason}")
+            self._warnings += [
+                JobWarning("content_rejected", f"the Data Provider's {each.content_id[:64]!r}: {each.reason}")
                 for each in answer.rejected
             ]
         else:
             contents = [provider_pb2.Content(content_id=content_id) for content_id in content_ids]
-        alive = [content for content in contents if not self._catalog.has_expired(content)]
+        alive = [content for content in contents if not self._contents.has_expired(content)]
         found = {content.content_id for content in alive}
         gone = [content_id for content_id in content_ids if content_id not in found]
         await self._count("new", found)
-        changed = await self._catalog.save(self._service, alive)
+        changed = await self._contents.save(self._service, alive)
         await self._count("missing", gone)
         for outcome, count in (("changed", changed), ("same", len(alive) - changed), ("missing", len(gone))):
             self._metrics.contents.labels(service=self._service, outcome=outcome).inc(count)

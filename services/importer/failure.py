@@ -66,7 +66,7 @@ class Reject:
 
 
 @dataclass(frozen=True)
-class Remark:
+class JobWarning:
     """Something that is not as it should be and costs no row: ``importer.v1.ImportWarning``.
 
     Attributes:
@@ -84,12 +84,12 @@ class Remark:
     count: int = 1
 
 
-def merged(before: Sequence[Remark], more: Iterable[Remark]) -> tuple[Remark, ...]:
-    """Return one remark a reason, with the first case and the number of all."""
-    found = {remark.reason: remark for remark in before}
-    for remark in more:
-        first = found.get(remark.reason)
-        found[remark.reason] = replace(first, count=first.count + remark.count) if first else remark
+def merged(before: Sequence[JobWarning], more: Iterable[JobWarning]) -> tuple[JobWarning, ...]:
+    """Return one warning a reason, with the first case and the number of all."""
+    found = {warning.reason: warning for warning in before}
+    for warning in more:
+        first = found.get(warning.reason)
+        found[warning.reason] = replace(first, count=first.count + warning.count) if first else warning
     return tuple(found.values())
 
 

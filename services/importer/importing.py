@@ -24,11 +24,9 @@ from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.service_options import Importing, Service
-from services.importer.bell import Bell
-from services.importer.catalog import Catalog
 from services.importer.changes import Changes
 from services.importer.contents import ContentImport
-from services.importer.failure import Failure, ImportFailed, Remark, merged
+from services.importer.failure import Failure, ImportFailed, JobWarning, merged
 from services.importer.job import Job, Kind, Progress, State, Target
 from services.importer.jobs import Jobs
 from services.importer.lease import Lease
@@ -39,11 +37,13 @@ from services.importer.profile_fields import FieldType
 from services.importer.profiles import ProfilesPacker
 from services.importer.provider_calls import ProviderCalls, ProviderFailed, ProviderUnavailable
 from services.importer.reading import Source
+from services.importer.redis_contents import RedisContents
 from services.importer.rejects import RejectsFolder
 from services.importer.rows import Packed, Packer
-from services.importer.sources.parts import digest, partition_remarks
+from services.importer.sources.parts import digest, partition_warnings
 from services.importer.sources.places import FileAccess
 from services.importer.verdict import Verdict
+from services.importer.wake_up import WakeUp
 from services.importer.writer import UserWriter, candidates_key, profile_key
 
 log = get_logger(__name__)
@@ -60,7 +60,7 @@ class ImportDependencies:
     redis: RedisClient
     jobs: Jobs
     live: LivePointers
-    catalog: Catalog
+    contents: RedisContents
     changes: Changes
     providers: ProviderCalls
     rejects: RejectsFolder
@@ -70,7 +70,7 @@ class ImportDependencies:
     profile_types: Mapping[str, FieldType]
     metrics: ImporterMetrics
     clock: Clock
-    bell: Bell
+    wake_up: WakeUp
 
 
 class ImportRun:
@@ -139,10 +139,10 @@ class ImportRun:
         packer, writer = await self._packer(source), self._writer()
         contents = None
         if self.job.kind is Kind.MAPPING:
-            await self._deps.catalog.announce_leftovers(self.job.service)
+            await self._deps.contents.announce_leftovers(self.job.service)
             contents = ContentImport(
                 self._deps.redis,
-                self._deps.catalog,
+                self._deps.contents,
                 self._deps.providers,
                 self._deps.metrics,
                 job_id=self.job.id,
@@ -183,11 +183,11 @@ class ImportRun:
         base = await self._deps.live.read(self.job.source)
         slot = 1 - packing.LiveVersion.unpack(base.encode()).slot if base else 0
         progress = Progress(parts_total=len(source.parts), bytes_total=source.size)
-        # The fence is a number of this source that no lease and so no version ever had before.
-        target = Target(self._lease.fence, slot, base, found)
-        remarks = [*source.remarks, *(partition_remarks(source.parts) if self.job.kind is Kind.MAPPING else ())]
-        self._count(remarks)
-        await self._save(replace(self.job, target=target, progress=progress, remarks=merged((), remarks)))
+        # The lease has a number of this source that no lease and so no version ever had before.
+        target = Target(self._lease.number, slot, base, found)
+        warnings = [*source.warnings, *(partition_warnings(source.parts) if self.job.kind is Kind.MAPPING else ())]
+        self._count(warnings)
+        await self._save(replace(self.job, target=target, progress=progress, warnings=merged((), warnings)))
 
     async def _packer(self, source: Source) -> Packer:
         number, separator = self.job.target.number, self.job.options.csv.list_separator
@@ -218,11 +218,11 @@ class ImportRun:
             resumed=bool(self.job.part or self.job.row),
         )
 
-    def _count(self, remarks: Sequence[Remark]) -> None:
-        for remark in remarks:
-            self._deps.metrics.warnings.labels(kind=self.job.kind.value, reason=remark.reason).inc(remark.count)
+    def _count(self, warnings: Sequence[JobWarning]) -> None:
+        for warning in warnings:
+            self._deps.metrics.warnings.labels(kind=self.job.kind.value, reason=warning.reason).inc(warning.count)
 
-    async def _checkpoint(self, batch: Packed, contents: ContentImport | None, twice: Sequence[Remark]) -> None:
+    async def _checkpoint(self, batch: Packed, contents: ContentImport | None, twice: Sequence[JobWarning]) -> None:
         """Note that a batch is in, together with what was rejected of it."""
         before = self.job.progress
         progress = replace(
@@ -233,14 +233,14 @@ class ImportRun:
         self._deps.metrics.rows.labels(kind=self.job.kind.value).inc(batch.rows)
         for reject in batch.rejects:
             self._deps.metrics.rejected_rows.labels(kind=self.job.kind.value, reason=reject.reason).inc()
-        remarks = [*batch.remarks, *twice, *(contents.take_remarks() if contents else ())]
-        self._count(remarks)
+        warnings = [*batch.warnings, *twice, *(contents.take_warnings() if contents else ())]
+        self._count(warnings)
         job = replace(
             self.job,
             row=batch.last_row,
             progress=progress,
             stalled=0,
-            remarks=merged(self.job.remarks, remarks),
+            warnings=merged(self.job.warnings, warnings),
             first_reject=self.job.first_reject or min(batch.rejects, key=lambda each: each.row, default=None),
         )
         if await self._save(job, batch):
@@ -294,5 +294,5 @@ class ImportRun:
         job = replace(job, updated_at_ms=int(self._deps.clock.now_s() * 1000))
         cancelled = await self._deps.jobs.save(job, self._lease, batch.rejects if batch else ())
         self.job = job
-        self._deps.bell.ring()
+        self._deps.wake_up.wake_all()
         return cancelled

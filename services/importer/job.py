@@ -10,7 +10,7 @@ from enum import StrEnum
 from pydantic import TypeAdapter
 
 from banditmesh.runtime import keys
-from services.importer.failure import Failure, Reject, Remark
+from services.importer.failure import Failure, JobWarning, Reject
 from services.importer.profile_fields import FieldType
 from services.importer.sources.formats import FileOptions
 
@@ -87,7 +87,7 @@ class Job:
         stalled: How often in a row that happened without a checkpoint in between.
         options: What the caller said of the files.
         types: Of the profiles' fields, as the files show them; found before a row is written.
-        remarks: What is not as it should be, one each reason.
+        warnings: What is not as it should be, one each reason.
         first_reject: The first row that was left out.
     """
 
@@ -112,7 +112,7 @@ class Job:
     rejects_uri: str = ""
     options: FileOptions = field(default_factory=FileOptions)
     types: dict[str, FieldType] = field(default_factory=dict)
-    remarks: tuple[Remark, ...] = ()
+    warnings: tuple[JobWarning, ...] = ()
     first_reject: Reject | None = None
 
     @property

@@ -1,8 +1,8 @@
-"""Jobs in Redis: a record for each, and two sorted sets, of all and of those that have not ended.
+"""Jobs in Redis: a hash for each, and two sorted sets, of all and of those that have not ended.
 
-A record is a hash: ``record`` (JSON), ``fence`` (of the last lease that wrote it) and, once asked for, ``cancel``. It
-is written before the sets. Killed between the two, the job is in no set yet and nobody works on it; its caller got no
-answer, asks again, and that puts it there.
+A job is a hash: ``record`` (JSON), ``fence`` (the number of the last lease that wrote it) and, once asked for,
+``cancel``. It is written before the sets. Killed between the two, the job is in no set yet and nobody works on it; its
+caller got no answer, asks again, and that puts it there.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Jobs:
         names = (keys.job(job.id), keys.job_rejects(job.id))
         async with self._redis.guarded():
             reply = await self._commands.eval(
-                _SAVE, len(names), *names, lease.fence, job.to_json(), _TTL_MS, MAX_KEPT_REJECTS, *lines
+                _SAVE, len(names), *names, lease.number, job.to_json(), _TTL_MS, MAX_KEPT_REJECTS, *lines
             )
         if reply < 0:
             raise LeaseLost(f"the job {job.id} has another owner")

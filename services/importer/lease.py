@@ -1,7 +1,7 @@
 """Leases: at most one importer imports into a source at a time.
 
 A lease is a Redis key with a time to live that its owner renews. Each one that is given out has a higher number (the
-*fence*) than all before it of the same source; job records remember the highest fence that wrote them and refuse a
+*number*) than all before it of the same source; job records remember the highest number that wrote them and refuse a
 lower one, and the script that makes a version live checks the lease itself. An importer that was stopped for longer
 than its lease (a suspended machine) sees by its own steady clock that it is too late and writes nothing more; what it
 had in flight carries its old version number, which no reader takes.
@@ -15,17 +15,17 @@ from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.redis import RedisClient
 
 COUNTER_TTL_S = 400 * 86400.0
-"""Longer than any job record lives, or a fence could come again."""
+"""Longer than any job record lives, or a number could come again."""
 
-# The fence starts above the live version as well: should Redis have lost the counter, no version number comes twice.
+# The number starts above the live version as well: should Redis have lost the counter, no version number comes twice.
 _ACQUIRE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 local live = redis.call('GET', KEYS[3])
 local floor = live and tonumber(string.match(live, '^%d+')) or 0
-local fence = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), floor) + 1
-redis.call('SET', KEYS[2], string.format('%d', fence), 'PX', ARGV[3])
-redis.call('SET', KEYS[1], string.format('%d', fence) .. ':' .. ARGV[1], 'PX', ARGV[2])
-return fence
+local number = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), floor) + 1
+redis.call('SET', KEYS[2], string.format('%d', number), 'PX', ARGV[3])
+redis.call('SET', KEYS[1], string.format('%d', number) .. ':' .. ARGV[1], 'PX', ARGV[2])
+return number
 """
 _RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
 
@@ -38,10 +38,10 @@ class Lease:
     """The right to import into a source."""
 
     def __init__(
-        self, redis: RedisClient, clock: Clock, source: str, fence: int, token: str, ttl_s: float, until_s: float
+        self, redis: RedisClient, clock: Clock, source: str, number: int, token: str, ttl_s: float, until_s: float
     ) -> None:
         self.source = source
-        self.fence = fence
+        self.number = number
         self.token = token
         """The key's value, for scripts that check it."""
         self._redis = redis
@@ -96,11 +96,11 @@ class Leases:
         asked_s = self._clock.monotonic_s()
         names = (keys.source_lease(source), keys.source_counter(source), keys.live(source))
         async with self._redis.guarded():
-            fence = await self._redis.client.eval(
+            number = await self._redis.client.eval(
                 _ACQUIRE, len(names), *names, self.owner, int(self._ttl_s * 1000), int(COUNTER_TTL_S * 1000)
             )
-        if not fence:
+        if not number:
             return None
         return Lease(
-            self._redis, self._clock, source, fence, f"{fence}:{self.owner}", self._ttl_s, asked_s + self._ttl_s
+            self._redis, self._clock, source, number, f"{number}:{self.owner}", self._ttl_s, asked_s + self._ttl_s
         )

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from banditmesh.bandits.hashing import content_key
 from banditmesh.runtime import packing
 from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES, MAX_USER_ID_BYTES
-from services.importer.failure import Reject, Remark, shorten
+from services.importer.failure import JobWarning, Reject, shorten
 from services.importer.mapping_columns import COLUMNS, CONTENTS, SCORES, MappingRows, Problem, list_counts, mapping_rows
 from services.importer.rows import (
     USER_ID,
     Packed,
     broken_utf8,
     index_columns,
-    index_remarks,
+    index_warnings,
     is_id,
     is_list,
     is_number,
@@ -52,7 +52,7 @@ class MappingPacker:
         self._list_separator = list_separator
         self._known_ids, self._known_keys = _NO_IDS, _NO_KEYS
         self._files: set[str] = set()
-        self._remarks: list[Remark] = []
+        self._warnings: list[JobWarning] = []
 
     def check_columns(self, names: Sequence[str], file: str) -> None:
         """Raise ImportFailed ``wrong_column`` unless a file may have just these columns."""
@@ -65,7 +65,7 @@ class MappingPacker:
             raise wrong_column(file, f"{what}; expected {EXPECTED}; {found}", (missing or unknown)[0])
         if file not in self._files:
             self._files.add(file)
-            self._remarks += index_remarks(names, file)
+            self._warnings += index_warnings(names, file)
 
     def check_schema(self, schema: pa.Schema, file: str) -> None:
         """Raise ImportFailed ``wrong_column`` unless a Parquet file may have these columns of these types."""
@@ -83,11 +83,11 @@ class MappingPacker:
         """Check and pack a batch."""
         read = len(batch.rows) + (len(batch.rejects) if isinstance(batch, TextBatch) else 0)
         rows = mapping_rows(batch, self._list_separator)
-        remarks, self._remarks = self._remarks, []
+        warnings, self._warnings = self._warnings, []
         if rows.trimmed.any():
             row, count = int(rows.rows[rows.trimmed][0]), int(rows.trimmed.sum())
-            remarks.append(
-                Remark("white_space_around_id", f"row {row} of {batch.part.uri}", batch.part.uri, row, count)
+            warnings.append(
+                JobWarning("white_space_around_id", f"row {row} of {batch.part.uri}", batch.part.uri, row, count)
             )
         rejects = rows.rejects
         bad = self._problems(rows)
@@ -102,7 +102,7 @@ class MappingPacker:
             scores = None if scores is None else scores.filter(mask)
         values, fresh = self._packed(contents, scores)
         return Packed(
-            users.to_pylist(), values, rows.rows[good].tolist(), fresh, rejects, read, batch.last_row, remarks
+            users.to_pylist(), values, rows.rows[good].tolist(), fresh, rejects, read, batch.last_row, warnings
         )
 
     def _problems(self, rows: MappingRows) -> dict[int, Problem]:

@@ -1,7 +1,7 @@
 """The columns of a mapping's rows, whatever file they come from: user ids, lists of content ids, lists of scores.
 
 Ids are texts; whole numbers are read as their digits, so that 7 and "7" are one user. White space around an id is
-dropped, and a remark says so.
+dropped, and a warning says so.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from banditmesh.runtime import packing
-from services.importer.failure import Reject, Remark, merged, shorten
+from services.importer.failure import JobWarning, Reject, merged, shorten
 from services.importer.profile_fields import (
     USED_SERVICES,
     BadValue,
@@ -33,7 +33,7 @@ from services.importer.rows import (
     broken_utf8,
     id_problem,
     index_columns,
-    index_remarks,
+    index_warnings,
     is_id,
     is_list,
     is_text,
@@ -66,7 +66,7 @@ class ProfilesPacker:
         self._list_separator = list_separator
         self._no_fields = {USER_ID}
         self._files: set[str] = set()
-        self._remarks: list[Remark] = []
+        self._warnings: list[JobWarning] = []
         self.types: dict[str, FieldType] = {}
         """Of the fields that were not declared, as far as :meth:`learn` has seen them."""
 
@@ -87,7 +87,7 @@ class ProfilesPacker:
         self._no_fields.update(index)
         if file not in self._files:
             self._files.add(file)
-            self._remarks += index_remarks(names, file)
+            self._warnings += index_warnings(names, file)
 
     def check_schema(self, schema: pa.Schema, file: str) -> None:
         """Raise ImportFailed ``wrong_column`` unless a Parquet file may have these columns of these types, and learn
@@ -131,12 +131,12 @@ class ProfilesPacker:
         users: list[str] = []
         values: list[bytes] = []
         user_rows: list[int] = []
-        remarks, self._remarks = self._remarks, []
+        warnings, self._warnings = self._warnings, []
         for row, raw in zip(rows, records, strict=True):
             column = USER_ID
             record = {**partition, **raw} if partition else raw
             try:
-                user = self._user(record.get(USER_ID), batch.part, int(row), remarks)
+                user = self._user(record.get(USER_ID), batch.part, int(row), warnings)
                 profile: packing.Profile = {}
                 for column in record.keys() - self._no_fields:
                     raw_value = record[column]
@@ -148,27 +148,27 @@ class ProfilesPacker:
             except BadValue as bad:
                 rejects.append(Reject(batch.part.uri, int(row), shorten(column), bad.args[0], shorten(record)))
                 continue
-            self._check_services(profile, batch.part, int(row), remarks)
+            self._check_services(profile, batch.part, int(row), warnings)
             users.append(user)
             values.append(value_bytes)
             user_rows.append(int(row))
-        return Packed(users, values, user_rows, [], rejects, read, batch.last_row, list(merged((), remarks)))
+        return Packed(users, values, user_rows, [], rejects, read, batch.last_row, list(merged((), warnings)))
 
-    def _user(self, raw: Any, part: Part, row: int, remarks: list[Remark]) -> str:
+    def _user(self, raw: Any, part: Part, row: int, warnings: list[JobWarning]) -> str:
         user = text_of_number(raw)
         if isinstance(user, str) and user != (clean := user.strip()):
             user = clean
-            remarks.append(Remark("white_space_around_id", f"row {row} of {part.uri}", part.uri, row))
+            warnings.append(JobWarning("white_space_around_id", f"row {row} of {part.uri}", part.uri, row))
         if problem := id_problem(user):
             raise BadValue(f"user_id_{problem}")
         return str(user)
 
-    def _check_services(self, profile: packing.Profile, part: Part, row: int, remarks: list[Remark]) -> None:
+    def _check_services(self, profile: packing.Profile, part: Part, row: int, warnings: list[JobWarning]) -> None:
         used = profile.get(USED_SERVICES, [])
         for name in used if isinstance(used, list) and self._services else ():
             if name not in self._services:
                 message = f"row {row} of {part.uri}: no service is called {shorten(name)!r}"
-                remarks.append(Remark("unknown_service", message, part.uri, row))
+                warnings.append(JobWarning("unknown_service", message, part.uri, row))
 
 
 def _type(value: Any, list_separator: str | None) -> FieldType:

@@ -32,7 +32,7 @@ class Source:
         self._place = place
         self._csv = csv
         self.parts = listing.parts
-        self.remarks = listing.remarks
+        self.warnings = listing.warnings
 
     @classmethod
     async def open(cls, uri: str, options: FileOptions, access: FileAccess) -> Source:

@@ -13,9 +13,9 @@ from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.service_options import Service
-from services.importer.catalog import Catalog
 from services.importer.metrics import ImporterMetrics
 from services.importer.provider_calls import MAX_IDS, ProviderCalls, RejectedContent
+from services.importer.redis_contents import RedisContents
 
 log = get_logger(__name__)
 
@@ -64,12 +64,12 @@ class Refresher:
 
     def __init__(
         self,
-        catalog: Catalog,
+        contents: RedisContents,
         providers: ProviderCalls,
         metrics: ImporterMetrics,
         services: Mapping[str, Service],
     ) -> None:
-        self._catalog = catalog
+        self._contents = contents
         self._providers = providers
         self._metrics = metrics
         self._services = services
@@ -92,13 +92,13 @@ class Refresher:
                 value=service,
                 hint="set services.<name>.provider in mesh.yaml",
             )
-        await self._catalog.announce_leftovers(service)
+        await self._contents.announce_leftovers(service)
         if content_ids:
             done, missing = await self._update(service, content_ids)
             return done + await self._drop(service, missing)
         done = Refreshed()
         missing = []
-        async for known in self._catalog.known(service, MAX_IDS):
+        async for known in self._contents.known(service, MAX_IDS):
             part, gone = await self._update(service, known)
             done += part
             missing += gone
@@ -118,9 +118,9 @@ class Refresher:
     async def _update(self, service: str, content_ids: Sequence[str]) -> tuple[Refreshed, list[str]]:
         """Store what the provider answers, drop what has expired by itself, and return the ids that are missing."""
         answer = await self._providers.get_contents(service, content_ids)
-        alive = [content for content in answer.contents if not self._catalog.has_expired(content)]
-        expired = [content.content_id for content in answer.contents if self._catalog.has_expired(content)]
-        changed = await self._catalog.save(service, alive)
+        alive = [content for content in answer.contents if not self._contents.has_expired(content)]
+        expired = [content.content_id for content in answer.contents if self._contents.has_expired(content)]
+        changed = await self._contents.save(service, alive)
         for outcome, count in (("changed", changed), ("same", len(alive) - changed)):
             self._metrics.contents.labels(service=service, outcome=outcome).inc(count)
         done = Refreshed(
@@ -132,7 +132,7 @@ class Refresher:
         return done + await self._drop(service, expired), answer.missing
 
     async def _drop(self, service: str, content_ids: Sequence[str]) -> Refreshed:
-        await self._catalog.drop(service, content_ids)
+        await self._contents.drop(service, content_ids)
         self._metrics.contents.labels(service=service, outcome="missing").inc(len(content_ids))
         return Refreshed(missing=len(content_ids))
 

@@ -10,13 +10,13 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from banditmesh.runtime.limits import MAX_NAME_BYTES, check_text
 from banditmesh.runtime.service_options import Service
-from services.importer.bell import Bell
 from services.importer.job import Job, Kind, State, job_id
 from services.importer.jobs import Jobs
 from services.importer.live import LivePointers
 from services.importer.sources.allowed import AllowedUris
 from services.importer.sources.filesystems import parse_uri
 from services.importer.sources.formats import CsvOptions, FileOptions, encoding_problem
+from services.importer.wake_up import WakeUp
 
 MAX_JOB_ID_BYTES = 256
 MAX_COLUMNS = 65
@@ -37,14 +37,14 @@ class ImportRequests:
         jobs: Jobs,
         live: LivePointers,
         allowed: AllowedUris,
-        bell: Bell,
+        wake_up: WakeUp,
         clock: Clock,
     ) -> None:
         self._services = services
         self._jobs = jobs
         self._live = live
         self._allowed = allowed
-        self._bell = bell
+        self._wake_up = wake_up
         self._clock = clock
 
     async def notify_mapping(
@@ -91,12 +91,12 @@ class ImportRequests:
 
     async def watch(self, job_id: str) -> AsyncIterator[Job]:
         """Yield the job as it stands and after each change, until it has ended. Raises InvalidArgument or NotFound."""
-        ring = self._bell.next_ring()
+        signal = self._wake_up.next_wake_up()
         job = await self.get(job_id)
         yield job
         while not job.state.ended:
-            await self._bell.wait(ring, WATCH_POLL_S)
-            ring = self._bell.next_ring()
+            await self._wake_up.wait(signal, WATCH_POLL_S)
+            signal = self._wake_up.next_wake_up()
             now = await self.get(job_id)
             if now != job:
                 job = now
@@ -119,7 +119,7 @@ class ImportRequests:
             )
         if job.state is not State.CANCELLED:
             await self._jobs.request_cancel(job_id)
-            self._bell.ring()
+            self._wake_up.wake_all()
         return job
 
     def check_service(self, service: str) -> None:
@@ -154,7 +154,7 @@ class ImportRequests:
                 value=version,
                 hint="give the other file a version of its own",
             )
-        self._bell.ring()
+        self._wake_up.wake_all()
         return job
 
     async def _must_be_renewed(self, job: Job) -> bool:

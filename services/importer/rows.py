@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from banditmesh.runtime.limits import MAX_USER_ID_BYTES
-from services.importer.failure import Reject, Remark
+from services.importer.failure import JobWarning, Reject
 from services.importer.sources.records import Batch
 
 USER_ID = "user_id"
@@ -32,7 +32,7 @@ class Packed:
         rejects: The rows that were left out.
         rows: How many rows were read, rejects included.
         last_row: Number of the last row of the batch in its file.
-        remarks: What is not as it should be and cost no row.
+        warnings: What is not as it should be and cost no row.
     """
 
     users: list[str]
@@ -42,7 +42,7 @@ class Packed:
     rejects: list[Reject]
     rows: int
     last_row: int
-    remarks: list[Remark] = field(default_factory=list)
+    warnings: list[JobWarning] = field(default_factory=list)
 
 
 class Packer(Protocol):
@@ -95,10 +95,12 @@ def index_columns(names: Sequence[str]) -> list[str]:
     return [name for i, name in enumerate(names) if _INDEX.fullmatch(name) or (name == "" and i == 0)]
 
 
-def index_remarks(names: Sequence[str], file: str) -> list[Remark]:
-    """Return a remark for each column of row numbers."""
+def index_warnings(names: Sequence[str], file: str) -> list[JobWarning]:
+    """Return a warning for each column of row numbers."""
     return [
-        Remark("index_column_ignored", f"{file}: the column {name!r} is pandas' index, write with index=False", file)
+        JobWarning(
+            "index_column_ignored", f"{file}: the column {name!r} is pandas' index, write with index=False", file
+        )
         for name in index_columns(names)
     ]
 

@@ -142,7 +142,7 @@ def job_message(job: Job) -> pb.ImportJob:
         rejects_uri=job.rejects_uri,
         warnings=[
             pb.ImportWarning(reason=each.reason, message=each.message, count=each.count, file=each.file, row=each.row)
-            for each in job.remarks
+            for each in job.warnings
         ],
     )
     if (failure := job.failure) is not None:

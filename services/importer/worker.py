@@ -46,9 +46,9 @@ class Worker:
         """
         try:
             while True:
-                ring = self._deps.bell.next_ring()
+                signal = self._deps.wake_up.next_wake_up()
                 await self._claim()
-                await self._deps.bell.wait(ring, POLL_S)
+                await self._deps.wake_up.wait(signal, POLL_S)
         finally:
             tasks = list(self._running.values())
             for task in tasks:
@@ -76,7 +76,7 @@ class Worker:
     def _ended(self, source: str, service: str, _task: asyncio.Task[None]) -> None:
         del self._running[source]
         self._busy[service] -= 1
-        self._deps.bell.ring()
+        self._deps.wake_up.wake_all()
 
     async def _work(self, lease: Lease) -> None:
         """Run the oldest job of the lease's source; survives whatever goes wrong with it."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.redis import RedisClient
-from services.importer.failure import Remark
+from services.importer.failure import JobWarning
 from services.importer.lease import Lease
 from services.importer.rows import Packed
 
@@ -40,11 +40,11 @@ class UserWriter:
         self._ttl_ms = int(ttl_s * 1000)
         self._resumed = resumed
 
-    async def write(self, batch: Packed, file: str, lease: Lease) -> list[Remark]:
+    async def write(self, batch: Packed, file: str, lease: Lease) -> list[JobWarning]:
         """Write values; of a user that occurs twice the last one. Doing it again changes nothing.
 
         Returns:
-            A remark if users occurred before.
+            A warning if users occurred before.
 
         Raises:
             LeaseLost: Found before the first write.
@@ -68,7 +68,7 @@ class UserWriter:
         if not rows:
             return []
         message = f"row {rows[0]} of {file} is about a user of whom an earlier row is too: the last row counts"
-        return [Remark("duplicate_user", message, file, rows[0], len(rows))]
+        return [JobWarning("duplicate_user", message, file, rows[0], len(rows))]
 
     async def _write(self, items: Sequence[tuple[str, bytes]]) -> set[str]:
         """Write a chunk and return those users who had a value of this version already."""

@@ -2,7 +2,7 @@
 
 Files and folders whose names start with ``_`` or ``.`` (``_SUCCESS``, ``_temporary``, checksums) are left out. A folder
 named ``key=value`` is a partition, as Hive, Spark and Trino write them; what is in other folders is not read, and a
-remark says so.
+warning says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from services.importer.failure import Failure, ImportFailed, Remark
+from services.importer.failure import Failure, ImportFailed, JobWarning
 from services.importer.sources import formats
 from services.importer.sources.files import Entry, EntryKind, Files
 from services.importer.sources.filesystems import Location
@@ -55,11 +55,11 @@ class Listing:
 
     Attributes:
         parts: In the order in which they are read: that of numbers, so that part-10 comes after part-9.
-        remarks: What was left out.
+        warnings: What was left out.
     """
 
     parts: list[Part]
-    remarks: list[Remark]
+    warnings: list[JobWarning]
 
 
 def list_parts(place: Files, location: Location, options: FileOptions) -> Listing:
@@ -69,16 +69,16 @@ def list_parts(place: Files, location: Location, options: FileOptions) -> Listin
         ImportFailed: ``file_not_found``, ``unreadable_file``, ``unknown_format`` or ``not_allowed``.
     """
     uri = location.uri(location.name)
-    remarks: list[Remark] = []
+    warnings: list[JobWarning] = []
     try:
         found = place.entry(location.name)
         single = found.kind is not EntryKind.FOLDER
-        entries = [found] if single else _files(place, location, location.name, remarks, MAX_DEPTH)
+        entries = [found] if single else _files(place, location, location.name, warnings, MAX_DEPTH)
         full = [entry for entry in entries if entry.size or entry.kind is not EntryKind.FILE]
         if full:  # else it is their emptiness that the job is going to fail for
             empty = [entry for entry in entries if entry not in full]
-            remarks += [
-                Remark("empty_file", f"{location.uri(entry.name)} is empty", location.uri(entry.name))
+            warnings += [
+                JobWarning("empty_file", f"{location.uri(entry.name)} is empty", location.uri(entry.name))
                 for entry in empty
             ]
         start = len(location.name.rstrip("/")) + 1
@@ -91,7 +91,7 @@ def list_parts(place: Files, location: Location, options: FileOptions) -> Listin
     except OSError as error:
         raise ImportFailed(Failure("unreadable_file", f"{uri} cannot be listed: {error}", file=uri)) from error
     if not parts:
-        others = f"; {remarks[0].message}" if remarks else ""
+        others = f"; {warnings[0].message}" if warnings else ""
         raise ImportFailed(
             Failure(
                 "file_not_found",
@@ -99,7 +99,7 @@ def list_parts(place: Files, location: Location, options: FileOptions) -> Listin
                 file=uri,
             )
         )
-    return Listing(parts, remarks)
+    return Listing(parts, warnings)
 
 
 def digest(parts: Sequence[Part]) -> str:
@@ -110,16 +110,18 @@ def digest(parts: Sequence[Part]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def partition_remarks(parts: Sequence[Part]) -> list[Remark]:
-    """Return a remark for each part whose folders name columns, for files that cannot have such."""
+def partition_warnings(parts: Sequence[Part]) -> list[JobWarning]:
+    """Return a warning for each part whose folders name columns, for files that cannot have such."""
     return [
-        Remark("partition_column_ignored", f"{part.uri}: {part.partition[0][0]} is no column of a mapping", part.uri)
+        JobWarning(
+            "partition_column_ignored", f"{part.uri}: {part.partition[0][0]} is no column of a mapping", part.uri
+        )
         for part in parts
         if part.partition
     ]
 
 
-def _files(place: Files, location: Location, folder: str, remarks: list[Remark], depth: int) -> list[Entry]:
+def _files(place: Files, location: Location, folder: str, warnings: list[JobWarning], depth: int) -> list[Entry]:
     """Return the files of a folder and of its partitions."""
     found: list[Entry] = []
     for child in place.children(folder):
@@ -130,13 +132,13 @@ def _files(place: Files, location: Location, folder: str, remarks: list[Remark],
         if child.kind is not EntryKind.FOLDER:
             found.append(child)
         elif not partition:
-            remarks.append(Remark("subfolder_ignored", f"the folder {uri} is no partition (key=value): not read", uri))
+            warnings.append(JobWarning("subfolder_ignored", f"{uri} is no partition (key=value): not read", uri))
         elif not depth:
             raise ImportFailed(
                 Failure("unreadable_file", f"{uri} lies more than {MAX_DEPTH} partitions deep", file=uri)
             )
         else:
-            found += _files(place, location, child.name, remarks, depth - 1)
+            found += _files(place, location, child.name, warnings, depth - 1)
         if len(found) > MAX_PARTS:
             uri = location.uri(location.name)
             raise ImportFailed(Failure("unreadable_file", f"{uri} holds more than {MAX_PARTS} files", file=uri))

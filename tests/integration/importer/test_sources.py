@@ -22,6 +22,7 @@ Put = Callable[[str, bytes], str]
 def _put_file(folder: Path) -> Put:
     def put(name: str, body: bytes) -> str:
         folder.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(body)
         return folder.as_uri()
 
@@ -44,7 +45,7 @@ def _put_hdfs(server: Hdfs) -> Put:
     filesystem = open_filesystem(location, S3Access(None, "us-east-1"))
 
     def put(name: str, body: bytes) -> str:
-        filesystem.create_dir(location.name)
+        filesystem.create_dir(f"{location.name}/{name}".rpartition("/")[0])
         with filesystem.open_output_stream(f"{location.name}/{name}", compression=None) as stream:
             stream.write(body)
         return uri
@@ -83,6 +84,23 @@ async def test_a_folder_of_parts_is_imported(
     assert job.progress.bytes_done == job.progress.bytes_total > 0
     assert await reader.candidates("u7-69") == weather_keys("sun", "c7")
     assert await reader.candidates("last") == weather_keys("c10")
+
+
+async def test_partitions_are_read_and_other_folders_are_not(
+    fresh_redis: str, reader: Reader, tmp_path: Path, put: Put, settings: Mapping[str, str]
+) -> None:
+    for part in range(3):
+        rows = [{"user_id": f"u{part}", "age": 30 + part}]
+        put(f"country=c{part}/dt=2026-11-2{part}/000000_{part}", encode(rows, "parquet"))
+    put("country=c0/_temporary/0/part-1.parquet", b"unfinished")
+    uri = put("old/part-0.csv", b"nonsense")
+
+    async with running_importer(tmp_path, fresh_redis, mesh_yaml(), **settings) as importer:
+        job = await importer.import_profiles(uri)
+
+    assert job.state == pb.IMPORT_STATE_SUCCEEDED, job.error
+    assert await reader.profile("u1") == {"age": 31.0, "country": "c1", "dt": "2026-11-21"}
+    assert [(each.reason, each.count) for each in job.warnings] == [("subfolder_ignored", 1)]
 
 
 async def test_one_file_is_imported_and_its_rejects_are_found(

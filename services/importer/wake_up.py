@@ -7,10 +7,10 @@ import asyncio
 from banditmesh.runtime.clock import Clock
 
 
-class Bell:
+class WakeUp:
     """Wakes everybody who listens.
 
-    Take :meth:`next_ring` before looking at what may change, and wait for it afterwards: a change in between is not
+    Take :meth:`next_wake_up` before looking at what may change, and wait for it afterwards: a change in between is not
     missed.
     """
 
@@ -18,21 +18,21 @@ class Bell:
         self._clock = clock
         self._event = asyncio.Event()
 
-    def ring(self) -> None:
+    def wake_all(self) -> None:
         """Wake all who listen now."""
         self._event.set()
         self._event = asyncio.Event()
 
-    def next_ring(self) -> asyncio.Event:
-        """Return the event that is set at the next ring."""
+    def next_wake_up(self) -> asyncio.Event:
+        """Return the event that is set when they are woken next."""
         return self._event
 
-    async def wait(self, ring: asyncio.Event, most_s: float) -> None:
-        """Return when ``ring`` is set, at the latest after ``most_s``."""
-        heard = asyncio.ensure_future(ring.wait())
+    async def wait(self, signal: asyncio.Event, most_s: float) -> None:
+        """Return when ``signal`` is set, at the latest after ``most_s``."""
+        woken = asyncio.ensure_future(signal.wait())
         late = asyncio.ensure_future(self._clock.sleep(most_s))
         try:
-            await asyncio.wait((heard, late), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((woken, late), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            heard.cancel()
+            woken.cancel()
             late.cancel()

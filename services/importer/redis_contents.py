@@ -2,7 +2,7 @@
 
 A change is written in this order: its key into the *unannounced* set, the value, the announcement, its key out of the
 set. Killed in between, the key is still in the set, and the next import or refresh of the service announces it
-(:meth:`Catalog.announce_leftovers`); to announce a content that did not change costs engines one read.
+(:meth:`RedisContents.announce_leftovers`); to announce a content that did not change costs engines one read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.importer.changes import Changes
 CHUNK = 500
 
 
-class Catalog:
+class RedisContents:
     """The contents of all services. Every method may raise Unavailable."""
 
     def __init__(self, redis: RedisClient, changes: Changes, clock: Clock, *, ttl_s: float) -> None:
@@ -135,7 +135,7 @@ class Catalog:
         pipeline.pexpire(name, int(self._ttl_s * 1000))
 
     def _expires_at_ms(self, content: provider_pb2.Content) -> int:
-        """When Redis forgets the content: after the catalog's time to live, or when it expires by itself if that is
+        """When Redis forgets the content: after their time to live, or when it expires by itself if that is
         earlier.
         """
         at_ms = int((self._clock.now_s() + self._ttl_s) * 1000)
