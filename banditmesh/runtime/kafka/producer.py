@@ -33,6 +33,8 @@ MAX_RECORD_BYTES = 200 * 1024
 _RECORD_OVERHEAD_BYTES = 300
 """Memory of a waiting record beside its key and value: future, tuples, position in the batch."""
 _DISCARD_S = 2.0
+_PRODUCERS_TIME = 0
+"""``CreateTime``, as an acknowledgement says it."""
 
 
 class Record(NamedTuple):
@@ -99,6 +101,7 @@ class Producer:
         self._deliveries: set[asyncio.Task[list[Acked]]] = set()
         self._discards: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._clocks_of_producers: set[str] = set()
         self.records_in_flight = 0
         """Sent and not acknowledged."""
         self.bytes_in_flight = 0
@@ -187,6 +190,7 @@ class Producer:
                 for topic, key, value, partition in records:
                     futures.append(await kafka.send(topic, value, key, partition))
                 done = [await future for future in futures]
+                self._see_whose_time_it_is(done)
                 return [Acked(each.partition, each.offset, each.timestamp) for each in done]
         except TimeoutError:
             reason = f"no acknowledgement within {self._limits.ack_timeout_s:g} s"
@@ -200,6 +204,18 @@ class Producer:
         if kafka is not None:
             self._throw_away(kafka, reason)
         raise self._unavailable(reason)
+
+    def _see_whose_time_it_is(self, done: Sequence[RecordMetadata]) -> None:
+        """Say it once of each topic that keeps its producer's time: every join would be decided by our clock. A user
+        that may not describe topics hears of it here only."""
+        for each in done:
+            if each.timestamp_type == _PRODUCERS_TIME and each.topic not in self._clocks_of_producers:
+                self._clocks_of_producers.add(each.topic)
+                log.error(
+                    "the topic keeps the producer's time, must be the broker's",
+                    topic=each.topic,
+                    hint="set message.timestamp.type=LogAppendTime",
+                )
 
     def _delivered(self, delivery: asyncio.Task[list[Acked]]) -> None:
         self._deliveries.discard(delivery)

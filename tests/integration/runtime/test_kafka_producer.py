@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from structlog.testing import capture_logs
 
 from banditmesh.local import ports
@@ -207,3 +208,19 @@ async def test_a_stop_while_kafka_is_away_ends_in_time(own_broker: Kafka) -> Non
         await producer.stop(deadline_s=0.2)
     with pytest.raises(Unavailable):
         await waiting
+
+
+async def test_a_topic_that_keeps_the_producers_time_is_named_once(kafka: Kafka, fresh_topic_prefix: str) -> None:
+    name = f"{fresh_topic_prefix}impressions"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 1, 1, topic_configs={"message.timestamp.type": "CreateTime"})])
+    await admin.close()
+    producer = Producer(kafka.bootstrap, limits=ProducerLimits(ack_timeout_s=20.0, connect_timeout_s=20.0))
+    with capture_logs() as logs:
+        await producer.send(name, b"u", b"1", 0)
+        await producer.send(name, b"u", b"2", 0)
+    await producer.stop()
+    (said,) = [line for line in logs if line["log_level"] == "error"]
+    assert said["topic"] == name
+    assert "LogAppendTime" in said["hint"]

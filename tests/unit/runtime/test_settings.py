@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +117,73 @@ def test_every_setting_is_described() -> None:
     described = list(describe(EverythingSettings))
     assert all(meaning for _, _, meaning in described)
     assert ("BANDITMESH_KAFKA", "required", "bootstrap servers, host:port,host:port") in described
+
+
+def test_an_address_carries_what_is_needed_to_use_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """So that a service cannot take the address and forget the rest."""
+    (tmp_path / "ca.pem").touch()
+    given(
+        monkeypatch,
+        REDIS="rediss://h:1",
+        REDIS_PREFIX="mesh1:",
+        REDIS_USERNAME="u",
+        REDIS_PASSWORD="hunter2",
+        REDIS_CA_FILE=str(tmp_path / "ca.pem"),
+        KAFKA="a:1",
+        KAFKA_SECURITY_PROTOCOL="SASL_SSL",
+        KAFKA_SASL_MECHANISM="SCRAM-SHA-512",
+        KAFKA_USERNAME="k",
+        KAFKA_PASSWORD="hunter3",
+    )
+    settings = load_settings(JoinerLike)
+    access = settings.redis.access
+    assert (access.prefix, access.username, access.password, access.ca_file) == (
+        "mesh1:",
+        "u",
+        "hunter2",
+        tmp_path / "ca.pem",
+    )
+    kafka = settings.kafka.access
+    assert (kafka.protocol, kafka.mechanism, kafka.username, kafka.password) == (
+        "SASL_SSL",
+        "SCRAM-SHA-512",
+        "k",
+        "hunter3",
+    )
+    assert "hunter" not in f"{settings!r} {settings.redis} {settings.kafka}"
+
+
+class JoinerLike(ServiceSettings, UsesKafka, UsesRedis):
+    """A service that needs both."""
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+            "PLAIN needs BANDITMESH_KAFKA_USERNAME and BANDITMESH_KAFKA_PASS",
+        ),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "OAUTHBEARER"},
+            "OAUTHBEARER needs BANDITMESH_KAFKA_TOKEN",
+        ),
+        ({"KAFKA_USERNAME": "u", "KAFKA_PASSWORD": "p"}, "set BANDITMESH_KAFKA_SECURITY_PROTOCOL to SASL_SSL"),
+        ({"KAFKA_CA_FILE": "/etc/hostname"}, "set BANDITMESH_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL"),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_CERTIFICATE_FILE": "/etc/hostname"},
+            "a certificate needs its key",
+        ),
+        ({"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_CA_FILE": "/none.pem"}, "the file '/none.pem' cannot be read"),
+        ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "BANDITMESH_KAFKA_SECURITY_PROTOCOL = 'TLS'"),
+        ({"REDIS_PREFIX": "{mesh}"}, "BANDITMESH_REDIS_PREFIX = '{mesh}'"),
+        ({"REDIS_CA_FILE": "/none.pem"}, "the file '/none.pem' cannot be read"),
+    ],
+)
+def test_what_is_missing_or_contradicts_itself_is_named(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], says: str
+) -> None:
+    given(monkeypatch, **{"KAFKA": "a:1", "REDIS": "redis://h:1", **variables})
+    with pytest.raises(ConfigurationError) as wrong:
+        load_settings(JoinerLike)
+    assert says in str(wrong.value)
