@@ -29,7 +29,7 @@ from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2_grpc
 from banditmesh.local.valkey import Valkey
 from banditmesh.runtime.errors import MeshError, from_rpc_error
 from banditmesh.runtime.logging import configure_logging
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from benchmarks.engine import USERS, child, cpu_s, fill, publish_model
 
 CALLERS = "50,150,500,1000,2000,3000"
@@ -104,7 +104,7 @@ async def run(
     """All figures."""
     figures: dict[str, tuple[float, str]] = {}
     with tempfile.TemporaryDirectory() as name, Valkey(Path(name) / "valkey", options={"appendonly": "no"}) as valkey:
-        folder, rng, redis = Path(name), np.random.default_rng(0), RedisStore(valkey.url, timeout_s=30.0)
+        folder, rng, redis = Path(name), np.random.default_rng(0), RedisClient(valkey.url, timeout_s=30.0)
         await fill(redis, rng)
         await redis.close()
         await publish_model(folder / "store", rng)

@@ -12,7 +12,7 @@ from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.crs_engine.breaker import Breaker
 from services.crs_engine.compiled_placement import CompiledPlacement, Layout
 from services.crs_engine.live import LiveFollower
@@ -32,7 +32,7 @@ _ORIGINS = {number: name.removeprefix("ORIGIN_").lower() for name, number in eve
 class RedisReads:
     """What the pipeline asks of Redis: one round trip for the users, one more for contents that are missing."""
 
-    redis: RedisStore
+    redis: RedisClient
     breaker: Breaker
     live: LiveFollower
     hydrator: Hydrator

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.user_record import ANY_LOG
 
 TTL_MS = 60 * 86_400_000
@@ -67,7 +67,7 @@ class Checkpoint:
         another_log: Whether Redis had progress of another log when it was read.
     """
 
-    def __init__(self, redis: RedisStore, key: str, log: int) -> None:
+    def __init__(self, redis: RedisClient, key: str, log: int) -> None:
         """``log``: the log that is read, from ``Offsets.log``."""
         self.key = key
         self.log = log

@@ -22,7 +22,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from banditmesh.runtime import keys
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from services.joiner.checkpoint import IS_KNOWN, MOVE, TTL_MS, Checkpoint, Progress
 
 REACTIONS, MARKS, SHOWN = "reactions", "marks", "shown"
@@ -186,7 +186,7 @@ end
 class Ledger:
     """The keys of one partition. Every call is one round trip and raises Unavailable when Redis does not answer."""
 
-    def __init__(self, redis: RedisStore, partition: int, lifetimes: Lifetimes) -> None:
+    def __init__(self, redis: RedisClient, partition: int, lifetimes: Lifetimes) -> None:
         self._redis = redis
         self._partition = partition
         self._lifetimes = lifetimes

@@ -13,7 +13,7 @@ from banditmesh.contracts.joiner.v1 import joiner_pb2, joiner_pb2_grpc
 from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.limits import MAX_USER_ID_BYTES, check_text
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.user_record import CLICKS, MUTES
 from services.joiner.impressions import ImpressionsProcessor
 from services.joiner.reactions import ReactionsProcessor
@@ -28,7 +28,7 @@ class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
         impressions: Mapping[int, ImpressionsProcessor],
         reactions: Mapping[int, ReactionsProcessor],
         users: Users,
-        store: RedisStore,
+        store: RedisClient,
     ) -> None:
         """``impressions`` and ``reactions``: what this process works on at the moment, by partition."""
         self._impressions = impressions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Past:
     values: dict[bytes, tuple[bytes, int]]
 
 
-async def remember(redis: RedisStore) -> Past:
+async def remember(redis: RedisClient) -> Past:
     """What stands there now, as of one moment."""
     names: list[bytes] = await redis.client.keys("*")  # type: ignore[assignment]
     pipeline = redis.pipeline(transaction=True)
@@ -27,7 +27,7 @@ async def remember(redis: RedisStore) -> Past:
     return Past({name: (value, max(ttl, 0)) for name, value, ttl in values if value is not None})
 
 
-async def go_back(redis: RedisStore, past: Past) -> None:
+async def go_back(redis: RedisClient, past: Past) -> None:
     """Let stand there what stood there then, and nothing else, in one step."""
     pipeline = redis.pipeline(transaction=True)
     pipeline.flushall()

@@ -19,7 +19,7 @@ from banditmesh.runtime import keys
 from banditmesh.runtime.addresses import KafkaAddress, RedisAddress
 from banditmesh.runtime.kafka.producer import Acked, Producer, Record
 from banditmesh.runtime.kafka.topics import Topics, ensure_topics
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.serve import Server, ServerOptions
 from banditmesh.runtime.stream import Consumed
 from banditmesh.runtime.user_record import UserRecord
@@ -105,7 +105,7 @@ class World:
         return UserRecords(await self._read_records(user_ids))
 
     async def _read_records(self, user_ids: Sequence[str]) -> list[bytes | None]:
-        redis = RedisStore(self.redis, timeout_s=5.0)
+        redis = RedisClient(self.redis, timeout_s=5.0)
         try:
             return await redis.read([keys.state(keys.user_tag(user_id)) for user_id in user_ids])
         finally:

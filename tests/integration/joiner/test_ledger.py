@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from banditmesh.runtime import keys
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.user_record import ANY_LOG, Position, UserRecord
 from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
 from services.joiner.ledger import (
@@ -32,15 +32,15 @@ ONE, TWO = (1).to_bytes(16, "big"), (2).to_bytes(16, "big")
 
 
 @pytest.fixture(params=["one node", "cluster"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[RedisStore]:
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[RedisClient]:
     url: str = request.getfixturevalue("fresh_redis" if request.param == "one node" else "fresh_redis_cluster")
-    here = RedisStore(url, timeout_s=2.0)
+    here = RedisClient(url, timeout_s=2.0)
     yield here
     await here.close()
 
 
 @pytest.fixture
-def ledger(store: RedisStore) -> Ledger:
+def ledger(store: RedisClient) -> Ledger:
     return Ledger(store, P, Lifetimes(reaction_ms=60_000, mark_ms=60_000))
 
 
@@ -106,7 +106,9 @@ async def test_progress_of_another_log_means_nothing_and_is_replaced(ledger: Led
     assert await ledger.progress() == Progress(3, T + 1, LOG + 1)
 
 
-async def test_progress_of_a_release_that_knew_no_logs_is_taken_for_this_log(ledger: Ledger, store: RedisStore) -> None:
+async def test_progress_of_a_release_that_knew_no_logs_is_taken_for_this_log(
+    ledger: Ledger, store: RedisClient
+) -> None:
     await store.client.set(keys.join_progress(P), b"7:1234", px=60_000)
     here = await checkpoint(ledger)
     assert here.progress == Progress(7, 1234, ANY_LOG)
@@ -199,7 +201,7 @@ async def test_a_reaction_to_a_closed_impression_is_not_unmatched(ledger: Ledger
     assert await ledger.unmatched(T + WINDOW, 10) == {}
 
 
-async def test_every_key_has_a_time_to_live(ledger: Ledger, store: RedisStore) -> None:
+async def test_every_key_has_a_time_to_live(ledger: Ledger, store: RedisClient) -> None:
     await read_up_to(ledger, 11, T + WINDOW + 50, reaction(ONE, 1), reaction(TWO, 2))
     await closed(ledger, (ONE, Mark(0, T)))
     shown = await checkpoint(ledger, SHOWN)
@@ -214,7 +216,7 @@ async def test_every_key_has_a_time_to_live(ledger: Ledger, store: RedisStore) -
         assert await store.client.pttl(name) > 0
 
 
-async def test_a_user_record_is_replaced_only_where_the_one_that_was_read_still_stands(store: RedisStore) -> None:
+async def test_a_user_record_is_replaced_only_where_the_one_that_was_read_still_stands(store: RedisClient) -> None:
     users = Users(store)
     names = [f"user {{{i}}}" for i in range(20)]
     found = await users.read(names)
@@ -223,7 +225,7 @@ async def test_a_user_record_is_replaced_only_where_the_one_that_was_read_still_
     assert {each.record.count("clicks") for each in (await users.read(names)).values()} == {7}
 
 
-async def test_two_streams_that_change_one_record_lose_nothing_of_each_other(store: RedisStore) -> None:
+async def test_two_streams_that_change_one_record_lose_nothing_of_each_other(store: RedisClient) -> None:
     users = Users(store)
     by_reactions, by_shown = await users.read(["ann"]), await users.read(["ann"])
     clicked = by_reactions["ann"].record.counted(clicks=1).moved(Position("reactions", 5, 3))
@@ -235,7 +237,7 @@ async def test_two_streams_that_change_one_record_lose_nothing_of_each_other(sto
     assert (record.count("clicks"), record.count("shown"), record.applied("reactions", 5)) == (1, 1, 3)
 
 
-async def test_a_value_that_is_no_record_begins_anew(store: RedisStore) -> None:
+async def test_a_value_that_is_no_record_begins_anew(store: RedisClient) -> None:
     users = Users(store)
     await store.client.set(keys.state(keys.user_tag("ann")), b"torn", px=60_000)
     found = await users.read(["ann"])

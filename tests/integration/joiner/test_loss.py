@@ -10,7 +10,7 @@ import pytest
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.local.kafka import Kafka
-from banditmesh.runtime.redis import RedisStore
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.stream import Consumed
 from tests.integration.joiner.harness import World, by_impression, click, decision, joined, joiner, mute, world
 from tests.support.eventually import eventually
@@ -26,8 +26,8 @@ async def mesh(kafka: Kafka, fresh_redis: str, fresh_topic_prefix: str, tmp_path
 
 
 @pytest.fixture
-async def redis(fresh_redis: str) -> AsyncIterator[RedisStore]:
-    here = RedisStore(fresh_redis, timeout_s=5.0)
+async def redis(fresh_redis: str) -> AsyncIterator[RedisClient]:
+    here = RedisClient(fresh_redis, timeout_s=5.0)
     yield here
     await here.close()
 
@@ -39,7 +39,7 @@ def of_user(number: int) -> events_pb2.Decision:
 
 @pytest.mark.parametrize("loss", ["some seconds", "everything"])
 async def test_a_second_copy_after_redis_has_lost_the_first_ones_mark_makes_no_second_example(
-    mesh: World, redis: RedisStore, loss: str
+    mesh: World, redis: RedisClient, loss: str
 ) -> None:
     async with joiner(mesh.settings()):
         await mesh.show(of_user(0), of_user(1))
@@ -60,7 +60,7 @@ async def test_a_second_copy_after_redis_has_lost_the_first_ones_mark_makes_no_s
 
 
 async def test_after_a_loss_the_late_are_late_the_counted_are_neither_and_only_the_untracked_are_given_up_on(
-    mesh: World, redis: RedisStore
+    mesh: World, redis: RedisClient
 ) -> None:
     async with joiner(mesh.settings()):
         shown = [of_user(number) for number in range(N)]
@@ -80,7 +80,9 @@ async def test_after_a_loss_the_late_are_late_the_counted_are_neither_and_only_t
     assert sorted(each.value for each in late) == sorted(mute(each).SerializeToString() for each in shown[:4])
 
 
-async def test_no_reaction_is_missing_in_a_users_record_after_redis_has_lost_it(mesh: World, redis: RedisStore) -> None:
+async def test_no_reaction_is_missing_in_a_users_record_after_redis_has_lost_it(
+    mesh: World, redis: RedisClient
+) -> None:
     shown = [decision(number, user="ann") for number in range(N)]
     async with joiner(mesh.settings()):
         await mesh.show(*shown)
