@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self
 
 from banditmesh.local import ports
 from banditmesh.local.process import Child, DidNotStart
+from banditmesh.local.running import Startable
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-class Server(ABC):
+class Server(Startable):
     """A server process that keeps its configuration, data and log in one folder.
 
     ``start`` returns when the server answers. ``kill`` is SIGKILL; a ``start`` after it finds the data and the ports as
@@ -131,14 +131,6 @@ class Server(ABC):
         if self._child is None:
             raise RuntimeError(f"{self.name} was not started")
         self._child.wait_until_ready(state, timeout_s=timeout_s)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _start_once(self) -> None:
         # Asked before, because a server of the same kind on that port would answer our question whether ours is ready.

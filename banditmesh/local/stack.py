@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from banditmesh.local import ports
@@ -18,6 +17,7 @@ from banditmesh.local.claim import Claim, usable
 from banditmesh.local.existing import Existing
 from banditmesh.local.kafka import Kafka
 from banditmesh.local.process import DidNotStart
+from banditmesh.local.running import Startable
 from banditmesh.local.s3 import S3
 from banditmesh.local.server import Server
 from banditmesh.local.service import Process, serving
@@ -59,7 +59,7 @@ class Ended:
 
 
 @dataclass
-class LocalMesh:
+class LocalMesh(Startable):
     """The mesh. ``start`` returns when all is healthy; ``stop`` leaves no process behind. Also a context manager.
 
     Attributes:
@@ -186,14 +186,6 @@ class LocalMesh:
                     self.progress(server.name, f"ended ({_how(code)}), starting again")
             self._start_all(again)
         return ended
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _throw_away(self) -> None:
         # By name: a mistyped folder may hold something else.

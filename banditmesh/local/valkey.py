@@ -7,10 +7,10 @@ import socket
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Literal, Self
 
 from banditmesh.local.process import DidNotStart
+from banditmesh.local.running import Startable
 from banditmesh.local.server import Command, Server
 
 Fsync = Literal["always", "everysec", "no"]
@@ -91,7 +91,7 @@ class ClusterNode(Valkey):
         return Command([*plain.argv, *cluster])
 
 
-class ValkeyCluster:
+class ValkeyCluster(Startable):
     """Three masters without replicas, all slots covered. 2–3 s to form."""
 
     n_nodes: ClassVar[int] = 3
@@ -133,14 +133,6 @@ class ValkeyCluster:
     def stop(self) -> None:
         for node in self.nodes:
             node.stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _form(self) -> None:
         bounds = [N_SLOTS * i // self.n_nodes for i in range(self.n_nodes + 1)]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from banditmesh.contracts.joiner.v1 import joiner_pb2, joiner_pb2_grpc
 from banditmesh.runtime.kafka.consumer import KafkaSource
-from banditmesh.runtime.kafka.gate import TopicsGate
+from banditmesh.runtime.kafka.gate import topics_of
 from banditmesh.runtime.kafka.metrics import StreamMetricsFamily
 from banditmesh.runtime.kafka.producer import Producer
-from banditmesh.runtime.kafka.topics import Topics, ensure_topics
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
 from banditmesh.runtime.mesh import Mesh, load_mesh
 from banditmesh.runtime.redis import RedisClient
@@ -32,21 +29,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     server.guard(mesh.access)
     server.run_alone()
     kafka = settings.kafka
-    topics = Topics.named(mesh.kafka.topic_prefix)
-    gate = TopicsGate(
-        partial(
-            ensure_topics,
-            kafka,
-            topics,
-            partitions=mesh.kafka.partitions,
-            replication=mesh.kafka.replication,
-            min_retention_s=mesh.join.window + mesh.join.slack,
-        ),
-        server.clock,
-    )
-    await gate.first_look()
-    server.background("topics", gate.run, one_shot=True)
-    server.check("topics", gate.probe, interval_s=1.0)
+    topics, gate = await topics_of(server, kafka, mesh)
     store = RedisClient(settings.redis, timeout_s=settings.redis_timeout_s)
     server.on_stop("redis", store.close)
     producer = Producer(kafka, client_id=settings.client_id)

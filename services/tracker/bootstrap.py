@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from banditmesh.contracts.tracker.v1 import tracker_pb2, tracker_pb2_grpc
-from banditmesh.runtime.kafka.gate import TopicsGate
+from banditmesh.runtime.kafka.gate import topics_of
 from banditmesh.runtime.kafka.producer import Producer, ProducerLimits
-from banditmesh.runtime.kafka.topics import Topics, ensure_topics
 from banditmesh.runtime.mesh import load_mesh
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.token import KeyRing
@@ -29,21 +26,7 @@ async def bootstrap(settings: TrackerSettings, server: Server) -> None:
     mesh = load_mesh(settings.config)
     server.guard(mesh.access)
     keys = KeyRing.parse(settings.token_keys.get_secret_value())
-    topics = Topics.named(mesh.kafka.topic_prefix)
-    gate = TopicsGate(
-        partial(
-            ensure_topics,
-            settings.kafka,
-            topics,
-            partitions=mesh.kafka.partitions,
-            replication=mesh.kafka.replication,
-            min_retention_s=mesh.join.window + mesh.join.slack,
-        ),
-        server.clock,
-    )
-    await gate.first_look()
-    server.background("topics", gate.run, one_shot=True)
-    server.check("topics", gate.probe, interval_s=1.0)
+    topics, _ = await topics_of(server, settings.kafka, mesh)
     producer = Producer(
         settings.kafka,
         client_id="tracker",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Self
+
+from tests.support.tcp_proxy import TcpProxy
 
 
-class LossyProxy:
+class LossyProxy(TcpProxy):
     """Forwards connections to ``target_port`` of 127.0.0.1.
 
     ``lose_answers``: for that many connections, wait for the answer and then hang up instead of passing it on.
@@ -14,41 +15,14 @@ class LossyProxy:
     """
 
     def __init__(self, target_port: int, *, lose_answers: int = 0, request_bytes: int | None = None) -> None:
-        self._target_port = target_port
+        super().__init__(target_port)
         self._lose_answers = lose_answers
         self._request_bytes = request_bytes
-        self._connections: set[asyncio.Task[None]] = set()
         self.lost = 0
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        self._server.close()
-        for connection in self._connections:
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
-        target, to_target = await asyncio.open_connection("127.0.0.1", self._target_port)
-        try:
-            async with asyncio.TaskGroup() as directions:
-                directions.create_task(self._requests(client, to_target, to_client))
-                directions.create_task(self._answers(target, to_target, to_client))
-        except asyncio.CancelledError:
-            return  # only __aexit__ cancels; asyncio.streams (3.11) would print a traceback for a cancelled connection
-        finally:
-            to_client.close()
-            to_target.close()
+        return f"http://127.0.0.1:{self.port}"
 
     async def _requests(
         self, client: asyncio.StreamReader, to_target: asyncio.StreamWriter, to_client: asyncio.StreamWriter

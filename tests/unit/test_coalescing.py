@@ -64,6 +64,18 @@ async def error_of(task: asyncio.Task[str]) -> BaseException:
     return result
 
 
+async def two_in_one_call() -> tuple[Wire, asyncio.Task[str], asyncio.Task[str]]:
+    """Selections ``b`` and ``c``, which travel together in call 1; call 0 has been answered."""
+    wire = Wire()
+    wire.ask("a")
+    await wire.wait_for_calls(1)
+    b, c = wire.ask("b", "c")
+    await settle()
+    wire.answer(0)
+    await wire.wait_for_calls(2)
+    return wire, b, c
+
+
 async def test_a_lone_request_goes_out_at_once() -> None:
     wire = Wire()
     (a,) = wire.ask("a")
@@ -165,13 +177,7 @@ async def test_a_call_of_nobody_is_not_made() -> None:
 
 
 async def test_a_caller_who_is_cancelled_while_the_call_is_under_way_takes_nobody_along() -> None:
-    wire = Wire()
-    wire.ask("a")
-    await wire.wait_for_calls(1)
-    b, c = wire.ask("b", "c")
-    await settle()
-    wire.answer(0)
-    await wire.wait_for_calls(2)
+    wire, b, c = await two_in_one_call()
     b.cancel()
     await error_of(b)
     wire.answer(1)
@@ -179,13 +185,7 @@ async def test_a_caller_who_is_cancelled_while_the_call_is_under_way_takes_nobod
 
 
 async def test_a_call_that_fails_fails_for_all_and_each_raises_an_error_of_its_own() -> None:
-    wire = Wire()
-    wire.ask("a")
-    await wire.wait_for_calls(1)
-    b, c = wire.ask("b", "c")
-    await settle()
-    wire.answer(0)
-    await wire.wait_for_calls(2)
+    wire, b, c = await two_in_one_call()
     wire.fail(1, Unavailable("away", retry_after_s=0.5))
     errors = await error_of(b), await error_of(c)
     assert all(isinstance(error, Unavailable) and error.retry_after_s == 0.5 for error in errors)

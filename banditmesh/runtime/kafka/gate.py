@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
+from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError, Unavailable
+from banditmesh.runtime.kafka.topics import Topics, ensure_topics
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.mesh import Mesh
+from banditmesh.runtime.serve import Server
 
 log = get_logger(__name__)
 
@@ -74,3 +79,27 @@ class TopicsGate:
         if reason != self._reason:
             log.warning("waiting for kafka", reason=reason)
             self._reason = reason
+
+
+async def topics_of(server: Server, kafka: KafkaAddress, mesh: Mesh) -> tuple[Topics, TopicsGate]:
+    """The mesh's topics, and the gate before them: the server is not ready until it is open.
+
+    Raises:
+        ConfigurationError: A topic is not what the mesh needs.
+    """
+    topics = Topics.named(mesh.kafka.topic_prefix)
+    gate = TopicsGate(
+        partial(
+            ensure_topics,
+            kafka,
+            topics,
+            partitions=mesh.kafka.partitions,
+            replication=mesh.kafka.replication,
+            min_retention_s=mesh.join.window + mesh.join.slack,
+        ),
+        server.clock,
+    )
+    await gate.first_look()
+    server.background("topics", gate.run, one_shot=True)
+    server.check("topics", gate.probe, interval_s=1.0)
+    return topics, gate

@@ -110,13 +110,18 @@ async def test_an_entry_that_cannot_be_read_is_passed_over(
         await contents.until(lambda: [1] in contents.changed)
 
 
+async def follow_for_a_while(live: LiveFollower, redis: RedisClient, contents: Contents) -> None:
+    """Until what was announced has been read."""
+    async with following(live):
+        await contents.until(lambda: contents.changed == [None])
+        await announce(redis, kind="content", keys=packed(1))
+        await contents.until(lambda: [1] in contents.changed)
+
+
 async def test_after_a_gap_in_the_stream_everything_is_read_anew(fresh_redis: str) -> None:
     contents = Contents()
     async with follower(fresh_redis, contents) as (live, store):
-        async with following(live):
-            await contents.until(lambda: contents.changed == [None])
-            await announce(store, kind="content", keys=packed(1))
-            await contents.until(lambda: [1] in contents.changed)
+        await follow_for_a_while(live, store, contents)
         pipeline = store.pipeline()
         for _ in range(1500):
             pipeline.xadd(keys.CHANGES, {"kind": "content", "keys": packed(2)}, maxlen=1200, approximate=False)
@@ -130,10 +135,7 @@ async def test_after_a_gap_in_the_stream_everything_is_read_anew(fresh_redis: st
 async def test_a_stream_that_is_long_but_whole_is_not_read_anew(fresh_redis: str) -> None:
     contents = Contents()
     async with follower(fresh_redis, contents) as (live, store):
-        async with following(live):
-            await contents.until(lambda: contents.changed == [None])
-            await announce(store, kind="content", keys=packed(1))
-            await contents.until(lambda: [1] in contents.changed)
+        await follow_for_a_while(live, store, contents)
         pipeline = store.pipeline()
         for number in range(1500):
             pipeline.xadd(keys.CHANGES, {"kind": "content", "keys": packed(number)})
