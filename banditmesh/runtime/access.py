@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -85,9 +85,10 @@ class Call:
 
     caller: str
     roles: frozenset[str]
-    about: dict[str, Any] = field(default_factory=dict)
 
 
+ABOUT: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039  # never changed
+"""What the call is about, for its audit line."""
 CURRENT: ContextVar[Call | None] = ContextVar("call", default=None)
 """None: there is no table, so everything is open."""
 
@@ -167,11 +168,11 @@ class Access:
     def look_at(self, method: str, request: Any) -> None:
         """What needs the request: whether the caller may do this to that service. Raises PermissionDenied."""
         call, needs = CURRENT.get(), METHODS.get(method, _OPERATOR)
-        if call is None or not isinstance(request, Message):
+        if not isinstance(request, Message):
             return
         names = request.DESCRIPTOR.fields_by_name
-        call.about = {each: getattr(request, each) for each in AUDITED_FIELDS if each in names}
-        if needs.field:
+        ABOUT.set({each: getattr(request, each) for each in AUDITED_FIELDS if each in names})
+        if call is not None and needs.field:
             try:
                 require_service(getattr(request, needs.field))
             except PermissionDenied:
@@ -187,7 +188,7 @@ class Access:
             method=method,
             caller=call.caller if call is not None else "anybody",
             code=code,
-            **(call.about if call is not None else {}),
+            **ABOUT.get(),
         )
 
     def _callers(self, context: Any) -> list[str]:

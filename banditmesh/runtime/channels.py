@@ -31,7 +31,8 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Despite its name how long an attempt to connect may take: a TLS handshake with a busy server takes its time.
+    ("grpc.min_reconnect_backoff_ms", 3_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # Servers end connections when they are old; the name is looked up again then, at most this often (default: 30 s).
     ("grpc.dns_min_time_between_resolutions_ms", 5_000),

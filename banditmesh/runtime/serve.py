@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -68,6 +68,8 @@ class Server:
         self.health = Health(self.clock, self._metrics)
         self._access = Access(self.registry)
         self._generation = Generation(self._new_tasks())
+        self.kept: dict[str, Any] = {}
+        """What a bootstrap leaves to the one that follows when mesh.yaml changes."""
         self._handing_over: asyncio.Task[None] | None = None
         self._next: Generation | None = None
         """Being built."""

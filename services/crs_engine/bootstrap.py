@@ -40,6 +40,10 @@ from services.crs_engine.settings import EngineSettings
 log = get_logger(__name__)
 
 SERVICE: Final = crs_engine_pb2.DESCRIPTOR.services_by_name["CrsEngineService"]
+CATALOG: Final = "catalog"
+WARMED: Final = 50_000
+WARMED_AT_ONCE: Final = 100
+"""Some milliseconds of the event loop."""
 FIRST_LOAD_S: Final = 20.0
 """How long the start waits for the first snapshots and pointers; after that it serves with what there is."""
 STREAM_TIMEOUT_S: Final = BLOCK_S + 3.0
@@ -123,7 +127,19 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.on_stop("change stream", stream.close)
     server.on_stop("store", store.close)
     await _first_load(models, maintenance, live)
+    await _warm(engine, server.kept.get(CATALOG))
+    server.kept[CATALOG] = catalog
     return Parts(engine, models, live, catalog, batcher, maintenance, metrics)
+
+
+async def _warm(engine: Engine, former: Catalog | None) -> None:
+    """Read the contents that the engine's former self knew: with an empty catalog the first batches would wait for
+    them."""
+    if former is None:
+        return
+    known = former.keys(WARMED)
+    for start in range(0, len(known), WARMED_AT_ONCE):
+        await engine.reads.contents(known[start : start + WARMED_AT_ONCE])
 
 
 def _store(settings: EngineSettings) -> Store:

@@ -129,6 +129,12 @@ class Catalog:
         self._columns["used"][rows[rows >= 0]] = True
         return rows
 
+    def keys(self, most: int) -> NDArray[np.uint64]:
+        """``uint64[n]``: keys of contents that are here, those first that were used lately."""
+        found = self._columns["flags"][: self._size] & ABSENT == 0
+        rows = np.flatnonzero(found)
+        return self._columns["key"][rows[np.argsort(~self._columns["used"][rows], kind="stable")[:most]]]
+
     def due(self, keys: NDArray[np.uint64], rows: NDArray[np.int64], now_s: float) -> NDArray[np.uint64]:
         """The keys, each once, that must be read from Redis: not here, announced as changed, or too old. ``rows``:
         from :meth:`find`."""

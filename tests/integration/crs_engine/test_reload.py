@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.runtime.reload import Reloader
-from services.crs_engine.bootstrap import build
+from services.crs_engine.bootstrap import CATALOG, build
 from services.crs_engine.settings import EngineSettings
 from tests.support.engine_world import MESH, TOKEN_KEYS, World, engine_world
 
@@ -70,6 +70,7 @@ async def test_a_new_placement_is_served_and_the_old_ones_go_on(reloading: Reloa
 
     await reloading.change(MESH.replace("engine:", f"{NEW_PLACEMENT[1:]}engine:"))
 
+    assert len(world.server.kept[CATALOG]) == 1  # it is there before anybody asks
     assert (await world.select("ann", "foot")).content.content.content_id == "c1"
     assert (await world.select("ann")).content.content.content_id == "c1"
     assert (reloading.reloads("taken"), reloading.stale) == (1, 0)

@@ -257,7 +257,11 @@ async def test_without_a_table_everything_is_open_and_that_is_said() -> None:
     assert server.registry.get_sample_value("banditmesh_access_open") == 1
     assert any(line["log_level"] == "warning" and "no access table" in line["event"] for line in logs)
     async with server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        await engine_grpc.CrsEngineServiceStub(channel).GetModelStatus(STATUS[1])
+        with capture_logs() as logs:
+            request = engine_pb.GetModelStatusRequest(placement="head")
+            await engine_grpc.CrsEngineServiceStub(channel).GetModelStatus(request)
+        (line,) = [each for each in logs if each.get("audit")]
+        assert (line["caller"], line["placement"]) == ("anybody", "head")
 
 
 async def test_a_new_table_counts_from_the_next_call_on(keyed: World) -> None:
