@@ -97,6 +97,9 @@ class ContentImport:
         alive = [content for content in contents if not self._contents.has_expired(content)]
         found = {content.content_id for content in alive}
         gone = [content_id for content_id in content_ids if content_id not in found]
+        if gone:
+            message = f"the Data Provider has no {gone[0][:64]!r}: it is never shown"
+            self._warnings.append(JobWarning("content_missing", message, count=len(gone)))
         await self._count("new", found)
         changed = await self._contents.save(self._service, alive)
         await self._count("missing", gone)

@@ -28,6 +28,7 @@ from services.importer.rows import (
     is_id,
     is_list,
     is_number,
+    spoiled,
     text_lengths,
 )
 from services.importer.sources.records import Batch, TextBatch, found_columns, wrong_column
@@ -89,6 +90,10 @@ class MappingPacker:
             warnings.append(
                 JobWarning("white_space_around_id", f"row {row} of {batch.part.uri}", batch.part.uri, row, count)
             )
+        if len(wrong := spoiled(rows.users)):
+            row, first = int(rows.rows[wrong[0]]), rows.users[int(wrong[0])]
+            message = f"row {row} of {batch.part.uri}: the user {first} looks like a number that a tool has rounded"
+            warnings.append(JobWarning("id_looks_rounded", message, batch.part.uri, row, len(wrong)))
         rejects = rows.rejects
         bad = self._problems(rows)
         good = np.ones(len(rows.rows), bool)

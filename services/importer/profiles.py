@@ -28,6 +28,7 @@ from services.importer.profile_fields import (
     type_of_value,
 )
 from services.importer.rows import (
+    SPOILED,
     USER_ID,
     Packed,
     broken_utf8,
@@ -159,6 +160,9 @@ class ProfilesPacker:
         if isinstance(user, str) and user != (clean := user.strip()):
             user = clean
             warnings.append(JobWarning("white_space_around_id", f"row {row} of {part.uri}", part.uri, row))
+        if isinstance(user, str) and SPOILED.fullmatch(user):
+            message = f"row {row} of {part.uri}: the user {user} looks like a number that a tool has rounded"
+            warnings.append(JobWarning("id_looks_rounded", message, part.uri, row))
         if problem := id_problem(user):
             raise BadValue(f"user_id_{problem}")
         return str(user)

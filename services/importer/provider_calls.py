@@ -33,7 +33,10 @@ RETRIED = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 )
 _TOO_LARGE = re.compile(r"larger than|exceeds (the )?max|too large", re.IGNORECASE)
-"""How gRPC's libraries for C, Go and Java say RESOURCE_EXHAUSTED of a message, rather than of a quota."""
+"""How gRPC's libraries for C, Go, Java and .NET say RESOURCE_EXHAUSTED of a message, rather than of a quota; Rust's
+says OUT_OF_RANGE.
+"""
+_SIZE_CODES = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE})
 
 
 class ProviderUnavailable(Unavailable):
@@ -139,7 +142,7 @@ class ProviderCalls:
                 response = await self._stub(address).GetContents(request, timeout=self._timeout_s)
             except grpc.aio.AioRpcError as error:
                 self._metrics.provider_calls.labels(service=service, code=error.code().name).inc()
-                if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE.search(error.details() or ""):
+                if error.code() in _SIZE_CODES and _TOO_LARGE.search(error.details() or ""):
                     raise _TooLarge from error
                 if error.code() not in RETRIED:
                     raise ProviderFailed(

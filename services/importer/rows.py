@@ -17,6 +17,7 @@ from services.importer.failure import JobWarning, Reject
 from services.importer.sources.records import Batch
 
 USER_ID = "user_id"
+SPOILED = re.compile(r"^(\d+\.0|\d(\.\d+)?[eE]\+\d+)$")
 _INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0")
 
 
@@ -88,6 +89,16 @@ def trimmed(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
         clean = pc.ascii_trim_whitespace(texts)
     had = text_lengths(clean) != text_lengths(texts)
     return (clean, had) if had.any() else (texts, had)
+
+
+def spoiled(ids: pa.Array) -> NDArray[np.int64]:
+    """Return the places of ids that look like a whole number that somebody's tool took for a measure: ``17.0`` of
+    pandas, ``1.23457E+11`` of Excel.
+    """
+    try:
+        return np.flatnonzero(pc.fill_null(pc.match_substring_regex(ids, SPOILED.pattern), False))
+    except pa.ArrowInvalid:  # some are not UTF-8, and will be rejected
+        return np.empty(0, np.int64)
 
 
 def index_columns(names: Sequence[str]) -> list[str]:

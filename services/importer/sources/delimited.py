@@ -60,6 +60,12 @@ class DelimitedParser:
         return TextBatch(self._part, kept, records, rejects, self._rows[0] - 1 if self._rows else lines.last)
 
     def _read_header(self, text: str) -> list[str]:
+        if text.lower().startswith("sep="):
+            raise wrong_column(
+                self._part.uri, "the first line is Excel's sep=: remove it, and notify with csv.delimiter"
+            )
+        if "\r" in text:
+            raise wrong_column(self._part.uri, "the lines end with a carriage return alone; write LF or CR LF")
         try:
             (header,) = self._reader([text])
         except (csv.Error, ValueError) as error:

@@ -62,6 +62,13 @@ class Files(Protocol):
         ...
 
 
+def is_left_out(base_name: str) -> bool:
+    """Whether a name says that it is no data: ``_SUCCESS``, ``_temporary``, checksums; but ``_date=…`` is a
+    partition.
+    """
+    return base_name[0] in "_." and "=" not in base_name
+
+
 class ArrowFiles:
     """S3 and HDFS, through pyarrow."""
 
@@ -99,8 +106,20 @@ class LocalFiles:
         return Entry(name, _kind(status.st_mode), status.st_size)
 
     def children(self, name: str) -> list[Entry]:
-        """Return what a folder holds."""
-        return [self.entry(os.path.join(name, child)) for child in os.listdir(name)]
+        """Return what a folder holds. Of what is left out by its name nothing is known but the name."""
+        return [
+            Entry(path, EntryKind.FILE) if is_left_out(child) else self._child(path)
+            for child in os.listdir(name)
+            if (path := os.path.join(name, child))
+        ]
+
+    def _child(self, path: str) -> Entry:
+        try:
+            return self.entry(path)
+        except FileNotFoundError as error:
+            uri = self._uri(path)
+            what = "is a symbolic link that leads nowhere" if os.path.islink(path) else "is gone again"
+            raise ImportFailed(Failure("unreadable_file", f"{uri} {what}", file=uri)) from error
 
     def open(self, name: str) -> pa.NativeFile:
         """Open a file; what was opened is checked, not what the name stood for a moment ago."""

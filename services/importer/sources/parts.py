@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from services.importer.failure import Failure, ImportFailed, JobWarning
 from services.importer.sources import formats
-from services.importer.sources.files import Entry, EntryKind, Files
+from services.importer.sources.files import Entry, EntryKind, Files, is_left_out
 from services.importer.sources.filesystems import Location
 from services.importer.sources.formats import Compression, FileOptions, Format
 from services.importer.sources.opening import head_of
@@ -23,6 +23,7 @@ from services.importer.sources.opening import head_of
 MAX_DEPTH = 16
 MAX_PARTS = 100_000
 _PARTITION = re.compile(r"([^=]+)=(.*)")
+_TABLES = {"_delta_log": "Delta Lake", ".hoodie": "Hudi"}
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -124,11 +125,13 @@ def partition_warnings(parts: Sequence[Part]) -> list[JobWarning]:
 def _files(place: Files, location: Location, folder: str, warnings: list[JobWarning], depth: int) -> list[Entry]:
     """Return the files of a folder and of its partitions."""
     found: list[Entry] = []
-    for child in place.children(folder):
+    children = place.children(folder)
+    _check_markers({child.base_name for child in children}, location.uri(folder), warnings)
+    for child in children:
         uri = location.uri(child.name)
-        partition = child.kind is EntryKind.FOLDER and _PARTITION.fullmatch(child.base_name)
-        if child.base_name[0] in "_." and not partition:
+        if is_left_out(child.base_name):
             continue
+        partition = child.kind is EntryKind.FOLDER and _PARTITION.fullmatch(child.base_name)
         if child.kind is not EntryKind.FOLDER:
             found.append(child)
         elif not partition:
@@ -143,6 +146,22 @@ def _files(place: Files, location: Location, folder: str, warnings: list[JobWarn
             uri = location.uri(location.name)
             raise ImportFailed(Failure("unreadable_file", f"{uri} holds more than {MAX_PARTS} files", file=uri))
     return found
+
+
+def _check_markers(names: set[str], uri: str, warnings: list[JobWarning]) -> None:
+    """Look at what says something of a folder as a whole. Raises ImportFailed for the folder of a table format."""
+    for marker, called in _TABLES.items():
+        if marker in names:
+            raise ImportFailed(
+                Failure(
+                    "unknown_format",
+                    f"{uri} is a {called} table, whose folder holds files of older versions too; write plain Parquet",
+                    file=uri,
+                )
+            )
+    if "_temporary" in names and "_SUCCESS" not in names:
+        message = f"{uri} holds _temporary and no _SUCCESS: whoever writes it may not have ended"
+        warnings.append(JobWarning("unfinished_folder", message, uri))
 
 
 def _part(place: Files, location: Location, entry: Entry, options: FileOptions) -> Part:

@@ -208,6 +208,8 @@ async def test_a_line_that_does_not_decode_costs_that_line_alone(
         ("m.jsonl", b"[\n" + JSON + b"]\n", "one JSON document over several lines"),
         ("m.parquet.gz", gzip_of(b"PAR1"), "Parquet compresses by itself"),
         ("000000_0", b"ORC", "its first bytes do not show what it is"),
+        ("m.csv", b"sep=;\n" + CSV, "the first line is Excel's sep="),
+        ("m.csv", CSV.replace(b"\n", b"\r"), "end with a carriage return alone"),
         ("m.csv.snappy", b"x", "none of the endings .parquet, .csv"),
         ("m.parquet", parquet({"user_id": [1.5], "contents": [["a"]]}), "'user_id' is double"),
         ("m.parquet", parquet({"user_id": ["u"], "contents": ["a|b"]}), "'contents' is string"),
@@ -287,6 +289,40 @@ async def test_what_costs_no_row_is_counted_and_named(importer: Importer, tmp_pa
     twice = next(each for each in job.warnings if each.reason == "duplicate_user")
     assert (twice.file.endswith("part-0.csv"), twice.row) == (True, 4)
     assert importer.metric("warnings_total", kind="mapping", reason="duplicate_user") == 3
+
+
+@pytest.mark.parametrize(
+    ("marker", "called"), [("_delta_log/00000.json", "Delta Lake"), (".hoodie/hoodie.properties", "Hudi")]
+)
+async def test_the_folder_of_a_table_is_refused_because_it_holds_old_files_too(
+    importer: Importer, tmp_path: Path, marker: str, called: str
+) -> None:
+    job = await notified(importer, put(tmp_path / "m", {marker: b"{}", "part-0.parquet": b""}))
+
+    assert (job.error.reason, f"is a {called} table" in job.error.message) == ("unknown_format", True)
+
+
+async def test_links_are_named_when_they_lead_nowhere_and_passed_over_when_hidden(
+    importer: Importer, tmp_path: Path
+) -> None:
+    uri = put(tmp_path / "m", {"part-0.csv": CSV, "_temporary/part-1.csv": b"half"})
+    (tmp_path / "m" / ".snapshot").symlink_to("nowhere")
+    read = await notified(importer, uri)
+    (tmp_path / "m" / "part-1.csv").symlink_to("nowhere")
+    job = await notified(importer, uri, version="v2")
+
+    assert (read.state, warnings(read)) == (pb.IMPORT_STATE_SUCCEEDED, {"unfinished_folder": 1})
+    assert (job.error.reason, job.error.file) == ("unreadable_file", f"{uri}/part-1.csv")
+    assert "leads nowhere" in job.error.message
+
+
+@pytest.mark.parametrize("profiles", [False, True])
+async def test_ids_that_a_tool_has_spoiled_are_counted(importer: Importer, tmp_path: Path, profiles: bool) -> None:
+    body = b"user_id,contents\n17.0,a\n1.23457E+11,a\n17,a\nv1.0,a\n"
+
+    job = await notified(importer, put(tmp_path, {"m.csv": body}) + "/m.csv", profiles=profiles)
+
+    assert warnings(job) == {"id_looks_rounded": 2}
 
 
 async def test_used_services_that_no_service_is_called_are_counted(importer: Importer, tmp_path: Path) -> None:

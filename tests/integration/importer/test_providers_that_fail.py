@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
@@ -66,6 +67,28 @@ async def test_an_answer_over_4_mib_is_asked_for_in_halves_and_what_is_too_large
     assert await reader.content("c99") is not None
     assert [(each.content_id, each.reason) for each in done.rejections] == [("huge", "too_large")]
     assert (done.rejected, rejected) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("code", "details"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "grpc: trying to send message larger than max (5000000 vs. 4194304)"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "gRPC message exceeds maximum size 4194304: 5000000"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Sending message exceeds the maximum configured message size."),
+        (grpc.StatusCode.OUT_OF_RANGE, "Error, encoded message length too large: found 5000000 bytes"),
+    ],
+)
+async def test_providers_in_every_language_are_asked_in_halves(
+    importer: Importer, provider: ScriptedProvider, code: grpc.StatusCode, details: str
+) -> None:
+    async def one_at_a_time(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        if len(request.content_ids) > 1:
+            await context.abort(code, details)
+        return await provider.all_exist(request, context)
+
+    provider.answer = one_at_a_time
+
+    assert (await refresh(importer, "sun", "rain", "wind")).changed == 3
 
 
 async def test_a_provider_that_answers_an_empty_list_once_takes_nothing_away(
