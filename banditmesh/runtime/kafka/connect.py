@@ -34,15 +34,15 @@ def client_options(kafka: KafkaAddress | str) -> dict[str, Any]:
     return {"bootstrap_servers": str(address), **_access_options(address)}
 
 
-async def why_not(kafka: KafkaAddress | str) -> str:
+async def why_not(kafka: KafkaAddress | str, *, within_s: float = _ASK_S) -> str:
     """In words, why no broker lets us in.
 
-    aiokafka 0.14 raises "Unable to bootstrap" whatever the reason was, so this asks the servers one by one. Costs up to
-    three seconds; for messages only.
+    aiokafka 0.14 raises "Unable to bootstrap" whatever the reason was, so this asks the servers themselves. For
+    messages only.
     """
     address = kafka_address(kafka)
     options = _access_options(address)
-    reasons = await asyncio.gather(*(_why_not(server, options) for server in address.servers))
+    reasons = await asyncio.gather(*(_why_not(server, options, within_s) for server in address.servers))
     return "; ".join(f"{server}: {reason}" for server, reason in zip(address.servers, reasons, strict=True))
 
 
@@ -75,10 +75,10 @@ def _tls(address: KafkaAddress) -> ssl.SSLContext:
     return context
 
 
-async def _why_not(server: HostPort, options: dict[str, Any]) -> str:
+async def _why_not(server: HostPort, options: dict[str, Any], within_s: float) -> str:
     connection = AIOKafkaConnection(server.host, server.port, **options)
     try:
-        async with asyncio.timeout(_ASK_S):
+        async with asyncio.timeout(within_s):
             await connection.connect()
             await connection.send(MetadataRequest([]))  # one that wants a login lets us connect without
     except TimeoutError:

@@ -237,10 +237,13 @@ class Producer:
         try:
             async with asyncio.timeout(self._limits.connect_timeout_s):
                 await kafka.start()
-        except (KafkaError, TimeoutError) as error:
-            self._connect_after_s = asyncio.get_running_loop().time() + self._limits.retry_after_s
-            await discard(kafka)
-            raise self._unavailable(f"no broker lets us in: {await why_not(self._address)}") from error
+        except TimeoutError as error:
+            raise await self._not_connected(kafka, f"no answer within {self._limits.connect_timeout_s:g} s") from error
+        except KafkaError as error:
+            # Quick: what refused us a moment ago refuses us again.
+            raise await self._not_connected(
+                kafka, f"no broker lets us in: {await why_not(self._address, within_s=1.0)}"
+            ) from error
         except asyncio.CancelledError:
             await discard(kafka)
             raise self._unavailable("the producer is stopping") from None
@@ -249,6 +252,11 @@ class Producer:
         self._kafka = kafka
         log.info("connected to kafka", servers=str(self._address))
         return kafka
+
+    async def _not_connected(self, kafka: AIOKafkaProducer, reason: str) -> Unavailable:
+        self._connect_after_s = asyncio.get_running_loop().time() + self._limits.retry_after_s
+        await discard(kafka)
+        return self._unavailable(reason)
 
     def _open(self) -> AIOKafkaProducer:
         return AIOKafkaProducer(
