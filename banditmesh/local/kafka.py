@@ -64,11 +64,11 @@ class Kafka(Server):
         libraries = jars.fetch(self.name)
         if not (self.folder / "data" / "meta.properties").exists():
             shutil.copytree(self._empty(runtime, libraries), self.folder / "data", dirs_exist_ok=True)
-        elif self._was_killed():
-            self._fence(runtime, libraries)
-        configuration = self._configure("server")
         # Trained on first use: the first broker that ends by itself leaves the archive for all later ones.
         archive = cache.folder() / f"{libraries.name}-java-{runtime.version}.jsa"
+        if self._was_killed():
+            self._fence(runtime, libraries, archive)
+        configuration = self._configure("server")
         self._trained = (
             None if archive.exists() else (archive.with_name(f".{archive.name}.{os.getpid()}.{self.ports[0]}"), archive)
         )
@@ -84,7 +84,7 @@ class Kafka(Server):
         data = self.folder / "data"
         return (data / "__cluster_metadata-0").exists() and not (data / ".kafka_cleanshutdown").exists()
 
-    def _fence(self, runtime: java.Java, libraries: Path) -> None:
+    def _fence(self, runtime: java.Java, libraries: Path, archive: Path) -> None:
         """Have the controller, running alone, declare the broker that was killed dead. 2 s.
 
         Without this, the new broker first takes up its old partitions, and loses them again when the controller ends
@@ -94,7 +94,8 @@ class Kafka(Server):
         after a commit).
         """
         configuration = self._configure("fencing")
-        argv = _jvm(runtime, libraries, ["-Xmx64m"], "kafka.Kafka", configuration)
+        flags = ["-Xmx64m", *runtime.archive_flags(archive)]
+        argv = _jvm(runtime, libraries, flags, "kafka.Kafka", configuration)
         controller = Child("kafka", argv, log=self.folder / "fencing.log", cwd=self.folder, env=java.ENVIRONMENT)
         active_since = math.inf
 
