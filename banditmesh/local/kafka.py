@@ -62,11 +62,11 @@ class Kafka(Server):
     def _command(self) -> Command:
         runtime = java.find(self.name)
         libraries = jars.fetch(self.name)
-        if not (self.folder / "data" / "meta.properties").exists():
-            shutil.copytree(self._empty(runtime, libraries), self.folder / "data", dirs_exist_ok=True)
         # Trained on first use: the first broker that ends by itself leaves the archive for all later ones.
         archive = cache.folder() / f"{libraries.name}-java-{runtime.version}.jsa"
-        if self._was_killed():
+        if not (self.folder / "data" / "meta.properties").exists():
+            shutil.copytree(self._empty(runtime, libraries), self.folder / "data", dirs_exist_ok=True)
+        elif self._was_killed():
             self._fence(runtime, libraries, archive)
         configuration = self._configure("server")
         self._trained = (
