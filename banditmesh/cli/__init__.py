@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from banditmesh.cli import check, convert, dead_letters, demo, fit, inspect, policies, replay, topics, up, verify
+from banditmesh.cli import (
+    capacity,
+    check,
+    convert,
+    dead_letters,
+    demo,
+    fit,
+    inspect,
+    policies,
+    replay,
+    topics,
+    up,
+    verify,
+)
 from banditmesh.local.process import DidNotStart
 from banditmesh.runtime.errors import ConfigurationError, InvalidArgument, MeshError
 
@@ -21,6 +34,7 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
+app.command("capacity")(capacity.capacity)
 app.command("topics")(topics.topics)
 app.command("verify")(verify.verify)
 app.command("policies")(policies.policies)

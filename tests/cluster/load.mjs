@@ -30,7 +30,7 @@ function call(client, method, request, seconds) {
 
 function failed(kind, error) {
   counts[`${kind} failed`] += 1;
-  const what = `${kind}: ${error.code} ${String(error.details ?? error).slice(0, 120)}`;
+  const what = `${kind}: ${error.code} ${String(error.details ?? error).replace(/[\d.]+m?s/g, 'N').slice(0, 60)}`;
   failures[what] = (failures[what] ?? 0) + 1;
 }
 

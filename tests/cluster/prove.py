@@ -43,8 +43,9 @@ def sh(
 class Proof:
     """The cluster, and what was found."""
 
-    def __init__(self, namespace: str, rate: float, seed: int) -> None:
+    def __init__(self, namespace: str, rate: float, seed: int, more_values: list[str]) -> None:
         self.namespace, self.rate = namespace, rate
+        self.more_values = more_values
         self.random = random.Random(seed)
         self.rows: list[tuple[str, int, int, float, float]] = []
         self.problems: list[str] = []
@@ -150,7 +151,7 @@ class Proof:
         print(f"installed and ready after {time.time() - began:.0f} s", flush=True)
 
     def values(self, *more: object) -> list[object]:
-        return ["-f", CHART / "values-evaluation.yaml", "--set", "image.tag=0.1.0", *more]
+        return ["-f", CHART / "values-evaluation.yaml", "--set", "image.tag=0.1.0", *self.more_values, *more]
 
     def helm_test(self) -> None:
         said = self.helm("test", "mesh", "--logs", "--timeout", "5m")
@@ -161,7 +162,7 @@ class Proof:
         text = sh("helm", "template", "mesh", CHART, "-n", self.namespace, *self.values(), "--no-hooks").stdout
         versions = []
         for _ in range(2):
-            self.kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=gitops", "-f", "-", stdin=text)
+            self.kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=helm", "-f", "-", stdin=text)
             kinds = "deployment,statefulset,service,configmap,job,poddisruptionbudget,networkpolicy,serviceaccount"
             objects = json.loads(self.kubectl("get", kinds, "-o", "json"))["items"]
             versions.append({(each["kind"], each["metadata"]["name"]): generation(each) for each in objects})
@@ -215,7 +216,7 @@ class Proof:
             self.helm("upgrade", "mesh", CHART, *self.values("--set", "image.tag=0.1.1"), "--wait", "--timeout", "10m")
             self.rolled_out()
         with self.step("helm rollback"):
-            self.helm("rollback", "mesh", "1", "--wait", "--timeout", "10m")
+            self.helm("rollback", "mesh", "--wait", "--timeout", "10m")
             self.rolled_out()
         for service, counts in (("engine", (3, 1, 2)), ("joiner", (2, 1))):
             for count in counts:
@@ -276,15 +277,17 @@ def main() -> int:
     parser.add_argument("--pods", type=int, default=30, help="random pods that are deleted")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="shorter pauses")
-    parser.add_argument("--skip-install", action="store_true")
+    parser.add_argument("--only-load", action="store_true", help="of a mesh that is installed and tested already")
+    parser.add_argument("--set", action="append", default=[], help="as helm's --set-json")
     arguments = parser.parse_args()
-    proof = Proof(arguments.namespace, arguments.per_second, arguments.seed)
+    more = [word for one in arguments.set for word in ("--set-json", one)]
+    proof = Proof(arguments.namespace, arguments.per_second, arguments.seed, more)
     try:
-        if not arguments.skip_install:
+        if not arguments.only_load:
             proof.install()
-        proof.helm_test()
-        proof.gitops()
-        proof.arrows()
+            proof.helm_test()
+            proof.gitops()
+            proof.arrows()
         proof.start_load()
         proof.under_load(arguments.pods, quick=arguments.quick)
         proof.finish()

@@ -151,6 +151,7 @@ spec:
     - name: {{ .component }}
       image: {{ include "banditmesh.image" . }}
       imagePullPolicy: {{ $v.image.pullPolicy }}
+      command: [python, -m, services.{{ ternary "crs_engine" .component (eq .component "engine") }}]
       env:
         - {name: BANDITMESH_GRPC_ADDRESS, value: "0.0.0.0:{{ $port }}"}
         - {name: BANDITMESH_METRICS_PORT, value: "9090"}
