@@ -89,9 +89,8 @@ def plan(demand: Demand) -> Plan:
     share = cores["learner"] / demand.models
     if share > BUSY_SHARE:
         late_h = 24 * demand.impressions_per_day / 86_400 * CPU_US["learner"] / 1e6
-        beyond.append(
-            f"a model needs {share:.1f} cores at the peak of one, {late_h:.1f} hours a day: it is behind at the peak"
-        )
+        how = "never catches up" if late_h > 24 else "is behind at the peak"
+        beyond.append(f"a model needs {share:.1f} cores at the peak of one, {late_h:.1f} hours a day: it {how}")
 
     marks = demand.impressions_per_day / 24 * MARK_HOURS * REDIS_BYTES_AN_IMPRESSION
     redis = (demand.users * REDIS_BYTES_A_USER + marks) * REDIS_OVERHEAD

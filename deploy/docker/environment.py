@@ -17,9 +17,20 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TARGET = Path("/opt/banditmesh")
 OUT = Path("/out")
-NEVER_READ = ("**/tests", "**/testing", "**/*.pyi", "**/*.pyx", "**/*.pxd", "**/*.h", "**/*.a", "**/include", "**/src")
+NEVER_READ = (
+    "pyarrow/*flight*",
+    "**/tests",
+    "**/testing",
+    "**/*.pyi",
+    "**/*.pyx",
+    "**/*.pxd",
+    "**/*.h",
+    "**/*.a",
+    "**/include",
+    "**/src",
+)
 """What packages carry for their own tests and for compilers."""
-NEVER_CALLED = ("numpy/f2py", "numpy/distutils", "safetensors/torch.py")
+NEVER_CALLED = ("numpy/f2py", "numpy/distutils", "safetensors/torch.py", "pyarrow/flight.py")
 KEPT_LEXERS = {"__init__.py", "_mapping.py", "python.py", "special.py"}
 """Of the languages that pygments knows, those that a traceback is written in."""
 KEPT_TESTING = ("numpy", "google")  # both import theirs
