@@ -1,0 +1,286 @@
+"""What the processors of one partition do when others get in between, with a Redis and a Kafka that say what they are
+told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.runtime.clock import ManualClock
+from banditmesh.runtime.kafka.producer import Record
+from banditmesh.runtime.kafka.topics import Topics
+from banditmesh.runtime.mesh import parse_mesh
+from banditmesh.runtime.stream import Consumed, StartOver
+from banditmesh.runtime.user_record import UserRecord
+from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
+from services.joiner.impressions import ImpressionsProcessor
+from services.joiner.ledger import ImpressionClosed, Mark, Seen, StoredReaction
+from services.joiner.metrics import JoinerMetrics
+from services.joiner.reactions import ReactionsProcessor
+
+T = 1_700_000_000_000
+NOTHING = Seen(None, None)
+WINDOW_MS = 1000
+MAX_AGE_MS = 5000
+TOPICS = Topics.named()
+OF_TOMORROW = b"\xfa\x3e\x05later"  # field 1007: a kind that a later release knows
+MESH = parse_mesh(
+    """
+    services: {films: {logics: [similar]}}
+    placements: {home: {sources: [films/similar]}}
+    join: {window: 1s, tick_every: 1s}
+    token: {max_age: 5s}
+    """
+)
+DECISION = events_pb2.Decision(
+    impression_id=bytes(16), user_id="ann", placement="home", service="films", content_id="film-1"
+)
+CLICK = events_pb2.Reaction(schema_version=1, decision=DECISION, click=events_pb2.Click()).SerializeToString()
+UNKNOWN = events_pb2.Reaction(schema_version=2, decision=DECISION).SerializeToString() + OF_TOMORROW
+
+
+def consumed(offset: int, value: bytes, *, time_ms: int = T, topic: str = TOPICS.reactions) -> Consumed:
+    return Consumed(topic, 0, offset, time_ms, b"ann", value)
+
+
+@dataclass
+class FakeOffsets:
+    """Where the partition ends."""
+
+    last: int = 0
+    reported: list[int] = field(default_factory=list)
+
+    async def committed(self, partition: int) -> int | None:
+        return None
+
+    async def beginning(self, partition: int) -> int:
+        return 0
+
+    async def end(self, partition: int) -> int:
+        return self.last
+
+    def report(self, partition: int, offset: int) -> None:
+        self.reported.append(offset)
+
+
+class FakeCheckpoint(Checkpoint):
+    """A checkpoint that Redis has, unless it was told that it lost it."""
+
+    def __init__(self) -> None:
+        super().__init__(cast(Any, None), "checkpoint", 7)
+        self.lost = False
+
+    async def read(self) -> Progress | None:
+        return None
+
+    async def verify(self) -> None:
+        if self.lost:
+            raise ProgressMoved("lost")
+
+
+@dataclass
+class FakeLedger:
+    """What Redis says."""
+
+    seen: Seen = NOTHING
+    closed_meanwhile: int = 0
+    """How many stores are refused because an impression was closed."""
+    watermark_ms: int = T
+    orphans: Mapping[bytes, Sequence[StoredReaction]] = field(default_factory=dict)
+    stored: list[StoredReaction] = field(default_factory=list)
+    forgotten: list[bytes] = field(default_factory=list)
+
+    async def look(self, wanted: Sequence[tuple[bytes, str]]) -> list[Seen]:
+        return [self.seen] * len(wanted)
+
+    async def store(self, checkpoint: Checkpoint, following: Progress, reactions: Sequence[StoredReaction]) -> None:
+        if self.closed_meanwhile:
+            self.closed_meanwhile -= 1
+            raise ImpressionClosed
+        self.stored += reactions
+        checkpoint.moved(following)
+
+    async def progress(self) -> Progress | None:
+        return Progress(9, self.watermark_ms)
+
+    async def unmatched(self, before_ms: int, limit: int) -> Mapping[bytes, Sequence[StoredReaction]]:
+        return {key: each for key, each in self.orphans.items() if each[0].time_ms < before_ms}
+
+    async def forget_unmatched(self, impression_ids: Sequence[bytes]) -> None:
+        self.forgotten += impression_ids
+
+
+class FakeUsers:
+    """Users' records that nobody else writes."""
+
+    async def change(self, user_ids: Sequence[str], step: Any, verify: Any) -> int:
+        await verify()
+        step({user_id: UserRecord.empty() for user_id in user_ids})
+        return 0
+
+
+@dataclass
+class FakeLog:
+    """What was written."""
+
+    records: list[Record] = field(default_factory=list)
+
+    async def send_many(self, records: Sequence[Record]) -> None:
+        self.records += records
+
+    async def write(self, records: Sequence[Record], **offsets: object) -> None:
+        self.records += records
+
+    def to(self, topic: str) -> list[bytes]:
+        return [record.value for record in self.records if record.topic == topic]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [events_pb2.DeadLetter.FromString(value).reason for value in self.to(TOPICS.dead_letters)]
+
+
+@pytest.fixture
+def log() -> FakeLog:
+    return FakeLog()
+
+
+@pytest.fixture
+def ledger() -> FakeLedger:
+    return FakeLedger()
+
+
+@pytest.fixture
+def checkpoint() -> FakeCheckpoint:
+    return FakeCheckpoint()
+
+
+CLOCK = ManualClock()
+
+
+def reactions(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint, *, rollout_until_s: float = 0.0
+) -> ReactionsProcessor:
+    return ReactionsProcessor(
+        0,
+        cast(Any, FakeOffsets()),
+        checkpoint,
+        ledger=cast(Any, ledger),
+        users=cast(Any, FakeUsers()),
+        producer=cast(Any, log),
+        topics=TOPICS,
+        window_ms=WINDOW_MS,
+        slack_ms=60_000,
+        rollout_until_s=rollout_until_s,
+        clock=CLOCK,
+        metrics=JoinerMetrics(CollectorRegistry()),
+        owned={},
+        last_end=lambda partition: None,
+    )
+
+
+LATE = Seen(Mark(3, T), None)
+
+
+async def test_a_late_reaction_is_written_once_though_an_impression_is_closed_in_between(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    ledger.seen, ledger.closed_meanwhile = LATE, 2
+    await reactions(ledger, log, checkpoint).process([consumed(5, CLICK, time_ms=T + WINDOW_MS + 1)])
+    assert log.to(TOPICS.late_reactions) == [CLICK]
+    assert [each.was_late for each in ledger.stored] == [True]
+
+
+async def test_nothing_is_stored_once_redis_has_lost_what_was_read(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    checkpoint.lost = True
+    with pytest.raises(StartOver):
+        await reactions(ledger, log, checkpoint).process([consumed(5, CLICK)])
+    assert ledger.stored == []
+
+
+@pytest.mark.parametrize(("rollout_until_s", "reasons"), [(0.0, ["unknown_kind"]), (CLOCK.now_s() + 60, [])])
+async def test_a_reaction_of_a_kind_that_a_newer_release_knows_is_kept_and_passed_over(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint, rollout_until_s: float, reasons: list[str]
+) -> None:
+    processor = reactions(ledger, log, checkpoint, rollout_until_s=rollout_until_s)
+    await processor.process([consumed(5, UNKNOWN), consumed(6, CLICK)])
+    assert [(each.key, each.value) for each in ledger.stored] == [("?5", UNKNOWN), ("click", CLICK)]
+    assert log.reasons == reasons
+    assert processor.progress is not None
+    assert processor.progress.offset == 7
+
+
+async def test_a_record_without_any_kind_is_a_dead_letter_whatever_is_rolled_out(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    processor = reactions(ledger, log, checkpoint, rollout_until_s=CLOCK.now_s() + 60)
+    nothing = events_pb2.Reaction(schema_version=2, decision=DECISION).SerializeToString()
+    await processor.process([consumed(5, nothing)])
+    assert log.reasons == ["no_kind"]
+
+
+def impressions(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint, offsets: FakeOffsets
+) -> ImpressionsProcessor:
+    return ImpressionsProcessor(
+        0,
+        cast(Any, offsets),
+        cast(Any, log),
+        checkpoint,
+        ledger=cast(Any, ledger),
+        topics=TOPICS,
+        group="joiner-impressions",
+        mesh=MESH,
+        mark_ms=60_000,
+        clock=CLOCK,
+        metrics=JoinerMetrics(CollectorRegistry()),
+        owned={},
+        last_end=lambda partition: None,
+    )
+
+
+def orphan(value: bytes = CLICK) -> dict[bytes, list[StoredReaction]]:
+    """A reaction to an impression that has not been seen."""
+    return {bytes(16): [StoredReaction(bytes(16), "click", 2, T, False, value)]}
+
+
+async def test_a_reaction_whose_impression_did_not_come_in_time_is_given_up_on(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    ledger.orphans, ledger.watermark_ms = orphan(), T + WINDOW_MS + MAX_AGE_MS + 1
+    await impressions(ledger, log, checkpoint, FakeOffsets(last=0)).tick()
+    assert log.reasons == ["impression_never_tracked"]
+    assert ledger.forgotten == [bytes(16)]
+
+
+async def test_no_reaction_is_given_up_on_while_impressions_wait_that_nobody_could_read_yet(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    ledger.orphans, ledger.watermark_ms = orphan(), T + 3_600_000
+    await impressions(ledger, log, checkpoint, FakeOffsets(last=1)).tick()
+    assert (log.reasons, ledger.forgotten) == ([], [])
+
+
+async def test_no_reaction_is_given_up_on_when_redis_may_have_lost_the_mark_of_its_impression(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    ledger.orphans, ledger.watermark_ms = orphan(), T + 3_600_000
+    checkpoint.lost = True
+    with pytest.raises(StartOver):
+        await impressions(ledger, log, checkpoint, FakeOffsets(last=0)).tick()
+    assert (log.reasons, ledger.forgotten) == ([], [])
+
+
+@pytest.mark.parametrize("value", [UNKNOWN, b"\xff"])
+async def test_what_another_release_has_stored_stops_no_partition(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint, value: bytes
+) -> None:
+    ledger.orphans, ledger.watermark_ms = orphan(value), T + 3_600_000
+    await impressions(ledger, log, checkpoint, FakeOffsets(last=0)).tick()
+    assert [events_pb2.DeadLetter.FromString(each).value for each in log.to(TOPICS.dead_letters)] == [value]
