@@ -30,8 +30,8 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     server.run_alone()
     kafka = settings.kafka
     topics, gate = await topics_of(server, kafka, mesh)
-    store = RedisClient(settings.redis, timeout_s=settings.redis_timeout_s)
-    server.on_stop("redis", store.close)
+    redis = RedisClient(settings.redis, timeout_s=settings.redis_timeout_s)
+    server.on_stop("redis", redis.close)
     producer = Producer(kafka, client_id=settings.client_id)
     server.on_stop("producer", producer.stop)
 
@@ -40,7 +40,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     stream_metrics = StreamMetricsFamily(server.registry)
     options = StreamOptions(tick_every_s=mesh.join.tick_every, batch=settings.batch, buffer=4 * settings.batch)
     lifetimes = lifetimes_of(mesh)
-    users = Users(store)
+    users = Users(redis)
     impressions: dict[int, ImpressionsProcessor] = {}
     reactions: dict[int, ReactionsProcessor] = {}
     reactions_group = f"{mesh.kafka.topic_prefix}joiner-reactions"
@@ -53,7 +53,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
         )
 
     async def open_reactions(partition: int, offsets: Offsets) -> ReactionsProcessor:
-        ledger = Ledger(store, partition, lifetimes)
+        ledger = Ledger(redis, partition, lifetimes)
         return ReactionsProcessor(
             partition,
             offsets,
@@ -74,7 +74,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     async def open_impressions(partition: int, offsets: Offsets) -> ImpressionsProcessor:
         log_number = await offsets.log(partition)
         transactions = await TransactionalProducer.open(kafka, f"{impressions_group}-{partition}")
-        ledger = Ledger(store, partition, lifetimes)
+        ledger = Ledger(redis, partition, lifetimes)
         return ImpressionsProcessor(
             partition,
             offsets,
@@ -95,7 +95,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
         return ShownProcessor(
             partition,
             offsets,
-            Ledger(store, partition, lifetimes).checkpoint(SHOWN, await offsets.log(partition)),
+            Ledger(redis, partition, lifetimes).checkpoint(SHOWN, await offsets.log(partition)),
             users=users,
             horizon_ms=round((mesh.join.window + mesh.join.slack) * 1000),
             clock=clock,
@@ -130,7 +130,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     server.background("reactions", gate.then(reactions_stream.run))
     server.background("shown", gate.then(shown_stream.run))
     server.background("impressions", gate.then(impressions_stream.run))
-    redis_health = RedisHealth(store, relies=True)
+    redis_health = RedisHealth(redis, relies=True)
     server.check("redis", redis_health.writable, interval_s=1.0)
     server.check("redis settings", redis_health.keeps, interval_s=10.0)
     server.check("kafka", producer.ping, interval_s=2.0, timeout_s=5.0)
@@ -140,7 +140,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     server.add_service(
         joiner_pb2.DESCRIPTOR.services_by_name["JoinerService"],
         joiner_pb2_grpc.add_JoinerServiceServicer_to_server,
-        JoinerServicer(impressions, reactions, users, store),
+        JoinerServicer(impressions, reactions, users, redis, clock),
     )
 
 

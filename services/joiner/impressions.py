@@ -26,16 +26,16 @@ from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Mesh
 from banditmesh.runtime.stream import Consumed, NotYet, Offsets, StartOver
 from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
-from services.joiner.events import CONSUMER, ReadReaction, read_impression, read_reaction
+from services.joiner.events import CONSUMER, read_impression
 from services.joiner.join import SCHEMA_VERSION, Joined, belongs, is_closed, join
 from services.joiner.ledger import Closing, Ledger, Mark, StoredReaction
 from services.joiner.metrics import JoinerMetrics
+from services.joiner.orphans import Orphans, read_again
 
 log = get_logger(__name__)
 
 TICK = events_pb2.Example(schema_version=SCHEMA_VERSION, tick=events_pb2.Tick()).SerializeToString(deterministic=True)
 MIN_WAIT_S = 0.02
-ORPHANS_AT_ONCE = 200
 _NO_REWARDS = RewardSpec()
 
 Read = list[tuple[Consumed, events_pb2.Decision | Unreadable]]
@@ -83,10 +83,18 @@ class ImpressionsProcessor:
         self._owned = owned
         self._last_end = last_end
         self._window_ms = round(mesh.join.window * 1000)
-        self._max_age_ms = round(mesh.token.max_age * 1000)
         self._mark_ms = mark_ms
         self._progress: Progress | None = None
-        self._orphans_due_s = 0.0
+        self._orphans = Orphans(
+            partition,
+            transactions,
+            ledger=ledger,
+            topics=topics,
+            max_age_ms=round(mesh.token.max_age * 1000),
+            every_s=max(mesh.join.tick_every, 1.0),
+            clock=clock,
+            metrics=metrics,
+        )
         owned[partition] = self
 
     @property
@@ -285,33 +293,22 @@ class ImpressionsProcessor:
             decision,
             events_pb2.Source(partition=record.partition, offset=record.offset, log=self._marks.log),
             record.time_ms,
-            [read for each in stored if not each.was_late and (read := _read_again(each)) is not None],
+            [read for each in stored if not each.was_late and (read := read_again(each)) is not None],
             _NO_REWARDS if placement is None else placement.rewards,
             round(self._mesh.join_window_s(decision.placement) * 1000),
         )
 
     async def _report_orphans(self) -> None:
-        """Dead letters for reactions to impressions that were never tracked: all impressions that came up to
-        token.max_age after them are closed."""
-        now_s = self._clock.monotonic_s()
-        if now_s < self._orphans_due_s:
-            return
-        self._orphans_due_s = now_s + max(self._mesh.join.tick_every, 1.0)
-        await self._marks.verify()  # without all marks an impression that is closed would seem never to have come
-        closed_ms = await self._closed_until_ms()
-        if closed_ms is None:
-            return
-        orphans = await self._ledger.unmatched(closed_ms - self._max_age_ms, ORPHANS_AT_ONCE)
-        if not orphans:
-            return
-        if self.next_due_ms is None and await self._offsets.end(self.partition) > self.next_offset:
-            return  # impressions that nobody has read yet may be theirs
-        letters = [self._orphan(each) for reactions in orphans.values() for each in reactions]
-        if letters:
-            await self._transactions.write(letters)
-            self._metrics.transactions.inc()
-        await self._ledger.forget_unmatched(list(orphans))
-        self._metrics.dead_letters.labels(reason="impression_never_tracked").inc(len(letters))
+        """See :class:`Orphans`."""
+        if self._orphans.is_due():
+            await self._marks.verify()  # without all marks an impression that is closed would seem never to have come
+            closed_ms = await self._closed_until_ms()
+            if closed_ms is not None:
+                await self._orphans.report(closed_ms, self._has_read_all)
+
+    async def _has_read_all(self) -> bool:
+        """Whether there is no impression that waits to be read."""
+        return self.next_due_ms is not None or await self._offsets.end(self.partition) <= self.next_offset
 
     async def _closed_until_ms(self) -> int | None:
         """Broker time up to which all impressions are closed, provided that all were read; None: not known."""
@@ -322,20 +319,6 @@ class ImpressionsProcessor:
         # Asked for before the partition's end is: what is appended after it is newer.
         self._progress = await self._ledger.progress()
         return None if self._progress is None else self._progress.watermark_ms - self._window_ms
-
-    def _orphan(self, stored: StoredReaction) -> Record:
-        log.warning("reaction to an impression that was never tracked", partition=self.partition, offset=stored.offset)
-        reaction = _read_again(stored)
-        user_id = "" if reaction is None else reaction.decision.user_id
-        record = Consumed(
-            self._topics.reactions, self.partition, stored.offset, stored.time_ms, user_id.encode(), stored.value
-        )
-        detail = (
-            f"decision.impression_id {stored.impression_id.hex()}: no impression came within token.max_age, "
-            f"{self._max_age_ms / 1000:g} s"
-        )
-        error = Unreadable("impression_never_tracked", detail)
-        return dead_letter(record, error, consumer=CONSUMER, topic=self._topics.dead_letters)
 
     def _observe(self) -> None:
         lag = self.end_offset - self.next_offset
@@ -358,11 +341,3 @@ def _closed_prefix(read: Read, closed: int) -> int:
             return i
         closed -= 1
     return len(read)
-
-
-def _read_again(stored: StoredReaction) -> ReadReaction | None:
-    """The reaction that was stored; None where another release stored what cannot be read here."""
-    try:
-        return read_reaction(stored.offset, stored.time_ms, stored.value)
-    except Unreadable:
-        return None

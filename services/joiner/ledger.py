@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 from banditmesh.runtime import keys
 from banditmesh.runtime.redis import RedisClient
-from services.joiner.checkpoint import IS_KNOWN, MOVE, TTL_MS, Checkpoint, Progress
+from services.joiner import scripts
+from services.joiner.checkpoint import TTL_MS, Checkpoint, Progress
 
 REACTIONS, MARKS, SHOWN = "reactions", "marks", "shown"
 """Streams with a checkpoint in a partition."""
@@ -101,88 +102,6 @@ class ImpressionClosed(Exception):
     """An impression was closed between looking and storing: look again."""
 
 
-# KEYS: for each reaction its closed mark and its reactions. ARGV: for each its key.
-_LOOK = """
-local seen = {}
-for i = 1, #ARGV do
-  seen[i] = {redis.call('GET', KEYS[2 * i - 1]), redis.call('HGET', KEYS[2 * i], ARGV[i])}
-end
-return seen
-"""
-
-# KEYS: checkpoint of the reactions, unmatched, then closed mark and reactions of each reaction.
-# ARGV: checkpoint expected ('': none), checkpoint next, its ttl, ttl of reactions, then impression id, key, value,
-# time, closed of each. Texts are compared as numbers: Lua compares strings by the server's locale.
-_STORE = (
-    IS_KNOWN
-    + """
-local n = (#KEYS - 2) / 2
-for i = 1, n do
-  if ARGV[5 * i + 4] == '0' and redis.call('EXISTS', KEYS[2 * i + 1]) == 1 then return 'closed' end
-end
-for i = 1, n do
-  local mark, reactions, at = KEYS[2 * i + 1], KEYS[2 * i + 2], 5 * i
-  local first = redis.call('HGET', reactions, ARGV[at + 1])
-  if not first or tonumber(string.match(first, '^%d+')) > tonumber(string.match(ARGV[at + 2], '^%d+')) then
-    redis.call('HSET', reactions, ARGV[at + 1], ARGV[at + 2])
-    redis.call('PEXPIRE', reactions, ARGV[4])
-  end
-  if redis.call('EXISTS', mark) == 0 then redis.call('ZADD', KEYS[2], 'NX', ARGV[at + 3], ARGV[at]) end
-end
-if n > 0 then redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
-"""
-    + MOVE
-    + "return 'stored'"
-)
-
-# KEYS: checkpoint of the marks, checkpoint of the reactions, unmatched, then closed mark and reactions of each
-# impression. ARGV: checkpoint of the marks expected ('': none), its log, its ttl, window, ttl of marks, then impression
-# id, offset, time of each. Closes from the first on, up to the first that is not due by the watermark *of this moment*:
-# one that was read before may be from before a loss.
-_CLOSE = (
-    IS_KNOWN
-    + """
-local progress = redis.call('GET', KEYS[2])
-local closed, last, newest = {}, nil, nil
-if progress then
-  local watermark = tonumber(string.match(progress, '^%d+:(%d+)'))
-  for i = 1, (#KEYS - 3) / 2 do
-    local id, offset, time = ARGV[3 * i + 3], ARGV[3 * i + 4], ARGV[3 * i + 5]
-    if tonumber(time) + tonumber(ARGV[4]) >= watermark then break end
-    local earlier = redis.call('SET', KEYS[2 * i + 2], offset .. ':' .. time, 'NX', 'GET', 'PX', ARGV[5])
-    redis.call('ZREM', KEYS[3], id)
-    closed[i] = {earlier, redis.call('HGETALL', KEYS[2 * i + 3])}
-    last, newest = offset, time
-  end
-end
-local marks = ARGV[1]
-if last then
-  marks = string.format('%.0f', tonumber(last) + 1) .. ':' .. newest .. ':' .. ARGV[2]
-  redis.call('SET', KEYS[1], marks, 'PX', ARGV[3])
-end
-return {progress, closed, marks}
-"""
-)
-
-# KEYS: checkpoint of the marks, unmatched, then closed mark and reactions of each impression. ARGV: checkpoint
-# expected, checkpoint next, its ttl, ttl of marks, then impression id, offset, time, how many reactions of each.
-_MARK_AGAIN = (
-    IS_KNOWN
-    + """
-local n = (#KEYS - 2) / 2
-for i = 1, n do
-  if redis.call('HLEN', KEYS[2 * i + 2]) ~= tonumber(ARGV[4 * i + 4]) then return 'more' end
-end
-for i = 1, n do
-  redis.call('SET', KEYS[2 * i + 1], ARGV[4 * i + 2] .. ':' .. ARGV[4 * i + 3], 'NX', 'PX', ARGV[4])
-  redis.call('ZREM', KEYS[2], ARGV[4 * i + 1])
-end
-"""
-    + MOVE
-    + "return 'stored'"
-)
-
-
 class Ledger:
     """The keys of one partition. Every call is one round trip and raises Unavailable when Redis does not answer."""
 
@@ -210,7 +129,7 @@ class Ledger:
             return []
         names = chain.from_iterable(self._keys(impression_id) for impression_id, _ in wanted)
         async with self._redis.guarded():
-            found = await self._eval(_LOOK, list(names), [key for _, key in wanted])
+            found = await self._eval(scripts.LOOK, list(names), [key for _, key in wanted])
         return [
             Seen(mark and Mark.unpack(mark), first and StoredReaction.unpack(*each, first))
             for each, (mark, first) in zip(wanted, found, strict=True)
@@ -229,7 +148,7 @@ class Ledger:
         for each in reactions:
             arguments += [each.impression_id, each.key, each.pack(), each.time_ms, int(each.closed)]
         async with self._redis.guarded():
-            answer = await self._eval(_STORE, list(names), arguments)
+            answer = await self._eval(scripts.STORE, list(names), arguments)
         checkpoint.check(answer)
         if answer == b"closed":
             raise ImpressionClosed
@@ -255,7 +174,7 @@ class Ledger:
         for impression_id, mark in impressions:
             arguments += [impression_id, mark.offset, mark.time_ms]
         async with self._redis.guarded():
-            answer = await self._eval(_CLOSE, list(names), arguments)
+            answer = await self._eval(scripts.CLOSE, list(names), arguments)
         marks.check(answer)
         progress, closed, moved_to = answer
         if closed:
@@ -298,7 +217,7 @@ class Ledger:
         for impression_id, mark, n in impressions:
             arguments += [impression_id, mark.offset, mark.time_ms, n]
         async with self._redis.guarded():
-            answer = await self._eval(_MARK_AGAIN, list(names), arguments)
+            answer = await self._eval(scripts.MARK_AGAIN, list(names), arguments)
         marks.check(answer)
         if answer == b"more":
             return False

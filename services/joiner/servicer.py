@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from banditmesh.contracts.joiner.v1 import joiner_pb2, joiner_pb2_grpc
 from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys, packing
+from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.limits import MAX_USER_ID_BYTES, check_text
 from banditmesh.runtime.redis import RedisClient
-from banditmesh.runtime.user_record import CLICKS, MUTES
+from banditmesh.runtime.user_record import CLICKS, DAY_S, MUTES, SHOWN, SHOWN_DAYS
+from banditmesh.runtime.user_records import shows_within
 from services.joiner.impressions import ImpressionsProcessor
 from services.joiner.reactions import ReactionsProcessor
 from services.joiner.users import Users
@@ -28,13 +30,15 @@ class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
         impressions: Mapping[int, ImpressionsProcessor],
         reactions: Mapping[int, ReactionsProcessor],
         users: Users,
-        store: RedisClient,
+        redis: RedisClient,
+        clock: Clock,
     ) -> None:
         """``impressions`` and ``reactions``: what this process works on at the moment, by partition."""
         self._impressions = impressions
         self._reactions = reactions
         self._users = users
-        self._store = store
+        self._redis = redis
+        self._clock = clock
 
     async def GetJoinStatus(
         self, request: joiner_pb2.GetJoinStatusRequest, context: grpc.aio.ServicerContext
@@ -67,8 +71,9 @@ class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
         check_text("user_id", request.user_id, MAX_USER_ID_BYTES)
         record = (await self._users.read([request.user_id]))[request.user_id].record
         clicks, mutes = record.entries(CLICKS), record.entries(MUTES)
+        shown, now_s = record.entries(SHOWN), self._clock.now_s()
         events = np.concatenate([clicks, mutes])
-        names = await self._content_names(events["content"])
+        names = await self._content_names(np.concatenate([events["content"], shown["content"]]))
         answers = [
             joiner_pb2.UserEvent(
                 time=_time(int(event["time_s"]) * 1000),
@@ -79,13 +84,25 @@ class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
             for event in events
         ]
         return joiner_pb2.GetUserStateResponse(
-            feedback_count=record.count("feedback"), clicks=answers[: len(clicks)], mutes=answers[len(clicks) :]
+            feedback_count=record.count("feedback"),
+            clicks=answers[: len(clicks)],
+            mutes=answers[len(clicks) :],
+            shown_count=record.count("shown"),
+            shown=[
+                joiner_pb2.ShownContent(
+                    content_key=int(each["content"]),
+                    content=names.get(int(each["content"]), ""),
+                    last_day=_time(int(each["day"]) * DAY_S * 1000),
+                    count=count,
+                )
+                for each, count in zip(shown, shows_within(shown, SHOWN_DAYS, now_s).tolist(), strict=True)
+            ],
         )
 
     async def _content_names(self, wanted: NDArray[np.uint64]) -> dict[int, str]:
         """``service/content_id`` of the contents that are known, by content key."""
         unique = [int(key) for key in np.unique(wanted)]
-        values = await self._store.read([keys.content(key) for key in unique])
+        values = await self._redis.read([keys.content(key) for key in unique])
         names: dict[int, str] = {}
         for key, value in zip(unique, values, strict=True):
             if value is not None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from functools import cached_property
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.clock import Clock
@@ -16,6 +14,7 @@ from banditmesh.runtime.deadletters import Unreadable
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.stream import Consumed
+from services.learner.cohorts import NEAR_MS, Cohort, cohorts
 from services.learner.examples import columns, decode
 from services.learner.merge import Cut, Merge, Record
 from services.learner.metrics import LearnerMetrics
@@ -29,51 +28,12 @@ AT_ONCE = 20_000
 """Examples after which a piece of work on the learning thread ends, so that a snapshot or a stop need not wait long."""
 AT_ONCE_BEHIND = 2_000
 """The same for shards that catch up: the others wait for a piece of their work at most."""
-NEAR_MS = 10_000
-"""Shards whose broker times are no further apart read together."""
 RETRY_S = 1.0
 
 OpenReader = Callable[[Known], AbstractAsyncContextManager[Reader]]
 GiveUp = Callable[[Consumed, Unreadable], Awaitable[None]]
 Restore = Callable[[Shard], Awaitable[None]]
 Row = Record[events_pb2.Example]
-
-
-@dataclass(frozen=True)
-class Cohort:
-    """Shards that read together. ``behind``: they catch up with the others, and then join them."""
-
-    shards: Sequence[Shard]
-    behind: bool = False
-
-    @property
-    def watermark_ms(self) -> int:
-        """Broker time that the rearmost has come to."""
-        return min((shard.watermark_ms for shard in self.shards), default=0)
-
-    def known(self) -> Known:
-        """Where each stands, in the partitions that all of them know."""
-        partitions = set.intersection(*(set(shard.offsets) for shard in self.shards))
-        return {
-            partition: [(shard.offsets[partition], shard.logs.get(partition, 0)) for shard in self.shards]
-            for partition in sorted(partitions)
-        }
-
-    @cached_property
-    def by_placement(self) -> Mapping[str, Sequence[Shard]]:
-        """Those that learn from each placement's examples."""
-        found: dict[str, list[Shard]] = defaultdict(list)
-        for shard in self.shards:
-            found[shard.id.placement].append(shard)
-        return dict(found)
-
-
-def cohorts(shards: Sequence[Shard]) -> list[Cohort]:
-    """The shards that are at the front, and, if there are any, those that are behind."""
-    newest_ms = max(shard.watermark_ms for shard in shards)
-    near = [shard for shard in shards if newest_ms - shard.watermark_ms <= NEAR_MS]
-    behind = [shard for shard in shards if newest_ms - shard.watermark_ms > NEAR_MS]
-    return [Cohort(near), *([Cohort(behind, behind=True)] if behind else [])]
 
 
 class Learner:

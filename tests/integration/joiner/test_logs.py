@@ -24,8 +24,8 @@ def of_ann(number: int) -> events_pb2.Decision:
 async def all_clicked(mesh: World, numbers: range) -> None:
     """Show and click, and wait until each has one example, each a click."""
     shown = [of_ann(number) for number in numbers]
+    await mesh.react(*map(click, shown))  # first, so that all are in time however slow this machine is
     await mesh.show(*shown)
-    await mesh.react(*map(click, shown))
     found = by_impression(await mesh.examples(len(numbers)))
     assert found.keys() == set(numbers)
     assert {each.outcome for each in found.values()} == {events_pb2.OUTCOME_CLICK}
@@ -80,8 +80,8 @@ async def test_more_partitions_move_users_and_neither_stop_the_join_nor_forget_t
         joiner(after.settings()),
     ):
         shown = [of_ann(number) for number in range(N, N + 5)]
-        await after.show(*shown)
         await after.react(*map(click, shown))
+        await after.show(*shown)
         found = by_impression(await after.examples(N + 5))
         assert {found[number].outcome for number in range(N, N + 5)} == {events_pb2.OUTCOME_CLICK}
         await clicks_and_shown(after, N + 5)

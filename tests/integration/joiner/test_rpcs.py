@@ -7,6 +7,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.joiner.v1 import joiner_pb2, joiner_pb2_grpc
@@ -16,6 +18,7 @@ from banditmesh.local.valkey import Valkey
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.redis import RedisClient
 from tests.integration.joiner.harness import World, click, decision, joiner, mute, world
+from tests.support.eventually import eventually
 
 
 @pytest.fixture
@@ -54,6 +57,40 @@ async def test_the_user_state_holds_what_the_user_did_late_or_not_and_once(
     assert [each.content for each in state.clicks] == ["", "films/film-1"]
     assert [each.content_key for each in state.mutes] == [content_key("films", "film-2")]
     assert state.clicks[1].time.seconds == clicked.timestamp_ms // 1000
+    assert state.shown_count == 3
+    assert [(each.content_key, each.count) for each in state.shown] == [
+        (content_key("films", f"film-{i}"), 1) for i in (3, 2, 1)
+    ]
+    assert state.shown[2].content == "films/film-1"
+    assert state.shown[0].last_day.seconds == clicked.timestamp_ms // 86_400_000 * 86_400
+
+
+async def test_every_stream_shows_how_far_it_is_in_its_consumer_group(
+    mesh: World, stub: joiner_pb2_grpc.JoinerServiceStub
+) -> None:
+    user = decision(1).user_id
+    acked = await mesh.show(*(decision(i, user=user) for i in range(5)))
+    await mesh.react(*(click(decision(i, user=user)) for i in range(5)))
+    await mesh.examples(5)
+    partition = acked[0].partition
+    prefix = mesh.topics.impressions.removesuffix("impressions")
+    admin = AIOKafkaAdminClient(bootstrap_servers=mesh.kafka)
+    await admin.start()
+    try:
+        for group, topic in (
+            ("joiner-impressions", mesh.topics.impressions),
+            ("joiner-shown", mesh.topics.impressions),
+            ("joiner-reactions", mesh.topics.reactions),
+        ):
+            at = TopicPartition(topic, partition)
+
+            async def reported(group: str = group, at: TopicPartition = at) -> int | None:
+                found = await admin.list_consumer_group_offsets(prefix + group, partitions=[at])
+                return found[at].offset if found[at].offset >= 5 else None
+
+            assert await eventually(reported) >= 5
+    finally:
+        await admin.close()
 
 
 async def test_a_user_who_never_reacted_has_an_empty_state(stub: joiner_pb2_grpc.JoinerServiceStub) -> None:

@@ -1,0 +1,94 @@
+"""Reactions to impressions that never came."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.deadletters import Unreadable, dead_letter
+from banditmesh.runtime.kafka.producer import Record
+from banditmesh.runtime.kafka.topics import Topics
+from banditmesh.runtime.kafka.transaction import TransactionalProducer
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.stream import Consumed
+from services.joiner.events import CONSUMER, ReadReaction, read_reaction
+from services.joiner.ledger import Ledger, StoredReaction
+from services.joiner.metrics import JoinerMetrics
+
+log = get_logger(__name__)
+
+AT_ONCE = 200
+
+
+class Orphans:
+    """Dead letters for the reactions of one partition whose impression was never tracked: all impressions that came up
+    to token.max_age after them are closed."""
+
+    def __init__(
+        self,
+        partition: int,
+        transactions: TransactionalProducer,
+        *,
+        ledger: Ledger,
+        topics: Topics,
+        max_age_ms: int,
+        every_s: float,
+        clock: Clock,
+        metrics: JoinerMetrics,
+    ) -> None:
+        self._partition = partition
+        self._transactions = transactions
+        self._ledger = ledger
+        self._topics = topics
+        self._max_age_ms = max_age_ms
+        self._every_s = every_s
+        self._clock = clock
+        self._metrics = metrics
+        self._due_s = 0.0
+
+    def is_due(self) -> bool:
+        """Whether it is time to look for some; once it has said so, not again for ``every_s``."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._due_s:
+            return False
+        self._due_s = now_s + self._every_s
+        return True
+
+    async def report(self, closed_ms: int, has_read_all: Callable[[], Awaitable[bool]]) -> None:
+        """Give up on those that nothing can come for any more.
+
+        Args:
+            closed_ms: Broker time up to which all impressions that were read are closed.
+            has_read_all: Whether no impression waits to be read; asked only when there is somebody to give up on.
+        """
+        orphans = await self._ledger.unmatched(closed_ms - self._max_age_ms, AT_ONCE)
+        if not orphans or not await has_read_all():
+            return
+        letters = [self._letter(each) for reactions in orphans.values() for each in reactions]
+        if letters:
+            await self._transactions.write(letters)
+            self._metrics.transactions.inc()
+        await self._ledger.forget_unmatched(list(orphans))
+        self._metrics.dead_letters.labels(reason="impression_never_tracked").inc(len(letters))
+
+    def _letter(self, stored: StoredReaction) -> Record:
+        log.warning("reaction to an impression that was never tracked", partition=self._partition, offset=stored.offset)
+        reaction = read_again(stored)
+        user_id = "" if reaction is None else reaction.decision.user_id
+        record = Consumed(
+            self._topics.reactions, self._partition, stored.offset, stored.time_ms, user_id.encode(), stored.value
+        )
+        detail = (
+            f"decision.impression_id {stored.impression_id.hex()}: no impression came within token.max_age, "
+            f"{self._max_age_ms / 1000:g} s"
+        )
+        error = Unreadable("impression_never_tracked", detail)
+        return dead_letter(record, error, consumer=CONSUMER, topic=self._topics.dead_letters)
+
+
+def read_again(stored: StoredReaction) -> ReadReaction | None:
+    """The reaction that was stored; None where another release stored what cannot be read here."""
+    try:
+        return read_reaction(stored.offset, stored.time_ms, stored.value)
+    except Unreadable:
+        return None

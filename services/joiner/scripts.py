@@ -1,0 +1,86 @@
+"""The Lua scripts of :mod:`services.joiner.ledger`: what Redis does in one step."""
+
+from __future__ import annotations
+
+from services.joiner.checkpoint import IS_KNOWN, MOVE
+
+# KEYS: for each reaction its closed mark and its reactions. ARGV: for each its key.
+LOOK = """
+local seen = {}
+for i = 1, #ARGV do
+  seen[i] = {redis.call('GET', KEYS[2 * i - 1]), redis.call('HGET', KEYS[2 * i], ARGV[i])}
+end
+return seen
+"""
+
+# KEYS: checkpoint of the reactions, unmatched, then closed mark and reactions of each reaction.
+# ARGV: checkpoint expected ('': none), checkpoint next, its ttl, ttl of reactions, then impression id, key, value,
+# time, closed of each. Texts are compared as numbers: Lua compares strings by the server's locale.
+STORE = (
+    IS_KNOWN
+    + """
+local n = (#KEYS - 2) / 2
+for i = 1, n do
+  if ARGV[5 * i + 4] == '0' and redis.call('EXISTS', KEYS[2 * i + 1]) == 1 then return 'closed' end
+end
+for i = 1, n do
+  local mark, reactions, at = KEYS[2 * i + 1], KEYS[2 * i + 2], 5 * i
+  local first = redis.call('HGET', reactions, ARGV[at + 1])
+  if not first or tonumber(string.match(first, '^%d+')) > tonumber(string.match(ARGV[at + 2], '^%d+')) then
+    redis.call('HSET', reactions, ARGV[at + 1], ARGV[at + 2])
+    redis.call('PEXPIRE', reactions, ARGV[4])
+  end
+  if redis.call('EXISTS', mark) == 0 then redis.call('ZADD', KEYS[2], 'NX', ARGV[at + 3], ARGV[at]) end
+end
+if n > 0 then redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
+"""
+    + MOVE
+    + "return 'stored'"
+)
+
+# KEYS: checkpoint of the marks, checkpoint of the reactions, unmatched, then closed mark and reactions of each
+# impression. ARGV: checkpoint of the marks expected ('': none), its log, its ttl, window, ttl of marks, then impression
+# id, offset, time of each. Closes from the first on, up to the first that is not due by the watermark *of this moment*:
+# one that was read before may be from before a loss.
+CLOSE = (
+    IS_KNOWN
+    + """
+local progress = redis.call('GET', KEYS[2])
+local closed, last, newest = {}, nil, nil
+if progress then
+  local watermark = tonumber(string.match(progress, '^%d+:(%d+)'))
+  for i = 1, (#KEYS - 3) / 2 do
+    local id, offset, time = ARGV[3 * i + 3], ARGV[3 * i + 4], ARGV[3 * i + 5]
+    if tonumber(time) + tonumber(ARGV[4]) >= watermark then break end
+    local earlier = redis.call('SET', KEYS[2 * i + 2], offset .. ':' .. time, 'NX', 'GET', 'PX', ARGV[5])
+    redis.call('ZREM', KEYS[3], id)
+    closed[i] = {earlier, redis.call('HGETALL', KEYS[2 * i + 3])}
+    last, newest = offset, time
+  end
+end
+local marks = ARGV[1]
+if last then
+  marks = string.format('%.0f', tonumber(last) + 1) .. ':' .. newest .. ':' .. ARGV[2]
+  redis.call('SET', KEYS[1], marks, 'PX', ARGV[3])
+end
+return {progress, closed, marks}
+"""
+)
+
+# KEYS: checkpoint of the marks, unmatched, then closed mark and reactions of each impression. ARGV: checkpoint
+# expected, checkpoint next, its ttl, ttl of marks, then impression id, offset, time, how many reactions of each.
+MARK_AGAIN = (
+    IS_KNOWN
+    + """
+local n = (#KEYS - 2) / 2
+for i = 1, n do
+  if redis.call('HLEN', KEYS[2 * i + 2]) ~= tonumber(ARGV[4 * i + 4]) then return 'more' end
+end
+for i = 1, n do
+  redis.call('SET', KEYS[2 * i + 1], ARGV[4 * i + 2] .. ':' .. ARGV[4 * i + 3], 'NX', 'PX', ARGV[4])
+  redis.call('ZREM', KEYS[2], ARGV[4 * i + 1])
+end
+"""
+    + MOVE
+    + "return 'stored'"
+)
