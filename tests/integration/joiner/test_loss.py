@@ -110,8 +110,8 @@ async def test_a_reaction_that_no_producer_could_write_again_is_given_up_on_and_
         await mesh.write_raw(mesh.topics.reactions, b"user-1", huge.SerializeToString())
         impression = events_pb2.Impression(schema_version=1, decision=huge.decision)
         await mesh.write_raw(mesh.topics.impressions, b"user-1", impression.SerializeToString())
-        await mesh.show(of_user(3))
         await mesh.react(click(of_user(3)))
+        await mesh.show(of_user(3))
 
         def both(got: list[Consumed]) -> bool:
             return len(got) >= 2
