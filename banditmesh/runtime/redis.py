@@ -166,7 +166,3 @@ class RedisClient:
         dead.
         """
         return self.client.pipeline(transaction=transaction)
-
-
-RedisStore = RedisClient
-"""Until nothing calls it so any more."""
