@@ -71,6 +71,11 @@ class UserRecords:
                 known = self._known[section.number] = _NO_OWNERS, np.empty(0, section.dtype)
                 return known
             begins, lengths = table.begins[found], table.sizes[found] // size
+            if len(found) == 1:  # most often a batch of one: half of the time of what comes below
+                begin, length = int(begins[0]), int(lengths[0])
+                data = self._buffer[begin : begin + length * size].view(section.dtype)
+                known = self._known[section.number] = np.full(length, table.owners[found[0]]), data
+                return known
             owners = table.owners[found].repeat(lengths)
             ends = np.cumsum(lengths * size)
             at = np.arange(ends[-1]) + (begins - ends + lengths * size).repeat(lengths * size)
