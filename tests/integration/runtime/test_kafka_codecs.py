@@ -44,7 +44,7 @@ async def read_by_group(kafka: Kafka, topic: str, n: int) -> list[bytes]:
 async def read_alone(kafka: Kafka, topic: str, n: int) -> list[bytes]:
     """As the learner reads."""
     values: list[bytes] = []
-    async with KafkaReader(kafka.bootstrap, topic, {}) as reader, asyncio.timeout(30):
+    async with KafkaReader(kafka.bootstrap, topic, f"{topic}-reader", {}) as reader, asyncio.timeout(30):
         while len(values) < n:
             values += [record.value for record in (await reader.read([0], 0.2)).get(0, [])]
     return values

@@ -99,7 +99,7 @@ async def test_everything_that_talks_to_kafka_gets_in(secured: SecuredKafka, top
     assert [record.value for record in fetched[0]] == [b"seen"]
     await source.stop()
 
-    async with KafkaReader(kafka, topics.examples, {}) as reader, asyncio.timeout(20):
+    async with KafkaReader(kafka, topics.examples, f"{topics.examples}-reader", {}) as reader, asyncio.timeout(20):
         while not (read := await reader.read([0], 0.2)):
             pass
         assert [record.value for record in read[0]] == [b"learned"]
@@ -173,7 +173,8 @@ async def test_the_documented_permissions_are_enough_from_impression_to_learner(
             await tracker.send(topics.reactions, shown.user_id.encode(), reaction.SerializeToString())
             await here.examples(1)
         await tracker.stop()
-    async with KafkaReader(secured.address("PLAIN", "learner"), topics.examples, {}) as reader, asyncio.timeout(20):
+    learner = secured.address("PLAIN", "learner")
+    async with KafkaReader(learner, topics.examples, f"{narrow}learner-0", {}) as reader, asyncio.timeout(20):
         while not any((await reader.read([0, 1], 0.2)).values()):
             pass
     letters = Producer(secured.address("PLAIN", "learner"))
