@@ -23,10 +23,12 @@ class ExamplesReader:
         kafka: The brokers.
         topic: The examples topic.
         into: Where the examples go.
+        placement: Only examples of this placement; None: of all. A mesh that exists has other traffic beside ours.
     """
 
-    def __init__(self, kafka: KafkaAddress | str, topic: str, into: Examples) -> None:
+    def __init__(self, kafka: KafkaAddress | str, topic: str, into: Examples, placement: str | None = None) -> None:
         self._into = into
+        self._placement = placement
         self._consumer = AIOKafkaConsumer(
             topic,
             **client_options(kafka),
@@ -55,7 +57,8 @@ class ExamplesReader:
             for record in records:
                 example = events_pb2.Example.FromString(record.value)
                 if example.WhichOneof("body") == "joined":
-                    self._into.add(example.joined)
+                    if self._placement in (None, example.joined.decision.placement):
+                        self._into.add(example.joined)
                     self._ticks[partition.partition] = 0
                 else:
                     self._ticks[partition.partition] += 1

@@ -155,7 +155,7 @@ async def _visit(
     await import_profiles(target, files, ratings, run_name)
     await teams_run(known, "1")
 
-    reader = ExamplesReader(target.kafka, "examples", examples)
+    reader = ExamplesReader(target.kafka, "examples", examples, PLACEMENT)
     await reader.start()
     reading = asyncio.create_task(_keep_reading(reader))
     live = Live(LiveView(tally, examples, len(people)), console=console, refresh_per_second=4, transient=True)
