@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-learning bench-ope proto protos-archive images chart cluster-test lock clean
+.PHONY: help setup demo test lint bench bench-learning bench-ope bench-online proto protos-archive images chart cluster-test lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
@@ -48,6 +48,9 @@ bench-learning: $(STAMP) $(BENCH_STAMP) ## How well and how fast it learns, besi
 
 bench-ope: $(STAMP) ## Do off-policy intervals hold the truth, in simulations: benchmarks/ope.md
 	@$(BIN)/python -m benchmarks.ope --report benchmarks/ope.md $(ARGS)
+
+bench-online: $(STAMP) $(BENCH_STAMP) ## What policies earn while they learn, beside Vowpal Wabbit: benchmarks/online.md
+	@PYTHONPATH=. $(BENCH)/bin/python -m benchmarks.online --report benchmarks/online.md $(ARGS)
 
 $(BENCH_STAMP): requirements-bench.lock
 	@$(BIN)/python -m venv --clear $(BENCH)

@@ -45,7 +45,10 @@ def replay(
     log: Annotated[Path, typer.Argument(help="A decision log: JSON lines (also .gz) or Parquet.")],
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="linucb:alpha=0.02,dense=x0..x9 or a YAML file; once for each policy to compare."),
+        typer.Option(
+            help="linucb:alpha=0.02,dense=x0..x9 or a YAML file; once for each policy to compare. Absent: a small set, "
+            "and which of it to take."
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -84,6 +87,7 @@ def replay(
     """Replay a [bold]decision log[/] through policies that learn as they go, and compare what they earn."""
     from banditmesh.bandits.errors import BanditError
     from banditmesh.decisions.spec import parse
+    from banditmesh.replay.compared import COMPARED, recommended
     from banditmesh.replay.replay import Options
     from banditmesh.replay.replay import replay as run
     from banditmesh.replay.report import report
@@ -92,8 +96,9 @@ def replay(
     specs = [parse(text) for text in policy or ()] + [saved(text) for text in model or ()]
     if target_column is not None:
         specs.append(column(target_column))
-    if not specs:
-        raise InvalidArgument("there is nothing to replay", hint="name a --policy, a --model or a --target-column")
+    chosen_here = not specs
+    if chosen_here:
+        specs = [parse(text) for text in COMPARED]
     _check_plot(plot)
     options = Options(
         method.value if method else None, limit_matches, seeds, uniform, reward_model, _range(reward_range)
@@ -115,10 +120,14 @@ def replay(
         from banditmesh.replay.plot import plot as draw
 
         draw(results, plot)
+    advice = recommended(found) if chosen_here else None
     if as_json:
-        print(json.dumps({"log": str(log), "method": taken, "policies": found}, allow_nan=False))
+        said = {} if advice is None else {"recommended": advice}
+        print(json.dumps({"log": str(log), "method": taken, "policies": found, **said}, allow_nan=False))
     else:
         _show(taken, found)
+        if advice is not None:
+            print(advice)
     for each in found:
         for warning in each.get("warnings", ()):
             print(f"banditmesh: {each['policy']}: {warning}", file=sys.stderr)

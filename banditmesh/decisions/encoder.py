@@ -46,6 +46,9 @@ def encode(decisions: Sequence[Decision], view: View) -> LoggedBatch:
         rewards,
         given,
     ) = zip(*decisions, strict=True)
+    if view.needed:
+        for decision in decisions:
+            _demand(decision, view.needed)
     counts = np.array([len(each) for each in ids], np.int64)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     flat = _flat(services)
@@ -78,6 +81,16 @@ def encode(decisions: Sequence[Decision], view: View) -> LoggedBatch:
 def _targets(given: Sequence[Sequence[float | None] | None]) -> NDArray[np.float64] | None:
     there = [each for each in given if each is not None]
     return _numbers(_flat(there)) if len(there) == len(given) else None
+
+
+def _demand(decision: Decision, needed: Sequence[str]) -> None:
+    """Raises BrokenRow when a candidate has a field neither of its own nor from the context."""
+    for name in needed:
+        if name in decision.context:
+            continue
+        for at, own in enumerate(decision.features):
+            if name not in own:
+                raise BrokenRow(decision.where, f"lacks {name}, which dense names", field=f"candidates[{at}].features")
 
 
 def _looked_up(

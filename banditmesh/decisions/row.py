@@ -116,6 +116,10 @@ def parse(row: object, line: int, where: str, target: str | None = None) -> Deci
     if reward is None and None in outcomes:
         message = "is missing: of what was shown, or of every candidate"
         raise BrokenRow(where, message, field="reward", hint=_keys(row))
+    ids = _ids(listed, where)
+    services = _names(listed, "service", where) if "service" in given else [""] * n
+    if len({*ids}) < n:
+        _demand_different(services, ids, where)
     return Decision._make(  # in one step; the constructor takes them one by one
         (
             line,
@@ -123,8 +127,8 @@ def parse(row: object, line: int, where: str, target: str | None = None) -> Deci
             _time(row, where),
             _text(row, "user", where),
             checked(row.get("context"), where, "context"),
-            _ids(listed, where),
-            _names(listed, "service", where) if "service" in given else [""] * n,
+            ids,
+            services,
             _names(listed, "logic", where) if "logic" in given else [""] * n,
             _features(listed, where) if "features" in given else [_NONE] * n,
             outcomes,
@@ -134,6 +138,15 @@ def parse(row: object, line: int, where: str, target: str | None = None) -> Deci
             None if target is None else targets(row, listed, shown, target, where),
         )
     )
+
+
+def _demand_different(services: Sequence[str], ids: Sequence[str], where: str) -> None:
+    """Raises BrokenRow when a content is a candidate twice: its propensity would be that of two."""
+    seen: set[tuple[str, str]] = set()
+    for at, content in enumerate(zip(services, ids, strict=True)):
+        if content in seen:
+            raise BrokenRow(where, "is a candidate already", field=f"candidates[{at}].id", value=content[1])
+        seen.add(content)
 
 
 def _keys(row: Mapping[str, Any]) -> str:

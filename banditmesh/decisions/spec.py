@@ -81,7 +81,8 @@ class Spec:
             {"user": hashed, "cross": _crosses(first, shared, own) if hashed else (), **self.features}
         )
         there = {*shared, *own}
-        for name in getattr(policy_params(self.policy, self.params), "dense", ()):
+        dense = getattr(policy_params(self.policy, self.params), "dense", ())
+        for name in dense:
             if name not in there:
                 raise _wrong(
                     self.text, "dense", f"names {name!r}, which no row of the log has{_suggestion(name, there)}"
@@ -91,7 +92,7 @@ class Spec:
             if name not in known:
                 message = f"names {name!r}, which none of the log's first rows has{_suggestion(name, known)}"
                 raise _wrong(self.text, "cross", message)
-        return view
+        return view.model_copy(update={"needed": dense})
 
 
 def _crosses(first: Sequence[Decision], shared: Collection[str], own: Collection[str]) -> tuple[tuple[str, str], ...]:

@@ -25,6 +25,10 @@ class View(BaseModel):
         "or candidate for all features of that side.",
     )
 
+    needed: tuple[str, ...] = Field(
+        default=(), description="Fields that every row must have, in the context or in each candidate."
+    )
+
     @field_validator("cross")
     @classmethod
     def _two_sides(cls, cross: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -115,3 +115,26 @@ def test_the_mean_follows_a_drift_once_old_evidence_has_faded() -> None:
         policy.learn(of_one_arm(rows, rewards, times))
     assert fading.score(ask([(1, 1.0)])).mean[0] > 0.97
     assert steady.score(ask([(1, 1.0)])).mean[0] < 0.9
+
+
+@pytest.mark.parametrize(("link", "rate"), [("identity", 0.5), ("logit", 0.5), ("logit", 0.1)])
+def test_the_true_mean_lies_within_1_96_deviations_in_93_to_97_of_100_cases(link: str, rate: float) -> None:
+    """Arms whose weights are drawn from the prior, shown at random; many arms, so that the intercept is well known."""
+    rng = np.random.default_rng(6)
+    arms, shown, ridge = 40, 30, 3.0
+    within = []
+    for _ in range(60):
+        if link == "identity":
+            truth = rate + rng.normal(0, 0.4 / np.sqrt(ridge), arms)
+            draw = lambda mean: mean + rng.normal(0, 0.4, len(mean))  # noqa: E731
+        else:
+            truth = 1 / (1 + np.exp(-np.log(rate / (1 - rate)) - rng.normal(0, 1 / np.sqrt(ridge), arms)))
+            draw = lambda mean: (rng.random(len(mean)) < mean).astype(float)  # noqa: E731
+        at = rng.permutation(np.repeat(np.arange(arms), shown))
+        policy = Linear(
+            LinearParams.model_validate({"arm": "none", "link": link, "prior_reward": rate, "ridge": ridge})
+        )
+        policy.learn(of_one_arm(SparseRows.from_lists([[(1 + arm, 1.0)] for arm in at.tolist()]), draw(truth[at])))
+        scores = policy.score(ask(*[[(1 + arm, 1.0)] for arm in range(arms)]))
+        within.append(np.abs(scores.mean - truth) <= 1.96 * scores.deviation)
+    assert 0.93 <= np.mean(within) <= 0.97

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from banditmesh.cli import app
+from banditmesh.replay.compared import COMPARED, recommended
 from banditmesh.runtime.errors import InvalidArgument
 
 
@@ -147,6 +148,24 @@ def test_saved_models_and_columns_stand_beside_policies(tmp_path: Path) -> None:
     assert told[2]["policy"] == "column new"
 
 
-def test_there_must_be_something_to_replay(log: Path) -> None:
-    with pytest.raises(InvalidArgument, match="nothing to replay"):
-        run(log)
+def test_without_a_policy_a_small_set_is_compared_and_one_is_named(log: Path) -> None:
+    told = json.loads(run(log, "--json"))
+    assert [each["policy"] for each in told["policies"]] == list(COMPARED)
+    best = max(told["policies"], key=lambda each: each["reward"])
+    assert told["recommended"].startswith(f"I would take {best['policy']}: it has the highest reward")
+    assert "I would take" in run(log)
+    assert "I would take" not in run(log, "--policy", "random")
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"), [([0.5, 0.9], "lies below its interval"), ([0.3, 1.1], "the log cannot tell them apart")]
+)
+def test_a_lead_within_the_interval_is_told_from_one_beyond_it(interval: list[float], said: str) -> None:
+    reports = [
+        {"policy": "b", "reward": 0.4, "interval": [0.3, 0.5]},
+        {"policy": "a", "reward": 0.7, "interval": interval},
+        {"policy": "c", "reward": None, "interval": [None, None]},
+    ]
+    assert recommended(reports).startswith("I would take a: ")
+    assert said in recommended(reports)
+    assert "too short" in recommended(reports[2:])

@@ -176,3 +176,18 @@ def test_a_cross_that_no_number_holds_names_its_line() -> None:
     assert np.isfinite(encode([row(1, 1e8), row(2, -1e8)], view).candidates.features.values).all()
     with pytest.raises(BrokenRow, match=r"log:3: a cross of two features is too large .*1e\+60"):
         encode([row(1, 1.0), row(2, 2.0), row(3, 1e30), row(4, 1.0)], view)
+
+
+def test_a_row_without_a_field_that_dense_names_is_named() -> None:
+    view = View(needed=("x0", "x1"))
+    whole = decision([{"id": "a", "features": {"x0": 1}}, {"id": "b", "features": {"x0": 2}}], context={"x1": 3})
+    assert len(encode([whole], view)) == 1
+    lacking = parse({"candidates": [{"id": "a"}], "context": {"x1": 3}, "reward": 1.0}, 7, "log:7")
+    with pytest.raises(BrokenRow, match=r"log:7: lacks x0, which dense names.*candidates\[0\]"):
+        encode([whole, lacking], view)
+
+
+def test_a_content_may_be_a_candidate_once() -> None:
+    with pytest.raises(BrokenRow, match=r"log:1: is a candidate already.*candidates\[2\]\.id.*got 'a'"):
+        decision([{"id": "a"}, {"id": "b"}, {"id": "a"}])
+    assert len(decision([{"id": "a", "service": "s"}, {"id": "a", "service": "t"}]).ids) == 2

@@ -24,7 +24,7 @@ def log(tmp_path: Path) -> Path:
         for n in range(ROWS):
             context = {f"f{at}": n / 7 for at in range(1 + n % 3)}
             reward = float(n >= ROWS // 2)
-            candidates = [{"id": str(n), "reward": reward} for _ in range(1 + (n % 10 == 0))]
+            candidates = [{"id": f"{n}.{at}", "reward": reward} for at in range(1 + (n % 10 == 0))]
             file.write(json.dumps({"t": n, "context": context, "candidates": candidates}) + "\n")
     return path
 
