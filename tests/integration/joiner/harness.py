@@ -220,7 +220,7 @@ async def joiner(settings: JoinerSettings) -> AsyncIterator[Server]:
 class JoinerProcess:
     """A joiner in a process of its own, to be killed."""
 
-    def __init__(self, world: World, log: Path) -> None:
+    def __init__(self, world: World, log: Path, session_s: int) -> None:
         self._log = log.open("ab")
         environment = {
             **os.environ,
@@ -230,7 +230,7 @@ class JoinerProcess:
             "BANDITMESH_METRICS_PORT": "0",
             "BANDITMESH_METRICS_HOST": "127.0.0.1",
             "BANDITMESH_BATCH": "50",
-            "BANDITMESH_SESSION_TIMEOUT_S": "6",
+            "BANDITMESH_SESSION_TIMEOUT_S": str(session_s),
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "services.joiner", "--config", str(world.config)],
@@ -262,9 +262,9 @@ class JoinerProcess:
 
 
 @contextmanager
-def joiner_process(world: World, log: Path) -> Iterable[JoinerProcess]:
+def joiner_process(world: World, log: Path, *, session_s: int = 6) -> Iterable[JoinerProcess]:
     """A joiner process that is gone in any case afterwards."""
-    process = JoinerProcess(world, log)
+    process = JoinerProcess(world, log, session_s)
     try:
         yield process
     finally:

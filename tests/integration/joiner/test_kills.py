@@ -74,12 +74,12 @@ async def test_a_joiner_that_is_asked_to_stop_finishes_leaves_and_the_next_one_g
     mesh: World, tmp_path: Path
 ) -> None:
     shown = [decision(i) for i in range(200)]
-    with joiner_process(mesh, tmp_path / "first.log") as first:
+    with joiner_process(mesh, tmp_path / "first.log", session_s=60) as first:
         await mesh.show(*shown[:100])
         await mesh.examples(50)
         await mesh.show(*shown[100:])
         assert await asyncio.to_thread(first.stop) == 0
     with joiner_process(mesh, tmp_path / "second.log"):
-        await mesh.examples(200, deadline_s=5.0)  # sooner than the session of a dead one would end
+        await mesh.examples(200, deadline_s=40.0)  # sooner than the session of a dead one would end
         await mesh.ticks_after(mesh.topics.examples)
         assert by_impression(await mesh.examples(200)).keys() == set(range(200))
