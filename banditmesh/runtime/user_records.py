@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +30,8 @@ from banditmesh.runtime.user_record import (
 )
 
 Entries = tuple[NDArray[np.int64], NDArray[np.void]]
-_NO_OWNERS: Final = np.zeros(0, np.int64)
+_KEY_AND_BYTES: Final = struct.Struct("<HH")
+"""An entry of a record's table: number and version of a section in one number, and its size."""
 _LAST_COUNTER: Final = max(COUNTERS.values())
 
 
@@ -49,14 +52,14 @@ class UserRecords:
         feedback, clicks, mutes, shown: ``int64[n_users]``: reactions, clicks, mutes, impressions ever.
     """
 
-    __slots__ = ("_buffer", "_counts", "_known", "_n", "_table")
+    __slots__ = ("_counts", "_known", "_n", "_parts")
 
     def __init__(self, values: Sequence[bytes | None]) -> None:
         """``values``: as they stand in Redis, one a user."""
         self._n = len(values)
         self._known: dict[int, Entries] = {}
         self._counts: NDArray[np.int64] | None = None
-        self._buffer, self._table = _table(values)
+        self._parts = _parts(values)
 
     def __len__(self) -> int:
         return self._n
@@ -65,21 +68,13 @@ class UserRecords:
         """``int64[n]``, the user of each entry of a section, and ``section.dtype[n]``, the entries."""
         known = self._known.get(section.number)
         if known is None:
-            table, size = self._table, section.dtype.itemsize
-            found = np.flatnonzero((table.numbers == section.number) & (table.versions == section.version))
-            if not len(found):
-                known = self._known[section.number] = _NO_OWNERS, np.empty(0, section.dtype)
-                return known
-            begins, lengths = table.begins[found], table.sizes[found] // size
-            if len(found) == 1:  # most often a batch of one: half of the time of what comes below
-                begin, length = int(begins[0]), int(lengths[0])
-                data = self._buffer[begin : begin + length * size].view(section.dtype)
-                known = self._known[section.number] = np.full(length, table.owners[found[0]]), data
-                return known
-            owners = table.owners[found].repeat(lengths)
-            ends = np.cumsum(lengths * size)
-            at = np.arange(ends[-1]) + (begins - ends + lengths * size).repeat(lengths * size)
-            known = self._known[section.number] = owners, self._buffer[at].view(section.dtype)
+            parts = self._parts.get(_key(section), ())
+            size = section.dtype.itemsize
+            owners = np.array([owner for owner, _ in parts], np.int64)
+            entries = np.frombuffer(b"".join([data for _, data in parts]), section.dtype)
+            if len(entries) != len(parts):
+                owners = owners.repeat([len(data) // size for _, data in parts])
+            known = self._known[section.number] = owners, entries
         return known
 
     def count(self, counter: str) -> NDArray[np.int64]:
@@ -142,31 +137,29 @@ STATE_FEATURES: Final[Mapping[str, Callable[[UserRecords, float], NDArray[np.int
 epoch."""
 
 
-class _Table(NamedTuple):
-    """Where each section of each record stands: ``int64[n_sections]`` each."""
+def _parts(values: Sequence[bytes | None]) -> dict[int, list[tuple[int, bytes]]]:
+    """By key of a section: the users that have it, and its entries.
 
-    owners: NDArray[np.int64]
-    numbers: NDArray[np.int64]
-    versions: NDArray[np.int64]
-    begins: NDArray[np.int64]
-    sizes: NDArray[np.int64]
+    A loop over users and their handful of sections: for a lone user it takes a quarter of the time that numpy does, for
+    a hundred as much.
+    """
+    found: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+    for owner, value in enumerate(values):
+        if not value:
+            continue
+        record = value if value[7:8] == MARK and value[0] == FORMAT else repacked(value)
+        at = end = HEAD_BYTES + ENTRY_BYTES * record[1]
+        if len(record) < at:
+            continue
+        for key, size in _KEY_AND_BYTES.iter_unpack(record[HEAD_BYTES:at]):
+            begin, end = end, end + size
+            found[key].append((owner, record[begin:end]))
+        if end != len(record):
+            for parts in found.values():
+                if parts[-1][0] == owner:
+                    parts.pop()
+    return found
 
 
-def _table(values: Sequence[bytes | None]) -> tuple[NDArray[np.uint8], _Table]:
-    """All values behind each other, ``uint8[n_bytes]``, and the sections in them."""
-    present = [value if value and value[7:8] == MARK and value[0] == FORMAT else repacked(value) for value in values]
-    buffer = np.frombuffer(b"".join(present), np.uint8)
-    lengths = np.fromiter(map(len, present), np.int64, len(present))
-    starts = np.cumsum(lengths) - lengths
-    n = buffer[starts + 1].astype(np.int64)
-    n[lengths < HEAD_BYTES + n * ENTRY_BYTES] = 0
-    firsts = np.cumsum(n) - n
-    owners = np.arange(len(values)).repeat(n)
-    entries = starts[owners] + HEAD_BYTES + ENTRY_BYTES * (np.arange(len(owners)) - firsts[owners])
-    sizes = buffer[entries + 2] + (buffer[entries + 3].astype(np.int64) << 8)
-    before = np.cumsum(sizes) - sizes
-    begins = starts[owners] + HEAD_BYTES + ENTRY_BYTES * n[owners] + before - before[firsts[owners]]
-    whole = HEAD_BYTES + ENTRY_BYTES * n + np.bincount(owners, sizes, len(values)) == lengths
-    ours = whole[owners]
-    table = _Table(owners, buffer[entries], buffer[entries + 1], begins, sizes)
-    return buffer, table if ours.all() else _Table(*(column[ours] for column in table))
+def _key(section: Section) -> int:
+    return section.number | section.version << 8
