@@ -40,7 +40,7 @@ def replay(log: Iterable[Row], fields: Sequence[str], alpha: float) -> list[tupl
         fields: names for the d features.
         alpha: of the upper confidence bound.
     """
-    policy, exploration = Linucb(LinucbParams(dense=tuple(fields))), Ucb(alpha=alpha)
+    policy, exploration = Linucb(LinucbParams(dense=tuple(fields))), Ucb(alpha=alpha, floor=0.0)
     ids = np.array([numeric_id(field) for field in fields], np.uint32)
     rng = np.random.default_rng(0)
     matches = []

@@ -23,6 +23,8 @@ log = get_logger(__name__)
 DEADLINE_S = 10.0
 """Of every question to the broker; aiokafka 0.14 itself waits without an end."""
 AT_ONCE = 2000
+_LEAVE_S = 1.0
+"""What connecting gets to end in order when nobody wants it any more."""
 
 
 Known = Mapping[int, Sequence[tuple[int, int]]]
@@ -85,36 +87,43 @@ class KafkaReader:
 
     async def __aenter__(self) -> Self:
         """Connect and go to the positions. Raises Unavailable."""
+        connecting = asyncio.create_task(self._connect(), name="connect to examples")
         try:
-            async with asyncio.timeout(DEADLINE_S):
-                await self._consumer.start()
-                # Before an assignment, aiokafka 0.14 answers `partitions_for_topic` without having asked a broker.
-                cluster = await self._consumer._client.fetch_all_metadata()
-                partitions = cluster.partitions_for_topic(self._topic)
-                if not partitions:
-                    raise Unavailable(f"topic {self._topic!r} does not exist at {self._kafka} yet")
-                tps = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
-                identity = await topic_id(self._consumer._client, self._topic)
-                self.logs = {tp.partition: log_number(identity, tp.partition) for tp in tps}
-                first, end = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
-                self._consumer.assign(tps)
-                for tp in tps:
-                    wanted = self._wanted(tp.partition, first[tp])
-                    self.positions[tp.partition] = self._start(tp.partition, wanted, first[tp], end[tp])
-                for tp in tps:
-                    self._consumer.seek(tp, self.positions[tp.partition])
+            await asyncio.shield(connecting)
         except BaseException as error:
+            # Cancelled while it opens a connection, aiokafka 0.14 leaves it open.
+            await asyncio.wait([connecting], timeout=_LEAVE_S)
             await self._consumer.stop()
             if isinstance(error, KafkaError | TimeoutError):
                 raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}") from error
             raise
         return self
 
+    async def _connect(self) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await self._consumer.start()
+            # Before an assignment, aiokafka 0.14 answers `partitions_for_topic` without having asked a broker.
+            cluster = await self._consumer._client.fetch_all_metadata()
+            partitions = cluster.partitions_for_topic(self._topic)
+            if not partitions:
+                raise Unavailable(f"topic {self._topic!r} does not exist at {self._kafka} yet")
+            tps = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
+            identity = await topic_id(self._consumer._client, self._topic)
+            self.logs = {tp.partition: log_number(identity, tp.partition) for tp in tps}
+            first, end = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
+            self._consumer.assign(tps)
+            for tp in tps:
+                wanted = self._wanted(tp.partition, first[tp])
+                self.positions[tp.partition] = self._start(tp.partition, wanted, first[tp], end[tp])
+            for tp in tps:
+                self._consumer.seek(tp, self.positions[tp.partition])
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._reports.settle()
         await self._consumer.stop()
-        await self._reports.stop()
+        await self._reports.settle()
 
     async def read(self, partitions: Sequence[int], timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
         """See `Reader.read`."""

@@ -157,11 +157,12 @@ class KafkaSource:
         """See :class:`Source`."""
         if self._listener is not None:
             self._listener.leaving = True
+        await self._reports.settle()
         stop = asyncio.create_task(self._consumer.stop())
         _stopping.add(stop)
         stop.add_done_callback(_stopping.discard)
         await asyncio.wait([stop], timeout=_STOP_S)
-        await self._reports.stop()
+        await self._reports.settle()
         error = stop.exception() if stop.done() else None
         if not stop.done() or error is not None:
             # Not cancelled, or it would leave its fetcher behind. The group notices by itself when the session times

@@ -37,9 +37,13 @@ class Reports:
             self._next_s = now_s + _EVERY_S
             self._sending = asyncio.create_task(self._commit(), name="report positions")
 
-    async def stop(self) -> None:
-        """Let what is under way end. Call it when the consumer is stopped: a commit that is cancelled leaves a task of
-        aiokafka 0.14 behind, whose exception nobody retrieves."""
+    async def settle(self) -> None:
+        """Let what is under way end, for a second at most; it is never cancelled: a commit of aiokafka 0.14 that is
+        leaves a task behind, whose exception nobody retrieves.
+
+        Call it before the consumer is stopped, or a connection that the commit is just opening stays open, and once
+        more after it: without a broker, the commit ends only then.
+        """
         if self._sending is not None:
             await asyncio.wait([self._sending], timeout=_DEADLINE_S)
 

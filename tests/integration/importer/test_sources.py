@@ -100,7 +100,7 @@ async def test_partitions_are_read_and_other_folders_are_not(
 
     assert job.state == pb.IMPORT_STATE_SUCCEEDED, job.error
     assert await reader.profile("u1") == {"age": 31.0, "country": "c1", "dt": "2026-11-21"}
-    assert [(each.reason, each.count) for each in job.warnings] == [("subfolder_ignored", 1)]
+    assert [(each.reason, each.count) for each in job.warnings] == [("unfinished_folder", 1), ("subfolder_ignored", 1)]
 
 
 async def test_one_file_is_imported_and_its_rejects_are_found(
