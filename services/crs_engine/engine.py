@@ -61,8 +61,7 @@ class RedisReads:
         read, start = [], 0
         for group, layout in zip(groups, layouts, strict=True):
             rows = values[start : start + len(group)]
-            for request, row in zip(group.requests, rows, strict=True):
-                self.memory.remember(request.user_id, row[-2], row[-1])
+            self.memory.remember([request.user_id for request in group.requests], rows)
             read.append(UserValues(layout, rows, reached=True))
             start += len(group)
         return read
