@@ -2,7 +2,7 @@
 
 ::
 
-    async with MeshClient(engine="dns:///engine:50051", tracker="dns:///tracker:50051") as mesh:
+    async with MeshClient(engine="dns:///engine:50052", tracker="dns:///tracker:50053") as mesh:
         selection = await mesh.select("talk-head-jp", user_id="u-42")
         match selection:
             case Selected():
