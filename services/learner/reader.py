@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import Unavailable
-from banditmesh.runtime.kafka.connect import client_options, kafka_address
+from banditmesh.runtime.kafka.connect import client_options, kafka_address, undisturbed
 from banditmesh.runtime.kafka.identity import log_number, topic_id
 from banditmesh.runtime.kafka.reports import Reports
 from banditmesh.runtime.logging import get_logger
@@ -23,8 +23,6 @@ log = get_logger(__name__)
 DEADLINE_S = 10.0
 """Of every question to the broker; aiokafka 0.14 itself waits without an end."""
 AT_ONCE = 2000
-_LEAVE_S = 1.0
-"""What connecting gets to end in order when nobody wants it any more."""
 
 
 Known = Mapping[int, Sequence[tuple[int, int]]]
@@ -87,12 +85,9 @@ class KafkaReader:
 
     async def __aenter__(self) -> Self:
         """Connect and go to the positions. Raises Unavailable."""
-        connecting = asyncio.create_task(self._connect(), name="connect to examples")
         try:
-            await asyncio.shield(connecting)
+            await undisturbed(self._connect())
         except BaseException as error:
-            # Cancelled while it opens a connection, aiokafka 0.14 leaves it open.
-            await asyncio.wait([connecting], timeout=_LEAVE_S)
             await self._consumer.stop()
             if isinstance(error, KafkaError | TimeoutError):
                 raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Coroutine
 from typing import Any
 
 from aiokafka.conn import AIOKafkaConnection
@@ -15,6 +16,8 @@ from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.kafka.tokens import token_provider
 
 _ASK_S = 3.0
+_LEAVE_S = 1.0
+"""What connecting gets to end in order when nobody wants it any more."""
 
 
 def kafka_address(kafka: KafkaAddress | str) -> KafkaAddress:
@@ -102,3 +105,15 @@ def _suspicion(options: dict[str, Any]) -> str:
     if "sasl_mechanism" not in options:
         return "does it want a login or a certificate of ours? BANDITMESH_KAFKA_SECURITY_PROTOCOL"
     return "is that the port for logins?"
+
+
+async def undisturbed(connecting: Coroutine[Any, Any, None]) -> None:
+    """Connect; when that is cancelled, let it come to its end for a moment first. A client of aiokafka 0.14 that is
+    cancelled while it opens a connection leaves that open."""
+    task = asyncio.ensure_future(connecting)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=_LEAVE_S)
+        task.cancel()
+        raise

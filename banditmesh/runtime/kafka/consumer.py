@@ -12,7 +12,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionE
 
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import Unavailable
-from banditmesh.runtime.kafka.connect import client_options, kafka_address
+from banditmesh.runtime.kafka.connect import client_options, kafka_address, undisturbed
 from banditmesh.runtime.kafka.identity import log_number, topic_id
 from banditmesh.runtime.kafka.reports import Reports
 from banditmesh.runtime.logging import get_logger
@@ -70,7 +70,7 @@ class KafkaSource:
         self._consumer.subscribe([self._topic], listener=self._listener)
         # The group waits for a member that has died until its session is over.
         async with self._answering("join", self._session_timeout_s + _CALL_S):
-            await self._consumer.start()
+            await undisturbed(self._consumer.start())
 
     async def fetch(self, timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
         """See :class:`Source`."""
@@ -157,17 +157,20 @@ class KafkaSource:
         """See :class:`Source`."""
         if self._listener is not None:
             self._listener.leaving = True
-        await self._reports.settle()
-        stop = asyncio.create_task(self._consumer.stop())
+        stop = asyncio.create_task(self._leave())
         _stopping.add(stop)
         stop.add_done_callback(_stopping.discard)
         await asyncio.wait([stop], timeout=_STOP_S)
-        await self._reports.settle()
         error = stop.exception() if stop.done() else None
         if not stop.done() or error is not None:
             # Not cancelled, or it would leave its fetcher behind. The group notices by itself when the session times
             # out.
             log.warning("consumer did not leave its group in order", topic=self._topic, error=repr(error))
+
+    async def _leave(self) -> None:
+        await self._reports.settle()
+        await self._consumer.stop()
+        await self._reports.settle()
 
     def _hold(self, partitions: Collection[TopicPartition]) -> None:
         """Pause what was just assigned, at any position: as long as one partition has none, aiokafka 0.14 fetches
