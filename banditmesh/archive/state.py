@@ -1,0 +1,147 @@
+"""How far each partition is archived.
+
+A state is changed by compare-and-set alone. A range goes through two changes: *begun* (it is said which offsets it has)
+and *complete* (all of its files are there). Whoever finds a begun range writes its files again, under the same names,
+and completes it: what is there already stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+
+from pydantic import TypeAdapter, ValidationError
+
+from banditmesh.archive.layout import Kind, Range, state_key, state_prefix
+from banditmesh.runtime.errors import Aborted, AlreadyExists, DataLoss, NotFound
+from banditmesh.runtime.store import Store
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Offsets that will never be in the archive: retention took them first."""
+
+    start: int
+    end: int
+    noticed_at_ms: int
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a partition is archived.
+
+    Attributes:
+        next: Everything before this offset is archived, or in a gap.
+        begun: Where the range ends that is being written; equal to `next` when none is.
+        first: Where the archive of this log begins.
+        time_ms: Broker time of the last record before `next`, the highest so far.
+        begun_time_ms: The same for `begun`.
+        gaps: What retention took.
+    """
+
+    next: int = 0
+    begun: int = 0
+    first: int = 0
+    time_ms: int = 0
+    begun_time_ms: int = 0
+    gaps: tuple[Gap, ...] = ()
+
+    def begin(self, end: int, time_ms: int) -> State:
+        """With a range begun that ends there."""
+        return replace(self, begun=end, begun_time_ms=time_ms)
+
+    def complete(self) -> State:
+        """With the begun range complete."""
+        return replace(self, next=self.begun, time_ms=self.begun_time_ms)
+
+    def skip(self, start: int, noticed_at_ms: int) -> State:
+        """At an offset after which the log goes on, with what lies before noted as lost."""
+        gap = Gap(self.next, start, noticed_at_ms)
+        return replace(self, next=start, begun=start, begun_time_ms=self.time_ms, gaps=(*self.gaps, gap))
+
+
+_STATE = TypeAdapter(State)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A state as it was read, with what it takes to change it. ``etag`` None: there is none in the store yet."""
+
+    state: State
+    etag: str | None = field(compare=False)
+
+
+class States:
+    """The states of one kind. Methods raise the store's errors besides those that they name."""
+
+    def __init__(self, store: Store, kind: Kind) -> None:
+        self._store = store
+        self._kind = kind
+
+    async def get(self, log: int, partition: int) -> Held | None:
+        """The state of a partition; None when there is none. Raises DataLoss when it cannot be read."""
+        key = state_key(self._kind, log, partition)
+        try:
+            found = await self._store.get(key)
+        except NotFound:
+            return None
+        return Held(_parsed(key, found.body), found.etag)
+
+    async def put(self, log: int, partition: int, state: State, held: Held | None) -> Held:
+        """Change a state. Raises Aborted when it is not any more what was read."""
+        key = state_key(self._kind, log, partition)
+        body = json.dumps(asdict(state)).encode()
+        try:
+            if held is None or held.etag is None:
+                return Held(state, await self._store.put_new(key, body))
+            return Held(state, await self._store.replace(key, body, held.etag))
+        except AlreadyExists as error:
+            raise Aborted("somebody else archives this partition", field="key", value=key) from error
+
+    async def all(self) -> Mapping[tuple[int, int], State]:
+        """Every state, by log and partition."""
+        found = {}
+        async for key in self._store.list(state_prefix(self._kind)):
+            log, _, partition = key.rpartition("/")[2].removesuffix(".json").partition("-p")
+            try:
+                found[int(log, 16), int(partition)] = _parsed(key, (await self._store.get(key)).body)
+            except (ValueError, NotFound):
+                continue
+        return found
+
+
+def is_complete(part: Range, states: Mapping[tuple[int, int], State]) -> bool:
+    """Whether all files of a range are there."""
+    state = states.get((part.log, part.partition))
+    return state is not None and part.end <= state.next
+
+
+async def complete_until(store: Store, kind: Kind = "examples", *, logs: frozenset[int] | None = None) -> datetime:
+    """The time before which, by broker times of examples, everything is archived; 1970 when nothing is.
+
+    An example comes a join window after its impression at the earliest: what was shown an hour and a window before
+    this time is there as a whole.
+
+    Args:
+        logs: The logs to look at; None: of each partition the one that is furthest, so that a topic that was made anew
+            does not hold the answer for ever.
+    """
+    newest: dict[int, int] = {}
+    for (log, partition), state in (await States(store, kind).all()).items():
+        if logs is None or log in logs:
+            newest[partition] = max(newest.get(partition, 0), state.time_ms)
+    return datetime.fromtimestamp(min(newest.values(), default=0) / 1000, UTC)
+
+
+def _parsed(key: str, body: bytes) -> State:
+    try:
+        return _STATE.validate_json(body)
+    except ValidationError as error:
+        raise DataLoss(
+            f"the archive's state cannot be read: {error.errors(include_url=False)[0]['msg']}",
+            field="key",
+            value=key,
+            hint="restore the object from a version before; without it nobody knows what is archived",
+        ) from error
