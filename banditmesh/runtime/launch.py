@@ -17,6 +17,7 @@ import uvloop
 from banditmesh.runtime.addresses import HostPort
 from banditmesh.runtime.errors import ConfigurationError, InvalidArgument, MeshError
 from banditmesh.runtime.logging import configure_logging, get_logger
+from banditmesh.runtime.pod_events import PodEvents
 from banditmesh.runtime.reload import Reloader
 from banditmesh.runtime.serve import Server, ServerOptions
 from banditmesh.runtime.settings import (
@@ -112,7 +113,8 @@ async def _run(name: str, settings: SettingsT, bootstrap: Callable[[SettingsT, S
         await bootstrap(settings, server)
         await server.start()
 
-    reloader = Reloader(settings.config, server, lambda: bootstrap(settings, server))
+    events = PodEvents(name, settings.pod_name, settings.pod_uid) if settings.pod_name else None
+    reloader = Reloader(settings.config, server, lambda: bootstrap(settings, server), events)
     reloading: asyncio.Task[None] | None = None
     starting = asyncio.create_task(start())
     asked = asyncio.create_task(server.stop_requested.wait())

@@ -2,7 +2,8 @@
 
 The content is compared, not the time: a ConfigMap is swapped by moving a symbolic link, which file notifications miss.
 A file that is broken, or that changes what cannot change while the mesh runs, is refused: the old one stays in effect,
-the log says why in the words of ``banditmesh check``, and a metric says that it is so.
+the log says why in the words of ``banditmesh check``, and so does an event of the pod, where the service may make one;
+a metric says that it is so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import ConfigurationError, MeshError
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Mesh, parse_mesh
+from banditmesh.runtime.pod_events import PodEvents
 from banditmesh.runtime.serve import Server
 
 log = get_logger(__name__)
@@ -30,11 +32,14 @@ FIXED: Final = ("kafka",)
 class Reloader:
     """Looks at the file of one service."""
 
-    def __init__(self, path: Path, server: Server, build: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, path: Path, server: Server, build: Callable[[], Awaitable[None]], events: PodEvents | None = None
+    ) -> None:
         """``build``: the bootstrap, which reads the file itself; for :meth:`Server.rebuild`."""
         self._path = path
         self._server = server
         self._build = build
+        self._events = events
         self._clock: Clock = server.clock
         self._metrics = _Metrics(server.registry)
         self._text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
@@ -54,7 +59,7 @@ class Reloader:
             text = await asyncio.to_thread(self._path.read_text, encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             if self._looked_at:  # once
-                self._refuse("", f"{self._path}: cannot be read: {error}")
+                await self._refuse("", f"{self._path}: cannot be read: {error}")
             return
         if text == self._looked_at:
             return
@@ -69,7 +74,7 @@ class Reloader:
                     hint="put these back; for other values make new topics, with another prefix, and restart",
                 )
         except ConfigurationError as error:
-            self._refuse(text, str(error))
+            await self._refuse(text, str(error))
             return
         if mesh != in_effect:
             await self._take(text, mesh)
@@ -94,17 +99,21 @@ class Reloader:
         self._taken(text, mesh)
         self._metrics.reloads.labels("taken").inc()
         log.info("the new mesh.yaml is in effect", path=str(self._path))
+        if self._events is not None:
+            await self._events.send("Normal", "MeshYamlTaken", "the new mesh.yaml is in effect")
 
     def _taken(self, text: str, mesh: Mesh) -> None:
         self._text = self._looked_at = text
         self._mesh = mesh
         self._metrics.stale.set(0)
 
-    def _refuse(self, text: str, message: str) -> None:
+    async def _refuse(self, text: str, message: str) -> None:
         self._looked_at = text
         self._metrics.reloads.labels("refused").inc()
         self._metrics.stale.set(1)
         log.error("the new mesh.yaml is refused; the old one stays in effect", error=message)
+        if self._events is not None:
+            await self._events.send("Warning", "MeshYamlRefused", f"the old mesh.yaml stays in effect: {message}")
 
     def _in_effect(self) -> Mesh:
         if self._mesh is None:

@@ -88,6 +88,12 @@ class ServiceSettings(Environment):
         120.0, gt=0, description="seconds after which a client is asked to connect again and finds new servers; ±10 %"
     )
     connection_grace_s: float = Field(600.0, ge=0, description="seconds that calls get to finish on such a connection")
+    pod_name: str = Field(
+        "",
+        description="name of this pod: a change of mesh.yaml, taken or refused, becomes a Kubernetes event of it; "
+        "needs a mounted token that may create events",
+    )
+    pod_uid: str = Field("", description="uid of this pod, so that `kubectl describe pod` finds the event")
 
 
 def _there(file: Path | None) -> Path | None:

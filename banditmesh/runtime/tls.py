@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from banditmesh.runtime.certificate_dates import first_to_expire
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.logging import get_logger
 
@@ -95,6 +96,18 @@ class ServerCertificates:
             ["result"],
             registry=registry,
         )
+        self._issued = Gauge(
+            "banditmesh_tls_certificate_issued_timestamp_seconds",
+            "When the certificates that are served and checked with were issued",
+            ["file"],
+            registry=registry,
+        )
+        self._expires = Gauge(
+            "banditmesh_tls_certificate_expires_timestamp_seconds",
+            "When they expire, the first of each file; worry when little is left: nobody renews them",
+            ["file"],
+            registry=registry,
+        )
         self._stamp = stamp(tls.files)
         self._first = self._read()
 
@@ -126,7 +139,19 @@ class ServerCertificates:
         pair = (_read(tls.key), _read(tls.cert))
         ca = None if tls.client_ca is None else _read_roots(tls.client_ca)
         _check_pair(tls.cert, tls.key)
+        self._date("certificate", tls.cert, pair[1])
+        if ca is not None and tls.client_ca is not None:
+            self._date("client_ca", tls.client_ca, ca)
         return grpc.ssl_server_certificate_configuration([pair], ca)
+
+    def _date(self, file: str, path: Path, content: bytes) -> None:
+        try:
+            validity = first_to_expire(content)
+        except ValueError as error:  # grpc takes more kinds of file than we read; it serves, its end is not known
+            log.warning("cannot tell when a certificate expires", file=str(path), error=str(error))
+            return
+        self._issued.labels(file).set(validity.since_s)
+        self._expires.labels(file).set(validity.until_s)
 
 
 def stamp(files: tuple[Path, ...]) -> Stamp:

@@ -19,6 +19,10 @@ TARGET = Path("/opt/banditmesh")
 OUT = Path("/out")
 NEVER_READ = (
     "pyarrow/*flight*",
+    "pyarrow/libarrow_python*.so",  # copies of what has the version in its name; a wheel has no links
+    "pyarrow/*.so.*.*",
+    "pyarrow/*_cpp_tests*",
+    "**/*.pxi",
     "**/tests",
     "**/testing",
     "**/*.pyi",
@@ -31,6 +35,9 @@ NEVER_READ = (
 )
 """What packages carry for their own tests and for compilers."""
 NEVER_CALLED = ("numpy/f2py", "numpy/distutils", "safetensors/torch.py", "pyarrow/flight.py")
+STRIPPED = ("pyarrow", "uvloop", "yaml", "hdfs_native", "aiokafka", "hiredis")
+"""Packages whose libraries have symbols for a linker. numpy's stay as they are: tools have rewritten them before, and a
+library does not always survive the second one."""
 KEPT_LEXERS = {"__init__.py", "_mapping.py", "python.py", "special.py"}
 """Of the languages that pygments knows, those that a traceback is written in."""
 KEPT_TESTING = ("numpy", "google")  # both import theirs
@@ -96,6 +103,9 @@ def slim(site: Path) -> None:
     for path in list((site / "pygments" / "lexers").glob("*.py")):
         if path.name not in KEPT_LEXERS:
             path.unlink()
+    for package in STRIPPED:
+        for path in sorted((site / package).rglob("*.so*")):
+            subprocess.run(["strip", "--strip-unneeded", path], check=True)
     data = site / "botocore" / "data"
     for path in data.iterdir() if data.exists() else ():
         if path.is_dir() and path.name not in BOTO_SERVICES:

@@ -221,6 +221,24 @@ def test_each_service_gets_the_secrets_of_what_it_talks_to_and_no_others() -> No
 
 
 @pytest.mark.parametrize("service", SERVICES)
+def test_only_where_events_are_made_a_token_is_mounted_and_it_may_do_nothing_else(service: str) -> None:
+    def volumes(*sets: str) -> dict[str, Object]:
+        spec = dict(pods(rendered("production", *sets)))[f"mesh-{service}"]
+        return {each["name"]: each for each in spec["volumes"]}
+
+    assert "account" not in volumes()
+    assert not of_kind(rendered("production"), "Role", "RoleBinding")
+    objects = rendered("production", "mesh.events=true")
+    (token, *_) = volumes("mesh.events=true")["account"]["projected"]["sources"]
+    assert token["serviceAccountToken"]["path"] == "token"
+    (rule,) = of_kind(objects, "Role")["mesh-events"]["rules"]
+    assert rule == {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}
+    assert f"mesh-{service}" in {each["name"] for each in of_kind(objects, "RoleBinding")["mesh-events"]["subjects"]}
+    egress = of_kind(objects, "NetworkPolicy")[f"mesh-{service}"]["spec"]["egress"]
+    assert [rule for rule in egress if {"port": 6443, "protocol": "TCP"} in rule["ports"]]
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_a_service_that_is_switched_off_leaves_nothing(service: str) -> None:
     objects = rendered("production", f"{service}.enabled=false")
     assert not [each for each in objects if each["metadata"]["name"] == f"mesh-{service}"]

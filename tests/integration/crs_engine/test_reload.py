@@ -13,6 +13,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
+from banditmesh.runtime.pod_events import EventType, PodEvents
 from banditmesh.runtime.reload import Reloader
 from services.crs_engine.bootstrap import CATALOG, build
 from services.crs_engine.settings import EngineSettings
@@ -22,6 +23,16 @@ NEW_PLACEMENT = """
   foot:
     sources: [comics/new]
 """
+
+
+class Told(PodEvents):
+    """Keeps what an operator would see."""
+
+    async def send(self, kind: EventType, reason: str, message: str) -> None:
+        TOLD.append((kind, reason, message))
+
+
+TOLD: list[tuple[EventType, str, str]] = []
 
 
 @dataclass
@@ -58,7 +69,8 @@ async def reloading(fresh_redis: str, tmp_path: Path) -> AsyncIterator[Reloading
         async def bootstrap() -> None:
             await build(settings, world.server, np.random.default_rng(7))
 
-        yield Reloading(world, config, Reloader(config, world.server, bootstrap))
+        TOLD.clear()
+        yield Reloading(world, config, Reloader(config, world.server, bootstrap, Told("crs-engine", "pod")))
 
 
 async def test_a_new_placement_is_served_and_the_old_ones_go_on(reloading: Reloading) -> None:
@@ -74,6 +86,7 @@ async def test_a_new_placement_is_served_and_the_old_ones_go_on(reloading: Reloa
     assert (await world.select("ann", "foot")).content.content.content_id == "c1"
     assert (await world.select("ann")).content.content.content_id == "c1"
     assert (reloading.reloads("taken"), reloading.stale) == (1, 0)
+    assert [(kind, reason) for kind, reason, _ in TOLD] == [("Normal", "MeshYamlTaken")]
 
 
 async def test_changed_weights_decide_who_sees_which_variant(reloading: Reloading) -> None:
@@ -107,6 +120,9 @@ async def test_a_file_that_cannot_count_is_refused_and_the_old_one_stays(
     (line,) = [line for line in logs if line["log_level"] == "error"]
     assert all(word in line["error"] for word in words), line
     assert (reloading.reloads("refused"), reloading.stale) == (1, 1)
+    ((kind, reason, message),) = TOLD
+    assert (kind, reason) == ("Warning", "MeshYamlRefused")
+    assert all(word in message for word in words)
     assert (await reloading.world.select("ann")).WhichOneof("outcome") == "no_content"
 
     await reloading.change(MESH)

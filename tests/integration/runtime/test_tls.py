@@ -106,10 +106,16 @@ async def test_a_new_certificate_is_shown_to_the_next_client_and_a_broken_one_ne
     secret.symlink_to(_version(tmp_path / "v1", cert, key))
     async with serving(ServerTls(secret / "tls.crt", secret / "tls.key")) as server:
         assert await call(server, ClientTls(authority.ca)) == "in"
+        expires = "banditmesh_tls_certificate_expires_timestamp_seconds"
+        before_s = server.registry.get_sample_value(expires, {"file": "certificate"})
 
         renewed = Authority(tmp_path / "renewed")
-        _swap(secret, _version(tmp_path / "v2", *renewed.issue("server", names=LOCAL_NAMES)))
+        sooner = datetime.now(UTC) + timedelta(days=20)
+        _swap(secret, _version(tmp_path / "v2", *renewed.issue("server", names=LOCAL_NAMES, until=sooner)))
         assert await call(server, ClientTls(renewed.ca)) == "in"
+        after_s = server.registry.get_sample_value(expires, {"file": "certificate"})
+        assert before_s is not None
+        assert after_s == int(sooner.timestamp()) < before_s
         await refusal(server, ClientTls(authority.ca))
         assert server.registry.get_sample_value("banditmesh_tls_reloads_total", {"result": "taken"}) == 1
 

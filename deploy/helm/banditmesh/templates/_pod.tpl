@@ -168,6 +168,10 @@ spec:
         {{- if not $v.tls.reflection }}
         - {name: BANDITMESH_REFLECTION, value: "false"}
         {{- end }}
+        {{- if $v.mesh.events }}
+        - {name: BANDITMESH_POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+        - {name: BANDITMESH_POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
+        {{- end }}
         {{- if eq .component "engine" }}
         - {name: BANDITMESH_MODEL_CACHE, value: /var/cache/banditmesh}
         {{- end }}
@@ -197,6 +201,9 @@ spec:
         {{- if include "banditmesh.tlsSecret" $root }}
         - {name: tls, mountPath: /etc/banditmesh-tls, readOnly: true}
         {{- end }}
+        {{- if $v.mesh.events }}
+        - {name: account, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+        {{- end }}
         {{- if has .component (list "engine" "learner") }}
         - {name: cache, mountPath: /var/cache/banditmesh}
         {{- end }}
@@ -204,6 +211,16 @@ spec:
     {{- include "banditmesh.volumes" $context | nindent 4 }}
     {{- with include "banditmesh.tlsSecret" $root }}
     - {name: tls, secret: {secretName: {{ . }}, defaultMode: 0440}}
+    {{- end }}
+    {{- if $v.mesh.events }}
+    # What an automatic mount has; named, because these pods have none by themselves.
+    - name: account
+      projected:
+        defaultMode: 0440
+        sources:
+          - serviceAccountToken: {path: token, expirationSeconds: 3607}
+          - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+          - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
     {{- end }}
     {{- if has .component (list "engine" "learner") }}
     - {name: cache, emptyDir: {sizeLimit: {{ $own.modelCacheSize | default "1Gi" }}}}
