@@ -66,7 +66,7 @@ def _table(model: type[BaseModel]) -> Iterator[str]:
         return
     yield "| key | default | meaning |\n|---|---|---|\n"
     for name, field in model.model_fields.items():
-        yield f"| `{name}` | {_default(field)} | {_meaning(field)} |\n"
+        yield f"| `{field.alias or name}` | {_default(field)} | {_meaning(field)} |\n"
 
 
 def _meaning(field: FieldInfo) -> str:

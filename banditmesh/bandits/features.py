@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import product
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -70,6 +70,11 @@ class FeatureSpec(BaseModel):
         description="Fields of the content. The engine adds service, logic, and what tires a user: content_shown (how "
         "often the user was shown it, in 8 days) and service_shown (something of its service, today).",
     )
+    candidate: tuple[Literal["score", "rank"], ...] = Field(
+        default=(),
+        description="What the candidate's source says of it: score (the mapping's, or the retriever's, as a number) "
+        "and rank (its place there, from 0, in buckets that double). Where two sources propose it, the first one's.",
+    )
     multi_valued: dict[str, Annotated[int, Field(ge=2, le=16)]] = Field(
         default_factory=dict,
         description="How many values count, 2 to 16, of a profile or content field that holds a list (genres).",
@@ -85,19 +90,24 @@ class FeatureSpec(BaseModel):
         return (*self.profile, *self.state, *self.context)
 
     @property
+    def own(self) -> tuple[str, ...]:
+        """The fields of the candidate's side, in the order of the content block's columns."""
+        return (*self.content, *self.candidate)
+
+    @property
     def user_columns(self) -> int:
         """How many columns the user's side has."""
         return sum(map(len, self.columns(self.user).values()))
 
     @property
     def content_columns(self) -> int:
-        """How many columns the content's side has."""
-        return sum(map(len, self.columns(self.content).values()))
+        """How many columns the candidate's side has."""
+        return sum(map(len, self.columns(self.own).values()))
 
     @property
     def most_features(self) -> int:
         """How many features a decision has at most, crosses included: one a column, one a pair of crossed columns."""
-        width = {name: len(columns) for name, columns in self.columns((*self.user, *self.content)).items()}
+        width = {name: len(columns) for name, columns in self.columns((*self.user, *self.own)).items()}
         return sum(width.values()) + sum(width[left] * width[right] for left, right in self.crosses)
 
     def columns(self, fields: Sequence[str]) -> dict[str, range]:
@@ -119,7 +129,7 @@ class FeatureSpec(BaseModel):
 
     @model_validator(mode="after")
     def _names_are_sound(self) -> FeatureSpec:
-        names = (*self.user, *self.content)
+        names = (*self.user, *self.own)
         if "" in names or any("=" in name for name in names):
             raise ValueError("a field name must not be empty or contain '='")
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
@@ -154,14 +164,14 @@ class Featurizer:
         self.strict = strict
         self.dropped: Counter[str] = Counter()
         self._zone = ZoneInfo(spec.time_zone)
-        users, contents = spec.columns(spec.user), spec.columns(spec.content)
+        users, candidates = spec.columns(spec.user), spec.columns(spec.own)
         self._profile = {name: users[name] for name in spec.profile}
         self._state = {name: users[name] for name in spec.state}
         self._requested = {name: users[name] for name in spec.context if name not in COMPUTED}
         self._computed = {name: users[name].start for name in spec.context if name in COMPUTED}
-        self._content = contents
+        self._content = {name: candidates[name] for name in spec.content}
         side: dict[str, list[Column]] = {name: [("user", at) for at in columns] for name, columns in users.items()}
-        side |= {name: [("content", at) for at in columns] for name, columns in contents.items()}
+        side |= {name: [("content", at) for at in columns] for name, columns in candidates.items()}
         crosses = [pair for left, right in spec.crosses for pair in product(side[left], side[right])]
         shared = [pair for pair in crosses if pair[0][0] == pair[1][0] == "user"]
         own = [pair for pair in crosses if "content" in (pair[0][0], pair[1][0])]
@@ -199,7 +209,8 @@ class Featurizer:
         return FieldBlock(ids, values)
 
     def contents(self, contents: Sequence[Fields]) -> FieldBlock:
-        """The contents' sides, with the columns of `spec.content`; made once per content version, for the catalog."""
+        """The contents' sides, with the columns of `spec.own`; made once per content version, for the catalog. Those of
+        `spec.candidate` are left to be filled for each candidate."""
         ids = np.zeros((len(contents), self.spec.content_columns), np.uint32)
         values = np.zeros(ids.shape, np.float32)
         for row, fields in enumerate(contents):

@@ -37,6 +37,11 @@ def owners(offsets: Offsets) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(offsets) - 1), lengths(offsets))
 
 
+def ranks(offsets: Offsets) -> NDArray[np.int64]:
+    """int64[n]: the place of each flat element in its segment, from 0."""
+    return np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], lengths(offsets))
+
+
 def _reduce(ufunc: np.ufunc, values: NDArray[Any], offsets: Offsets, empty: float) -> NDArray[Any]:
     starts = offsets[:-1]
     filled = starts < offsets[1:]

@@ -20,14 +20,12 @@ from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.runtime.access_table import SERVICE, AccessTable
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.placement_options import Filters, Rules
+from banditmesh.runtime.retrieval_options import EVERYBODYS, Retrieve
 from banditmesh.runtime.section import Name
 from banditmesh.runtime.section import Section as _Section
 from banditmesh.runtime.service_options import Importing, Service
 from banditmesh.runtime.token import MAX_TOKEN_BYTES, largest_token_bytes
 from banditmesh.runtime.validation import StrictLoader, WrongKeys, problems, suggestion
-
-RETRIEVERS: Final = ("popularity", "newest")
-"""Sources that no service maps: a model in the engine proposes."""
 
 
 class Mute(_Section):
@@ -49,6 +47,9 @@ class Variant(_Section):
     policy: dict[str, dict[str, Any]] = Field(description="One policy with its parameters: {linucb: {arm: logic}}.")
     explore: dict[str, dict[str, Any]] = Field(
         default={"greedy": {}}, description="One exploration with its parameters: {ucb: {alpha: 0.5, floor: 0.01}}."
+    )
+    retrieve: Retrieve | None = Field(
+        None, description="What models propose to this variant's users, instead of the placement's `retrieve`."
     )
 
     @model_validator(mode="before")
@@ -143,10 +144,12 @@ class Placement(_Section):
     """A slot of the app."""
 
     sources: list[str] = Field(
-        min_length=1,
+        default=[],
         description="Whose candidates compete here: service/logic; or popularity, newest: what these models of the "
-        "engine propose, of the same services. Of a content that two propose, the first source gets it.",
+        "engine propose, of the same services. Of a content that two propose, the first source gets it. May be left "
+        "out where `retrieve` proposes.",
     )
+    retrieve: Retrieve | None = Field(None, description="What models of the engine propose beside the mappings.")
     eligible: Literal["used_services", "all"] = Field(
         "all",
         description="used_services: only services that the user's profile lists in `used_services`. A user whose "
@@ -167,6 +170,22 @@ class Placement(_Section):
     filters: Filters = Field(default_factory=Filters)
     rules: Rules = Field(default_factory=Rules)
     experiment: Experiment = Field(default_factory=_default_experiment)
+
+    def retrieve_of(self, variant: str) -> Retrieve | None:
+        """What models propose to the users of a variant; None: nothing."""
+        return self.experiment.variants[variant].retrieve or self.retrieve
+
+    @model_validator(mode="after")
+    def _somebody_proposes(self) -> Self:
+        """A variant whose users would never have a candidate is a mistake."""
+        if not self.sources:
+            for name in self.experiment.variants:
+                if self.retrieve_of(name) is None:
+                    raise ValueError(
+                        f"neither sources nor retrieve propose anything to variant {name!r}; name a service/logic in "
+                        "sources, or a model in retrieve: {newest: {share: 20}}"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _policies_take_the_rewards(self) -> Self:
@@ -293,13 +312,14 @@ class Mesh(_Section):
         for name, placement in self.placements.items():
             sources = f"placements.{name}.sources"
             for position, source in enumerate(placement.sources):
-                if source not in known and source not in RETRIEVERS:
+                if source not in known and source not in EVERYBODYS:
                     wrong[f"{sources}.{position}"] = (
-                        f"{source!r} is no service/logic{suggestion(source, [*known, *RETRIEVERS])}"
+                        f"{source!r} is no service/logic{suggestion(source, [*known, *EVERYBODYS])}"
                     )
                 elif source in placement.sources[:position]:
                     wrong[f"{sources}.{position}"] = f"{source!r} stands twice"
-            twice = [each for each in RETRIEVERS if placement.fallback.count(each) > 1]
+            wrong |= self._wrong_retrieval(name, placement)
+            twice = [each for each in EVERYBODYS if placement.fallback.count(each) > 1]
             if twice:
                 wrong[f"placements.{name}.fallback"] = f"{twice[0]!r} stands twice"
             if placement.join_window is not None and placement.join_window > self.join.window:
@@ -325,6 +345,24 @@ class Mesh(_Section):
             raise WrongKeys(wrong)
         return self
 
+    def _wrong_retrieval(self, name: str, placement: Placement) -> dict[str, str]:
+        wrong: dict[str, str] = {}
+        of_variants = {
+            f"experiment.variants.{key}.": each.retrieve for key, each in placement.experiment.variants.items()
+        }
+        for at, retrieve in {"": placement.retrieve, **of_variants}.items():
+            for position, service in enumerate((retrieve and retrieve.from_) or []):
+                if service not in self.services:
+                    wrong[f"placements.{name}.{at}retrieve.from.{position}"] = (
+                        f"{service!r} is no service{suggestion(service, self.services)}"
+                    )
+            for model in retrieve.models() if retrieve else ():
+                if model in placement.sources:
+                    wrong[f"placements.{name}.{at}retrieve.{model}"] = (
+                        f"{model!r} stands in sources too; leave it out there"
+                    )
+        return wrong
+
     def _largest_token_bytes(self, name: str, placement: Placement) -> int:
         logics = [logic for service in self.services.values() for logic in service.logics]
         variants = placement.experiment.variants
@@ -345,7 +383,9 @@ class Mesh(_Section):
                 before = found.get((placement, variant.model))
                 variants = (*before.variants, name) if before else (name,)
                 found[placement, variant.model] = Model(variant.policy_name, variant.policy_params, variants)
-            if POPULARITY.policy in (*config.fallback, *config.sources):
+            retrieves = [config.retrieve_of(name) for name in config.experiment.variants]
+            retrieved = [name for each in retrieves if each is not None for name in each.models()]
+            if POPULARITY.policy in (*config.fallback, *config.sources, *retrieved):
                 found.setdefault((placement, model_name(POPULARITY.policy, POPULARITY.params)), POPULARITY)
         return found
 

@@ -97,6 +97,16 @@ def unpack_candidate_batch(
     return counts, np.frombuffer(keys, "<u8")
 
 
+def unpack_score_batch(values: Sequence[bytes | None], counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """``float32[sum]``: the scores of the candidates that :func:`unpack_candidate_batch` found, in the same order.
+    ``counts``: ``int64[n]``, as it returned them; a score that is not finite is 0."""
+    halves = [
+        value[-2 * count :] for value, count in zip(values, counts.tolist(), strict=True) if count and value is not None
+    ]
+    scores = np.frombuffer(b"".join(halves), "<f2").astype(np.float32)
+    return np.nan_to_num(scores, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
 def pack_profile(version: int, profile: Profile) -> bytes:
     """Pack the profile of one user; keys are sorted so that equal profiles are equal bytes."""
     text = json.dumps(profile, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)

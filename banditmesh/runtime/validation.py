@@ -75,4 +75,4 @@ def _known_keys(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]
             annotation = get_args(annotation)[1]
         else:
             annotation = annotation.model_fields[str(part)].annotation
-    return list(annotation.model_fields)
+    return [field.alias or name for name, field in annotation.model_fields.items()]

@@ -91,7 +91,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     pipeline = Pipeline(
         catalog,
         models,
-        retrievers.by_name(retrievers.Popularity(models), newest),
+        retrievers.Retrievers([retrievers.Popularity(models), newest]),
         {name: filters.enabled(placement) for name, placement in mesh.placements.items()},
         {name: rules.enabled(placement) for name, placement in mesh.placements.items()},
         ring,

@@ -3,7 +3,7 @@ worked out here, once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from banditmesh.bandits.registry import build_exploration
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1.events_pb2 import Decision
 from banditmesh.runtime import keys
-from banditmesh.runtime.mesh import RETRIEVERS, Mesh, Placement
+from banditmesh.runtime.mesh import Mesh, Placement
+from banditmesh.runtime.retrieval_options import EVERYBODYS, MOST_RETRIEVED, RETRIEVERS, Retrieve, Retrieved
 from services.crs_engine.experiments import Assignment
 from services.crs_engine.live import LiveVersions
 from services.crs_engine.user_features import UserFeatures
@@ -57,13 +58,29 @@ class Fallback:
     exploration: Exploration
 
 
+@dataclass(frozen=True, eq=False)
+class Retrieval:
+    """What a model proposes to the users of a variant.
+
+    Attributes:
+        share: Contents for a user at most.
+        services: bool[n_services], of which of the placement's services.
+        options: What ``mesh.yaml`` says of it; None: it stands in ``sources``, where nothing can be said.
+    """
+
+    share: int
+    services: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    options: Retrieved | None = None
+
+
 @dataclass(frozen=True)
 class CompiledVariant:
-    """A variant of the placement's experiment."""
+    """A variant of the placement's experiment. ``retrievals``: by the retriever's name."""
 
     name: str
     model: str
     exploration: Exploration
+    retrievals: Mapping[str, Retrieval]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,18 +106,19 @@ class CompiledPlacement:
     """See the module.
 
     Attributes:
-        services: Whose contents are shown: the services of the mapped sources; of a placement without any, all.
+        services: Whose contents are shown: the services of the mapped sources and those that models retrieve from; of a
+            placement without any, all.
         shown_services: uint64[n_services], their keys.
         sources: In the placement's order: of a content that two propose, the first one gets it. A retriever is one
             source for each service, one after the other; so is each fallback, at the end.
-        retrieved_from: The first source of each retriever that is a source, by its name.
+        retrieved_from: The first source of each retriever that proposes to some variant, by its name.
         fallbacks: In the order in which they are asked.
         logic_keys, service_keys: uint64[n_sources].
         service_numbers: int64[n_sources], positions in ``services``.
         of_fallback: bool[n_sources], whether a fallback proposes it.
         config: What ``mesh.yaml`` says of it.
         variants: In the order of ``assignment.names``.
-        content_columns: The first column of each content field, by its name.
+        content_columns: The first column of each field of the candidate's side, by its name.
         featurizer: The placement's; its content side is in the catalog at position ``catalog_block``.
     """
 
@@ -112,8 +130,12 @@ class CompiledPlacement:
         self.key = np.uint64(hashing.key64(name))
         self.config = placement
         self.catalog_block = catalog_block
-        mapping = dict.fromkeys(source.split("/", 1)[0] for source in placement.sources if source not in RETRIEVERS)
-        self.services = list(mapping or services)
+        mapping = dict.fromkeys(source.split("/", 1)[0] for source in placement.sources if source not in EVERYBODYS)
+        retrieve = {name: placement.retrieve_of(name) for name in placement.experiment.variants}
+        chosen = [each for each in retrieve.values() if each is not None]
+        everything = any(each.from_ is None for each in chosen) and not mapping
+        wanted = [*mapping, *(service for each in chosen for service in each.from_ or ())]
+        self.services = list(dict.fromkeys([*wanted, *(services if everything or not wanted else ())]))
         self.shown_services = np.array([hashing.service_key(service) for service in self.services], np.uint64)
         self.sources: list[Source] = []
         self.retrieved_from: dict[str, int] = {}
@@ -123,6 +145,10 @@ class CompiledPlacement:
             else:
                 service, logic = source.split("/", 1)
                 self.sources.append(Source(service, logic))
+        retrieved = {name for each in chosen for name in each.models()}
+        for name in RETRIEVERS:
+            if name in retrieved:
+                self.retrieved_from[name] = self._add_retriever(name)
         self.fallbacks = [Fallback(each, self._add_retriever(""), Zipf()) for each in placement.fallback]
         self.retrievers = {*self.retrieved_from, *placement.fallback}
         self.logic_keys = np.array(
@@ -134,15 +160,22 @@ class CompiledPlacement:
         variants = placement.experiment.variants
         self.assignment = Assignment(placement.experiment.salt, {each: variants[each].weight for each in variants})
         self.variants = [
-            CompiledVariant(each, variant.model, build_exploration(variant.explore_name, variant.explore_params))
+            CompiledVariant(
+                each,
+                variant.model,
+                build_exploration(variant.explore_name, variant.explore_params),
+                self._retrievals(retrieve[each], list(mapping)),
+            )
             for each, variant in variants.items()
         ]
+        self.uses_said = bool(placement.features.candidate)
+        """Whether a feature is what a candidate's source says of it."""
         self.spec = placement.features
         self.featurizer = Featurizer(self.spec, strict=False)
         asked = self.sources if placement.eligible == "used_services" else []
         self.users = UserFeatures(name, self.spec, [source.service for source in asked])
-        columns = self.spec.columns(self.spec.content)
-        self.content_columns = {name: columns[name].start for name in self.spec.content}
+        columns = self.spec.columns(self.spec.own)
+        self.content_columns = {name: columns[name].start for name in self.spec.own}
         logics = [source.logic for source in self.sources]
         self.logic_ids = np.array([hashing.categorical_id("logic", logic) for logic in logics], np.uint32)
         self.logic_values = np.array([float(bool(logic)) for logic in logics], np.float32)
@@ -155,6 +188,20 @@ class CompiledPlacement:
         first = len(self.sources)
         self.sources += [Source(service, logic, mapped=False) for service in self.services]
         return first
+
+    def _retrievals(self, retrieve: Retrieve | None, mapped: Sequence[str]) -> dict[str, Retrieval]:
+        everywhere = np.ones(len(self.services), np.bool_)
+        found = {name: Retrieval(MOST_RETRIEVED, everywhere) for name in self.config.sources if name in EVERYBODYS}
+        if retrieve is not None:
+            names = retrieve.from_ or mapped or self.services
+            there = np.array([service in names for service in self.services], np.bool_)
+            found |= {name: Retrieval(options.share, there, options) for name, options in retrieve.models().items()}
+        return found
+
+    def share(self, retriever: str) -> int:
+        """Contents that a retriever proposes to any user at most, as one that ``retrieve`` names; 0: it does not."""
+        own = (variant.retrievals.get(retriever) for variant in self.variants)
+        return max((each.share for each in own if each is not None and each.options is not None), default=0)
 
     def layout(self, live: LiveVersions) -> Layout:
         """The layout for these versions; worked out when they have changed."""

@@ -41,7 +41,9 @@ class FeatureNames:
         content["logic"] = self._placement.sources[source].logic or None
         for name, shown in FATIGUE.items():
             content[name] = bucket_name(int(buckets(shown(self._users, pool, self._now_s))[at]))
-        fields = {**self._user, **{name: _named(name, content.get(name)) for name in self._placement.spec.content}}
+        if pool.said is not None:
+            content["score"], content["rank"] = 1.0, bucket_name(int(buckets(pool.said[at : at + 1, 1].astype(int))[0]))
+        fields = {**self._user, **{name: _named(name, content.get(name)) for name in self._placement.spec.own}}
         names = {each: words for ids in fields.values() for each, words in ids.items()}
         for left, right in self._placement.spec.crosses:
             for left_id, left_name in fields[left].items():

@@ -75,7 +75,7 @@ class Models:
     @classmethod
     def of(cls, mesh: Mesh, snapshots: Snapshots, clock: Clock, metrics: EngineMetrics) -> Models:
         """At their priors; :meth:`poll` loads."""
-        models = cls(snapshots, clock, metrics, mesh.engine.fallback_contents)
+        models = cls(snapshots, clock, metrics, max(mesh.engine.fallback_contents, _most_popular(mesh)))
         for (placement, name), model in mesh.models().items():
             prior = LoadedModel(registry.build(model.policy, model.params))
             models.slots[placement, name] = ModelSlot(
@@ -160,6 +160,12 @@ class Models:
             reason=reason,
             error=message,
         )
+
+
+def _most_popular(mesh: Mesh) -> int:
+    """How many of the most popular contents any ``retrieve`` asks for."""
+    retrieves = [each.retrieve_of(name) for each in mesh.placements.values() for name in each.experiment.variants]
+    return max((each.popularity.share for each in retrieves if each and each.popularity), default=0)
 
 
 def _try_out(policy: Policy) -> None:

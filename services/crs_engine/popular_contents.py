@@ -18,10 +18,12 @@ class PopularContents:
     Attributes:
         keys: uint64[n], content keys.
         services: uint64[n], their service keys.
+        means: float32[n], the mean reward of each.
     """
 
     keys: NDArray[np.uint64]
     services: NDArray[np.uint64]
+    means: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -29,11 +31,12 @@ class PopularContents:
     @classmethod
     def of(cls, policy: Popularity, size: int) -> PopularContents:
         """The ``size`` most popular contents whose name the snapshot has."""
-        named = [(each.key, each.name) for each in policy.top(size) if each.name is not None]
+        named = [(each.key, each.name[0], each.mean) for each in policy.top(size) if each.name is not None]
         return cls(
-            np.array([key for key, _ in named], np.uint64),
-            np.array([service_key(service) for _, (service, _) in named], np.uint64),
+            np.array([key for key, _, _ in named], np.uint64),
+            np.array([service_key(service) for _, service, _ in named], np.uint64),
+            np.array([mean for _, _, mean in named], np.float32),
         )
 
 
-NOTHING_POPULAR = PopularContents(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
+NOTHING_POPULAR = PopularContents(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.float32))

@@ -141,7 +141,7 @@ class Bench:
         group = self.group(users)
         values = self.read(group)
         known = sources.read(group, values, NOW_S)
-        pool = hydrate(sources.propose(group, known, values, {}), self.catalog)
+        pool = hydrate(sources.propose(group, known, values, retrievers.Retrievers([]), NOW_S), self.catalog)
         return View(self.placement, known, pool, self.catalog, NOW_S)
 
     def pipeline(self, models: FixedModels, seed: int = 3) -> Pipeline:
@@ -152,7 +152,7 @@ class Bench:
         return Pipeline(
             self.catalog,
             models,  # type: ignore[arg-type]
-            retrievers.by_name(retrievers.Popularity(models), newest),  # type: ignore[arg-type]
+            retrievers.Retrievers([retrievers.Popularity(models), newest]),  # type: ignore[arg-type]
             {name: filters.enabled(each) for name, each in config.items()},
             {name: rules.enabled(each) for name, each in config.items()},
             RING,

@@ -109,6 +109,8 @@ class Pool:
         services: uint64[n], service keys.
         sources: int64[n], positions in ``placement.sources``.
         rows: int64[n], rows of the catalog; -1 where the content is not known. Empty before hydration.
+        said: float32[n, 2], the score that each candidate's source gave it and its rank there, from 0; None where the
+            placement makes no feature of them.
     """
 
     offsets: NDArray[np.int64]
@@ -116,6 +118,7 @@ class Pool:
     services: NDArray[np.uint64]
     sources: NDArray[np.int64]
     rows: NDArray[np.int64]
+    said: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.contents)
@@ -140,6 +143,7 @@ class Pool:
             self.services[mask],
             self.sources[mask],
             self.rows[mask],
+            None if self.said is None else self.said[mask],
         )
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
+from banditmesh.bandits import hashing
 from banditmesh.bandits.batch import Candidates, SparseRows
+from banditmesh.bandits.blocks import FieldBlock
 from services.crs_engine.buckets import bucket_ids, buckets
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.pipeline.batch import Group, Pool, Round, Users
 from services.crs_engine.pipeline.fatigue import FATIGUE
+
+SCORE: Final = np.uint32(hashing.numeric_id("score"))
 
 
 def featurize(group: Group, users: Users, pool: Pool, catalog: Catalog, now_s: float) -> Candidates:
@@ -26,8 +32,23 @@ def featurize(group: Group, users: Users, pool: Pool, catalog: Catalog, now_s: f
         if name in columns:
             content_block.ids[:, columns[name]] = bucket_ids(name)[buckets(shown(users, pool, now_s))]
             content_block.values[:, columns[name]] = 1.0
+    if pool.said is not None:
+        for name, said in zip(("score", "rank"), pool.said.T, strict=True):
+            if name in columns:
+                _fill_said(content_block, columns[name], name, said)
     context, own = placement.featurizer.rows(user_block, content_block, pool.offsets)
     return Candidates(pool.offsets, pool.contents, placement.logic_keys[pool.sources], pool.services, context, own)
+
+
+def _fill_said(block: FieldBlock, column: int, name: str, said: NDArray[np.float32]) -> None:
+    """What the sources say of the candidates (float32[n]) as a column: the score as a number, the rank in buckets."""
+    if name == "score":
+        # A score of 0, also one that a mapping file does not have, is no feature.
+        block.ids[:, column] = np.where(said != 0, SCORE, 0)
+        block.values[:, column] = said
+    else:
+        block.ids[:, column] = bucket_ids(name)[buckets(said.astype(np.int64))]
+        block.values[:, column] = 1.0
 
 
 def of_shown(group: Group, users: Users, drawn: Round, catalog: Catalog, now_s: float) -> SparseRows:
@@ -41,7 +62,8 @@ def of_shown(group: Group, users: Users, drawn: Round, catalog: Catalog, now_s: 
     offsets = np.zeros(len(group) + 1, np.int64)
     np.cumsum(np.bincount(owners, minlength=len(group)), out=offsets[1:])
     pool = drawn.pool
-    shown = Pool(offsets, pool.contents[at], pool.services[at], pool.sources[at], pool.rows[at])
+    said = None if pool.said is None else pool.said[at]
+    shown = Pool(offsets, pool.contents[at], pool.services[at], pool.sources[at], pool.rows[at], said)
     candidates = featurize(group, users, shown, catalog, now_s)
     rows: NDArray[np.int64] = np.arange(len(at))
     return candidates.context.take(owners).beside(candidates.features.take(rows))

@@ -27,7 +27,7 @@ from services.crs_engine.pipeline.filters.base import Filter
 from services.crs_engine.pipeline.hydrate import hydrate, missing
 from services.crs_engine.pipeline.recommenders import ByFallback, ByVariants, Recommender
 from services.crs_engine.pipeline.respond import respond
-from services.crs_engine.pipeline.retrievers.base import Retriever
+from services.crs_engine.pipeline.retrievers import Retrievers
 from services.crs_engine.pipeline.rules.base import Rule
 
 
@@ -49,7 +49,7 @@ class Pipeline:
 
     catalog: Catalog
     models: Models
-    retrievers: Mapping[str, Retriever]
+    retrievers: Retrievers
     filters: Mapping[str, Sequence[Filter]]
     """By placement, as are the rules."""
     rules: Mapping[str, Sequence[Rule]]
@@ -66,7 +66,7 @@ class Pipeline:
             now_s = self.clock.now_s()
             known = [sources.read(group, each, now_s) for group, each in zip(groups, values, strict=True)]
             mapped = [
-                sources.propose(group, users, each, self.retrievers)
+                sources.propose(group, users, each, self.retrievers, now_s)
                 for group, users, each in zip(groups, known, values, strict=True)
             ]
         with stage("hydrate"):
@@ -122,7 +122,7 @@ class Pipeline:
     def _recommenders(self, group: Group, mapped: Pool) -> Iterable[Recommender]:
         yield ByVariants(group, mapped, self.models)
         for fallback in group.placement.fallbacks:
-            yield ByFallback(group, fallback, self.retrievers[fallback.retriever], self.catalog)
+            yield ByFallback(group, fallback, self.retrievers.everybodys[fallback.retriever], self.catalog)
 
     async def hydrate(self, pools: Sequence[Pool], reads: Reads) -> list[Pool]:
         """The pools with the rows of their contents; what the catalog lacks is read."""
@@ -145,5 +145,5 @@ class Pipeline:
     def fallback_pools(self, placement: CompiledPlacement) -> Iterable[Pool]:
         """The contents of each fallback as candidates of one user, to have them read ahead."""
         for fallback in placement.fallbacks:
-            retrieved = self.retrievers[fallback.retriever].retrieve(placement)
+            retrieved = self.retrievers.everybodys[fallback.retriever].retrieve(placement)
             yield sources.retrieved_pool(retrieved, fallback.first_source, placement, np.ones(1, np.bool_))

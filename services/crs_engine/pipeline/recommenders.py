@@ -20,7 +20,7 @@ from services.crs_engine.pipeline.batch import Group, Pool, Slate, Users
 from services.crs_engine.pipeline.draw import EachByItsVariant
 from services.crs_engine.pipeline.features import featurize
 from services.crs_engine.pipeline.hydrate import hydrate
-from services.crs_engine.pipeline.retrievers.base import Retriever
+from services.crs_engine.pipeline.retrievers.base import Everybodys
 from services.crs_engine.pipeline.score import score
 from services.crs_engine.pipeline.sources import retrieved_pool
 
@@ -91,7 +91,7 @@ class ByFallback:
 
     only_fills: ClassVar[bool] = True
 
-    def __init__(self, group: Group, fallback: Fallback, retriever: Retriever, catalog: Catalog) -> None:
+    def __init__(self, group: Group, fallback: Fallback, retriever: Everybodys, catalog: Catalog) -> None:
         self._placement = group.placement
         self._fallback = fallback
         self._retriever = retriever

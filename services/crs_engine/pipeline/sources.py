@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.bandits import segments
-from banditmesh.runtime.packing import VERSION, unpack_candidate_batch
+from banditmesh.runtime.packing import VERSION, unpack_candidate_batch, unpack_score_batch
 from banditmesh.runtime.user_records import UserRecords
 from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.pipeline.batch import Group, Mask, Pool, Users, UserValues
-from services.crs_engine.pipeline.retrievers.base import Retrieved, Retriever
+from services.crs_engine.pipeline.retrievers import Retrievers
+from services.crs_engine.pipeline.retrievers.base import Proposed, Retrieved, askers
 
 _NO_ROWS = np.zeros(0, np.int64)
 
@@ -30,14 +31,36 @@ def read(group: Group, values: UserValues, now_s: float) -> Users:
     )
 
 
-def propose(group: Group, users: Users, values: UserValues, retrievers: Mapping[str, Retriever]) -> Pool:
+def propose(group: Group, users: Users, values: UserValues, retrievers: Retrievers, now_s: float) -> Pool:
     """The candidates of the placement's sources, in their order, for the users whose slot is not muted."""
     placement, free = group.placement, users.muted_until_s == 0
     pool = _mapped(placement, values, None if free.all() else free)
     for name, first_source in placement.retrieved_from.items():
-        proposed = retrievers[name].retrieve(placement)
-        pool = _merged(pool, retrieved_pool(proposed, first_source, placement, free))
+        for asked in askers(group, users, free, name, now_s):
+            proposed = retrievers[name].propose(asked)
+            counts = np.zeros(len(group), np.int64)
+            counts[asked.who] = segments.lengths(proposed.offsets)
+            pool = _merged(pool, _proposed_pool(proposed, counts, first_source, placement))
     return pool
+
+
+def _proposed_pool(
+    proposed: Proposed, counts: NDArray[np.int64], first_source: int, placement: CompiledPlacement
+) -> Pool:
+    """What a retriever proposes as candidates. ``counts``: int64[n_users]; ``first_source``: see
+    :func:`retrieved_pool`."""
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    services = proposed.services
+    said = _said(proposed.scores, segments.ranks(offsets)) if placement.uses_said else None
+    return Pool(offsets, proposed.contents, placement.shown_services[services], first_source + services, _NO_ROWS, said)
+
+
+def _said(scores: NDArray[np.float32], ranks: NDArray[np.int64]) -> NDArray[np.float32]:
+    """``float32[n, 2]``: see :attr:`Pool.said`."""
+    said = np.empty((len(scores), 2), np.float32)
+    said[:, 0], said[:, 1] = scores, ranks
+    return said
 
 
 def _mapped(placement: CompiledPlacement, values: UserValues, free: Mask | None) -> Pool:
@@ -48,12 +71,19 @@ def _mapped(placement: CompiledPlacement, values: UserValues, free: Mask | None)
         [value for row in rows for value in row[:n_live]], np.tile(layout.versions, len(rows))
     )
     sources = np.repeat(np.tile(layout.sources, len(rows)), counts)
+    said = None
+    if placement.uses_said:
+        values_of_all = [value for row in rows for value in row[:n_live]]
+        bounds = np.zeros(len(counts) + 1, np.int64)
+        np.cumsum(counts, out=bounds[1:])
+        said = _said(unpack_score_batch(values_of_all, counts), segments.ranks(bounds))
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(counts.reshape(len(rows), n_live).sum(axis=1), out=offsets[1:])
     if free is not None:
         theirs = np.repeat(free, segments.lengths(offsets))
         offsets, contents, sources = segments.kept_offsets(offsets, theirs), contents[theirs], sources[theirs]
-    return Pool(offsets, contents, placement.service_keys[sources], sources, _NO_ROWS)
+        said = None if said is None else said[theirs]
+    return Pool(offsets, contents, placement.service_keys[sources], sources, _NO_ROWS, said)
 
 
 def retrieved_pool(retrieved: Retrieved, first_source: int, placement: CompiledPlacement, users: Mask) -> Pool:
@@ -69,12 +99,14 @@ def retrieved_pool(retrieved: Retrieved, first_source: int, placement: CompiledP
     offsets = np.zeros(len(users) + 1, np.int64)
     np.cumsum(users * len(retrieved), out=offsets[1:])
     n = int(np.count_nonzero(users))
+    said = np.tile(_said(retrieved.scores, np.arange(len(retrieved))), (n, 1)) if placement.uses_said else None
     return Pool(
         offsets,
         np.tile(retrieved.contents, n),
         np.tile(placement.shown_services[retrieved.services], n),
         np.tile(first_source + retrieved.services, n),
         _NO_ROWS,
+        said,
     )
 
 
@@ -82,12 +114,16 @@ def _merged(left: Pool, right: Pool) -> Pool:
     """The candidates of both pools (not hydrated yet), each user's in the order of the sources."""
     sources = np.concatenate([left.sources, right.sources])
     order = np.lexsort((sources, np.concatenate([left.owners, right.owners])))
+    said = None
+    if left.said is not None and right.said is not None:
+        said = np.concatenate([left.said, right.said])[order]
     return Pool(
         left.offsets + right.offsets,
         np.concatenate([left.contents, right.contents])[order],
         np.concatenate([left.services, right.services])[order],
         sources[order],
         _NO_ROWS,
+        said,
     )
 
 

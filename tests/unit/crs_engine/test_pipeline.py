@@ -13,7 +13,8 @@ from banditmesh.bandits.popularity import Popularity
 from banditmesh.bandits.registry import build
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.contracts.events.v1.events_pb2 import Origin
-from banditmesh.runtime.mesh import RETRIEVERS, parse_mesh
+from banditmesh.runtime.mesh import parse_mesh
+from banditmesh.runtime.retrieval_options import EVERYBODYS
 from services.crs_engine.catalog import Fetched
 from services.crs_engine.models import FALLBACK, LoadedModel
 from services.crs_engine.pipeline.batch import Answered
@@ -91,7 +92,10 @@ def untrained(bench: Bench, popular: Sequence[int] = ()) -> FixedModels:
         )
     loaded = {each.model: LoadedModel(build("linucb", {"arm": "logic"})) for each in bench.placement.variants}
     comics = np.full(len(popular), hashing.service_key("comics"), np.uint64)
-    return FixedModels({**loaded, FALLBACK: LoadedModel(policy)}, PopularContents(np.array(popular, np.uint64), comics))
+    return FixedModels(
+        {**loaded, FALLBACK: LoadedModel(policy)},
+        PopularContents(np.array(popular, np.uint64), comics, np.ones(len(comics), np.float32)),
+    )
 
 
 def origins(answered: Answered) -> dict[str, list[tuple[str, str]]]:
@@ -270,4 +274,4 @@ def test_a_retriever_may_be_a_source_and_its_candidates_go_through_the_policy() 
 
 
 def test_every_retriever_that_mesh_yaml_may_name_exists() -> None:
-    assert set(RETRIEVERS) == {Newest.name, PopularityRetriever.name}
+    assert set(EVERYBODYS) == {Newest.name, PopularityRetriever.name}

@@ -27,7 +27,8 @@ def models(bench: Bench, popular: Sequence[int] = ()) -> FixedModels:
     comics = np.full(len(popular), hashing.service_key("comics"), np.uint64)
     loaded = {each.model: LoadedModel(build("linucb", {"arm": "logic"})) for each in bench.placement.variants}
     return FixedModels(
-        {**loaded, FALLBACK: LoadedModel(Popularity())}, PopularContents(np.array(popular, np.uint64), comics)
+        {**loaded, FALLBACK: LoadedModel(Popularity())},
+        PopularContents(np.array(popular, np.uint64), comics, np.ones(len(comics), np.float32)),
     )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from banditmesh.bandits.batch import Candidates, Scores
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.compiled_placement import CompiledPlacement
-from services.crs_engine.pipeline.retrievers.base import Retrieved
+from services.crs_engine.pipeline.retrievers.base import Asked, Proposed, Retrieved
 
-_NOTHING: Final = Retrieved(np.zeros(0, np.uint64), np.zeros(0, np.int64))
+_NOTHING: Final = Retrieved(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+_DAY_S: Final = 86_400.0
 
 
 class Newest:
@@ -21,7 +22,7 @@ class Newest:
     name: ClassVar[str] = "newest"
 
     def __init__(self, catalog: Catalog, size: int) -> None:
-        """``size``: contents proposed at most."""
+        """``size``: contents proposed as a fallback at most."""
         self._catalog = catalog
         self._size = size
         self._lists: dict[str, Retrieved] = {}
@@ -30,8 +31,15 @@ class Newest:
         """Look for what is new. ``now_s``: seconds since the Unix epoch."""
         for placement in placements:
             if self.name in placement.retrievers:
-                found = self._catalog.newest(placement.shown_services, self._size, now_s)
-                self._lists[placement.name] = Retrieved.of(*found, placement)
+                size = max(self._size, placement.share(self.name))
+                contents, services = self._catalog.newest(placement.shown_services, size, now_s)
+                age_s = now_s - self._catalog.since_s(self._catalog.find(contents))
+                freshness = np.exp2(-np.clip(age_s / _DAY_S, 0, 100)).astype(np.float32)
+                self._lists[placement.name] = Retrieved.of(contents, services, freshness, placement)
+
+    def propose(self, asked: Asked) -> Proposed:
+        """See `Retriever.propose`: the same to everybody. The score halves with each day of age, from 1."""
+        return self.retrieve(asked.group.placement).to(asked)
 
     def retrieve(self, placement: CompiledPlacement) -> Retrieved:
         """See `Retriever.retrieve`."""

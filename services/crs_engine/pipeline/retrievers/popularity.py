@@ -7,7 +7,7 @@ from typing import ClassVar
 from banditmesh.bandits.batch import Candidates, Scores
 from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.models import FALLBACK, Models
-from services.crs_engine.pipeline.retrievers.base import Retrieved
+from services.crs_engine.pipeline.retrievers.base import Asked, Proposed, Retrieved
 
 
 class Popularity:
@@ -21,7 +21,11 @@ class Popularity:
     def retrieve(self, placement: CompiledPlacement) -> Retrieved:
         """See `Retriever.retrieve`."""
         popular = self._models.popular(placement.name)
-        return Retrieved.of(popular.keys, popular.services, placement)
+        return Retrieved.of(popular.keys, popular.services, popular.means, placement)
+
+    def propose(self, asked: Asked) -> Proposed:
+        """See `Retriever.propose`: the same to everybody. The score is the mean reward."""
+        return self.retrieve(asked.group.placement).to(asked)
 
     def score(self, placement: CompiledPlacement, candidates: Candidates) -> Scores:
         """See `Retriever.score`: the policy's own."""
