@@ -84,6 +84,7 @@ BOARDS: dict[str, tuple[str, list[Panel]]] = {
             Panel("Candidates removed, by filter", "reqps", [per_second("banditmesh_engine_candidates_removed_total", "filter")]),
             Panel("Decisions by variant", "reqps", [per_second("banditmesh_engine_decisions_total", "placement, variant")]),
             Panel("Contents in the catalog", "short", [gauge("banditmesh_engine_catalog_contents", "pod")]),
+            Panel("Contents to retrieve from", "short", [gauge("banditmesh_engine_live_contents", "service", "min")]),
             Panel("Contents fetched and evicted", "reqps", [per_second("banditmesh_engine_catalog_fetched_total", "pod"), per_second("banditmesh_engine_catalog_evicted_total", "pod")]),
             Panel("Redis: errors, and batches that did not try", "reqps", [per_second("banditmesh_engine_redis_errors_total", "read"), per_second("banditmesh_engine_redis_refused_total", "pod")]),
             Panel("Version of the loaded model", "short", [gauge("banditmesh_engine_model_version", "placement, model", "min")]),

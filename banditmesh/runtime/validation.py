@@ -75,4 +75,6 @@ def _known_keys(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]
             annotation = get_args(annotation)[1]
         else:
             annotation = annotation.model_fields[str(part)].annotation
+    if get_origin(annotation) in (Union, UnionType):
+        annotation = get_args(annotation)[0]
     return [field.alias or name for name, field in annotation.model_fields.items()]

@@ -23,10 +23,11 @@ from banditmesh.runtime.token import KeyRing
 from services.crs_engine.batching import Batcher
 from services.crs_engine.breaker import Breaker
 from services.crs_engine.catalog import Catalog
-from services.crs_engine.compiled_placement import compile_placements, featurizers
+from services.crs_engine.compiled_placement import compile_placements, featurizers, retrieved_services
 from services.crs_engine.engine import Engine, RedisReads
 from services.crs_engine.explain import Explainer
 from services.crs_engine.live import BLOCK_S, LiveFollower
+from services.crs_engine.live_contents import LiveContents
 from services.crs_engine.maintenance import Maintenance
 from services.crs_engine.memory import freeze_heap
 from services.crs_engine.metrics import EngineMetrics
@@ -81,9 +82,15 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
 
     placements = compile_placements(mesh)
     wants_new = any(retrievers.Newest.name in each.retrievers for each in placements.values())
+    followed = retrieved_services(placements)
     catalog = Catalog(
-        mesh.engine.catalog_size, featurizers(placements), notes_new=wants_new, most_bytes=mesh.engine.catalog_mib << 20
+        mesh.engine.catalog_size,
+        featurizers(placements),
+        notes_new=wants_new,
+        follows=followed,
+        most_bytes=mesh.engine.catalog_mib << 20,
     )
+    contents = LiveContents(stream, catalog, followed, clock, metrics)
     sources = sorted({each.name for placement in placements.values() for each in placement.sources if each.mapped})
     live = LiveFollower(stream, [*sources, keys.PROFILES], catalog.mark_changed, clock, metrics)
     models = Models.of(mesh, Snapshots(store, settings.model_cache), clock, metrics)
@@ -120,13 +127,14 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.check("store", store.ping, critical=False)
     server.background("change stream", live.follow, critical=False)
     server.background("live versions", live.reread_for_ever, critical=False)
+    server.background("live contents", contents.run, critical=False)
     server.background("models", lambda: models.poll_for_ever(mesh.engine.model_poll), critical=False)
     server.background("maintenance", maintenance.run, critical=False)
     server.on_stop("redis", redis.close)
     server.on_stop("redis probe", breaker.stop)
     server.on_stop("change stream", stream.close)
     server.on_stop("store", store.close)
-    await _first_load(models, maintenance, live)
+    await _first_load(models, maintenance, live, contents)
     await _warm(engine, server.kept.get(CATALOG))
     server.kept[CATALOG] = catalog
     return Parts(engine, models, live, catalog, batcher, maintenance, metrics)
@@ -153,10 +161,10 @@ def _store(settings: EngineSettings) -> Store:
     return KeptStore(store, settings.model_cache / "kept")
 
 
-async def _first_load(models: Models, maintenance: Maintenance, live: LiveFollower) -> None:
+async def _first_load(models: Models, maintenance: Maintenance, live: LiveFollower, contents: LiveContents) -> None:
     try:
         async with asyncio.timeout(FIRST_LOAD_S):
-            await asyncio.gather(models.poll(), live.try_reread())
+            await asyncio.gather(models.poll(), live.try_reread(), contents.try_once())
             await maintenance.once()
     except TimeoutError:
         log.warning("started without everything loaded; it is loaded beside the traffic", waited_s=FIRST_LOAD_S)

@@ -9,7 +9,7 @@ contents that nobody asked for lately make room.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -82,6 +82,7 @@ class Catalog:
         most_bytes: Of the serialised contents together, at most.
         unreadable: Values that were no packed content, ever.
         evicted: Contents that had to make room, ever.
+        losses: How often announcements may have been lost, ever.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Catalog:
         featurizers: Sequence[Featurizer],
         *,
         notes_new: bool = False,
+        follows: Collection[str] = (),
         most_bytes: int = MOST_BYTES,
     ) -> None:
         """See the class.
@@ -99,12 +101,16 @@ class Catalog:
             featurizers: Whose content side is wanted; later named by their position.
             most_bytes: Of the serialised contents together, at most.
             notes_new: Whether to note the contents that are announced and not here, for :meth:`take_new`.
+            follows: Services whose contents are noted there also when they are here and have changed: models propose
+                out of all of them, as they are now.
         """
         self.capacity = capacity
         self.most_bytes = most_bytes
         self._bytes = 0
         self._readings: list[Reading] = []
-        self._notes_new = notes_new
+        self._notes_new = notes_new or bool(follows)
+        self._follows = np.array([hashing.service_key(each) for each in follows], np.uint64)
+        self.losses = 0
         self._new: dict[int, None] = {}
         self.unreadable = 0
         self.evicted = 0
@@ -190,18 +196,30 @@ class Catalog:
         for reading in self._readings:
             reading.everything |= keys is None
             reading.changed.update([] if keys is None else keys.tolist())
-        if keys is not None and self._notes_new:
-            self._new.update(dict.fromkeys(keys[rows < 0].tolist()))
+        if keys is None:
+            self.losses += 1
+        elif self._notes_new:
+            noted = rows < 0
+            if len(self._follows):
+                noted |= np.isin(self._columns["service"].take(rows), self._follows)
+            self._new.update(dict.fromkeys(keys[noted].tolist()))
             for key in list(self._new)[: max(len(self._new) - MOST_NEW, 0)]:
                 del self._new[key]
+                self.losses += 1
 
     def take_new(self, most: int) -> NDArray[np.uint64]:
-        """``uint64[n]``: keys of contents that were announced and are not here, the latest first; they are forgotten
-        by this."""
+        """``uint64[n]``: keys of contents that were announced and are not here, or are followed, the latest first; they
+        are forgotten by this."""
         taken = list(self._new)[: -most - 1 : -1]
         for key in taken:
             del self._new[key]
         return np.array(taken, np.uint64)
+
+    def count_live(self, service: str, now_s: float) -> int:
+        """How many contents of a service are here and can be shown."""
+        columns = {name: column[: self._size] for name, column in self._columns.items()}
+        mine = columns["service"] == hashing.service_key(service)
+        return int(np.count_nonzero(mine & (columns["flags"] == 0) & (columns["expires_s"] > now_s)))
 
     def newest(
         self, services: NDArray[np.uint64], size: int, now_s: float

@@ -235,6 +235,17 @@ def compile_placements(mesh: Mesh) -> dict[str, CompiledPlacement]:
     }
 
 
+def retrieved_services(placements: Mapping[str, CompiledPlacement]) -> list[str]:
+    """The services that some ``retrieve`` proposes contents of: all of their live contents are wanted."""
+    found: dict[str, None] = {}
+    for placement in placements.values():
+        for variant in placement.variants:
+            for each in variant.retrievals.values():
+                if each.options is not None:
+                    found |= dict.fromkeys(np.array(placement.services)[each.services].tolist())
+    return sorted(found)
+
+
 def featurizers(placements: dict[str, CompiledPlacement]) -> Sequence[Featurizer]:
     """What the catalog hashes contents for; the positions are the placements' ``catalog_block``."""
     return [placement.featurizer for placement in placements.values()]

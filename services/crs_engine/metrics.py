@@ -86,6 +86,13 @@ class EngineMetrics:
         self.catalog_size = Gauge(
             "banditmesh_engine_catalog_contents", "Contents in the local catalog", registry=registry
         )
+        self.live_contents = Gauge(
+            "banditmesh_engine_live_contents",
+            "Contents of a service that `retrieve` can propose; far below what the service has, or falling without a "
+            "reason, means that the index was not read (see the log)",
+            ["service"],
+            registry=registry,
+        )
         self.catalog_fetched = Counter(
             "banditmesh_engine_catalog_fetched_total",
             "Contents read from Redis, found or absent",

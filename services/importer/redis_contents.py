@@ -14,6 +14,7 @@ from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.known_contents import known_contents
 from banditmesh.runtime.redis import RedisClient
 from services.importer.changes import Changes
 
@@ -99,21 +100,9 @@ class RedisContents:
             left = await self._commands.smembers(keys.unannounced(service))
         await self._announce(service, [int(key) for key in left])
 
-    async def known(self, service: str, most: int = CHUNK) -> AsyncIterator[list[str]]:
+    def known(self, service: str, most: int = CHUNK) -> AsyncIterator[list[str]]:
         """Yield the ids of a service's known contents, at most ``most`` at a time; one may come twice."""
-        cursor = 0
-        waiting: list[str] = []
-        while True:
-            async with self._redis.guarded():
-                cursor, found = await self._commands.sscan(keys.known_contents(service), cursor, count=most)
-            waiting += [content_id.decode() for content_id in found]
-            while len(waiting) >= most:
-                yield waiting[:most]
-                waiting = waiting[most:]
-            if not cursor:
-                break
-        if waiting:
-            yield waiting
+        return known_contents(self._redis, service, most)
 
     async def _mark_unannounced(self, service: str, of: Sequence[int]) -> None:
         if of:

@@ -204,3 +204,20 @@ def test_large_contents_make_room_before_their_number_is_reached() -> None:
     assert local.evicted == 100 - len(local)
     newest = keys_of(packed("c99"))
     assert local.find(newest)[0] >= 0
+
+
+def test_a_changed_content_of_a_followed_service_is_noted_though_it_is_here() -> None:
+    local = Catalog(1000, [Featurizer(SPEC, strict=False)], follows=["comics"])
+    one, other = packed("c1"), Fetched(9, packing.pack_content("weather", Content(content_id="w").SerializeToString()))
+    local.put([one, other], 0.0)
+    local.mark_changed(np.array([one.key, other.key, 77], np.uint64))
+    assert sorted(local.take_new(10).tolist()) == sorted([one.key, 77])
+    assert local.count_live("comics", 0.0) == 1
+
+
+def test_what_was_lost_of_the_announcements_is_counted() -> None:
+    local = Catalog(1000, [Featurizer(SPEC, strict=False)], follows=["comics"])
+    local.mark_changed(np.arange(MOST_NEW + 2, dtype=np.uint64))
+    assert local.losses == 2
+    local.mark_changed(None)
+    assert local.losses == 3

@@ -128,6 +128,41 @@ def test_a_placement_needs_nothing_but_its_sources() -> None:
             "greedily: {}",
             f"{VARIANTS}.logics.explore.greedily: does not exist; did you mean",
         ),
+        (
+            "fallback: pop",
+            "retrieve: {from: [wether], newest: {share: 5}}\n    fallback: pop",
+            f"{PLACEMENT}.retrieve.from.0: 'wether' is no service; did you mean 'weather'?",
+        ),
+        (
+            "fallback: pop",
+            "retrieve: {newset: {share: 5}}\n    fallback: pop",
+            f"{PLACEMENT}.retrieve.newset: unknown key; did you mean 'newest'?",
+        ),
+        (
+            "fallback: pop",
+            "retrieve: {newest: {share: 0}}\n    fallback: pop",
+            f"{PLACEMENT}.retrieve.newest.share: Input should be greater than or equal to 1 (is 0)",
+        ),
+        (
+            "fallback: pop",
+            "retrieve: {from: [weather]}\n    fallback: pop",
+            f"{PLACEMENT}.retrieve: names no model; there is: popularity, newest",
+        ),
+        (
+            "comics/similar]",
+            "newest]\n    retrieve: {newest: {share: 5}}",
+            f"{PLACEMENT}.retrieve.newest: 'newest' stands in sources too; leave it out there",
+        ),
+        (
+            "sources: [weather/today, weather/tomorrow, comics/new-volume, comics/similar]",
+            "sources: []",
+            f"{PLACEMENT}: neither sources nor retrieve propose anything to variant 'logics'; name a service/logic",
+        ),
+        (
+            "weight: 10, policy: {linucb: {arm: content}}",
+            "weight: 10, policy: {linucb: {arm: content}}, retrieve: {from: [news], newest: {share: 9}}",
+            f"{VARIANTS}.contents.retrieve.from.0: 'news' is no service; there is: comics, weather",
+        ),
         ("services:\n", "kafka: {partitions: yes}\nservices:\n", "kafka.partitions: Input should be a valid integer"),
         ("services:\n", "kafka: {partitions: 0}\nservices:\n", "kafka.partitions: Input should be greater than or"),
     ],
