@@ -70,12 +70,24 @@ METHODS: Final[Mapping[str, Needs]] = {
         RollbackSnapshot=_OPERATOR,
         EvaluatePolicy=_OPERATOR,
         GetExperimentReport=_OPERATOR,
+        ResumeVariant=_OPERATOR,
     ),
 }
 """What is not listed needs an operator."""
 OPEN: Final = ("/grpc.health.", "/grpc.reflection.")
 """What needs nobody; reflection can be turned off."""
-AUDITED_FIELDS: Final = ("placement", "model", "version", "service", "logic", "job_id", "uri", "relearn")
+AUDITED_FIELDS: Final = (
+    "placement",
+    "model",
+    "version",
+    "service",
+    "logic",
+    "job_id",
+    "uri",
+    "relearn",
+    "variant",
+    "era",
+)
 """Of a request, what an audit line repeats; never a user id, a token or a body."""
 
 

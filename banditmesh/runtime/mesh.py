@@ -19,6 +19,7 @@ from banditmesh.bandits.registry import EXPLORATIONS, POLICIES, build_exploratio
 from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.runtime.access_table import SERVICE, AccessTable
 from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.experiment_options import RESERVED, GuardedMetric, Guardrail, Layer
 from banditmesh.runtime.placement_options import Filters, Rules
 from banditmesh.runtime.retrieval_options import EVERYBODYS, Retrieve
 from banditmesh.runtime.section import Name
@@ -119,12 +120,58 @@ class Experiment(_Section):
 
     salt: str = Field("", description="Changes who is in which variant; keep it while an experiment runs.")
     variants: dict[Name, Variant] = Field(min_length=1)
+    control: Name | None = Field(
+        None, description="The variant that the others are compared with; by default the first one."
+    )
+    starts: AwareDatetime | None = Field(
+        None,
+        description="Until this moment, such as 2027-01-31T12:00:00Z, everybody is served by the control's policy. "
+        "What variants' users did before is then taken out of the comparison (CUPED), which makes it sharper.",
+    )
+    aa: bool = Field(
+        False, description="A/A: variants as they are, but all served by the control's policy; nothing may differ."
+    )
+    holdout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="Share of all users who take part in no experiment, the same ones in each placement; the control's "
+        "policy serves them.",
+    )
+    layer: Layer | None = Field(None, description="Absent: all users but the holdout take part.")
+    guardrails: dict[GuardedMetric, Guardrail] = Field(
+        default={}, description="What stops a variant by itself: {mute_rate: {worse_than_control_by: 0.01}}."
+    )
+    planned_impressions: float = Field(
+        100_000.0,
+        ge=100,
+        allow_inf_nan=False,
+        description="Impressions of a variant and the control together at which intervals are to be narrowest; say it "
+        "before, not after, having seen results.",
+    )
 
     @model_validator(mode="after")
     def _somebody_takes_part(self) -> Self:
         if sum(variant.weight for variant in self.variants.values()) <= 0:
             raise ValueError("variants: all weights are 0; at least one must be greater")
+        wrong = {
+            f"variants.{name}": "is what decisions say of users who take part in no variant; choose another name"
+            for name in RESERVED
+            if name in self.variants
+        }
+        if self.control is not None and self.control not in self.variants:
+            wrong["control"] = f"{self.control!r} is no variant{suggestion(self.control, self.variants)}"
+        if wrong:
+            raise WrongKeys(wrong)
         return self
+
+    @property
+    def control_name(self) -> str:
+        """The variant that the others are compared with."""
+        return self.control or next(iter(self.variants))
+
+    @property
+    def starts_s(self) -> float:
+        """``starts`` in seconds since the Unix epoch; 0: there is no pre-period."""
+        return 0.0 if self.starts is None else self.starts.timestamp()
 
 
 def _default_experiment() -> Experiment:
@@ -334,6 +381,7 @@ class Mesh(_Section):
                     f"bytes, and {MAX_TOKEN_BYTES} are allowed; leave out crosses, or let fewer values count in "
                     "multi_valued"
                 )
+        wrong.update(self._overlapping_layers())
         for name, caller in (self.access.callers if self.access is not None else {}).items():
             for position, role in enumerate(caller.roles):
                 service = role.removeprefix(f"{SERVICE}:")
@@ -363,11 +411,32 @@ class Mesh(_Section):
                     )
         return wrong
 
+    def _overlapping_layers(self) -> dict[str, str]:
+        """Placements whose experiments would share users of a layer."""
+        wrong: dict[str, str] = {}
+        before: dict[str, list[tuple[str, Layer]]] = {}
+        for name, placement in self.placements.items():
+            layer = placement.experiment.layer
+            if layer is None:
+                continue
+            for other, theirs in before.setdefault(layer.name, []):
+                if max(layer.users[0], theirs.users[0]) < min(layer.users[1], theirs.users[1]):
+                    wrong[f"placements.{name}.experiment.layer.users"] = (
+                        f"[{layer.users[0]:g}, {layer.users[1]:g}] overlaps with placement {other!r}, which has "
+                        f"[{theirs.users[0]:g}, {theirs.users[1]:g}] of layer {layer.name!r}"
+                    )
+            before[layer.name].append((name, layer))
+        return wrong
+
     def _largest_token_bytes(self, name: str, placement: Placement) -> int:
         logics = [logic for service in self.services.values() for logic in service.logics]
         variants = placement.experiment.variants
         models = [variant.model for variant in variants.values()]
-        return largest_token_bytes(name, [*self.services, *logics, *variants], models, placement.features.most_features)
+        experiment = placement.experiment
+        aside = RESERVED if experiment.holdout or experiment.layer is not None else ()
+        return largest_token_bytes(
+            name, [*self.services, *logics, *variants, *aside], models, placement.features.most_features
+        )
 
     def join_window_s(self, placement: str) -> float:
         """Return the join window of a placement in seconds; of one that is not known (any more): ``join.window``."""

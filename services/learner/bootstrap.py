@@ -16,9 +16,12 @@ from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import load_mesh
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.snapshots import Snapshots
+from banditmesh.runtime.stops import Stops
 from banditmesh.runtime.store import connect
 from banditmesh.runtime.stream import Consumed
-from services.learner.catalog import Catalog
+from services.learner.catalog import Catalog, ShardId
+from services.learner.experiment_shard import EXPERIMENT, ExperimentShard
+from services.learner.experiments import Experiments
 from services.learner.learner import Learner
 from services.learner.metrics import LearnerMetrics
 from services.learner.positions import Positions
@@ -41,6 +44,7 @@ class Parts:
 
     learner: Learner
     publisher: Publisher
+    experiments: Experiments
 
 
 async def bootstrap(settings: LearnerSettings, server: Server) -> None:
@@ -60,6 +64,12 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
         for shard_id, spec in catalog.models.items()
         if shard_id.owner(settings.replicas) == ordinal
     }
+    tallies = {
+        placement: ExperimentShard(placement, batch=mesh.learning.batch)
+        for placement in mesh.placements
+        if ShardId(placement, EXPERIMENT).owner(settings.replicas) == ordinal
+    }
+    learned = [*shards.values(), *tallies.values()]
     log.info("shards of this learner", ordinal=ordinal, replicas=settings.replicas, shards=sorted(shards))
 
     metrics = LearnerMetrics(server.registry)
@@ -90,7 +100,7 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     publisher = Publisher(
         snapshots,
         Positions(store),
-        shards.values(),
+        learned,
         learning,
         thread,
         server.clock,
@@ -98,7 +108,7 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
         keep=settings.snapshots_kept,
     )
     learner = Learner(
-        shards.values(),
+        learned,
         catalog.placements,
         open_reader,
         give_up,
@@ -110,12 +120,31 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
         stall_after_s=mesh.learning.stall_after,
     )
     rollback = Rollback(snapshots, publisher, learner, thread, server.clock)
-    servicer = LearnerServicer(
-        catalog, shards, snapshots, publisher, rollback, ordinal=ordinal, replicas=settings.replicas
+    experiments = Experiments(
+        mesh.placements,
+        tallies,
+        Stops(store),
+        snapshots,
+        learning,
+        thread,
+        server.clock,
+        metrics,
+        who=f"learner {ordinal}",
     )
+    servicer = LearnerServicer(
+        catalog, shards, snapshots, publisher, rollback, experiments, ordinal=ordinal, replicas=settings.replicas
+    )
+
+    began = asyncio.Event()
+
+    async def watch() -> None:
+        await began.wait()
+        await experiments.watch()
 
     async def learn() -> None:
         await publisher.restore()
+        await experiments.begin()
+        began.set()
         await learner.run()
 
     async def publish() -> None:
@@ -132,7 +161,8 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     # starts from the newest snapshots.
     server.background("learn", learn, on_crash=EndProcess())
     server.background("publish", publish, on_crash=EndProcess())
+    server.background("experiments", watch, critical=False)
     server.on_stop("store", store.close)
     server.on_stop("dead letters", producer.stop)
     server.on_stop("last snapshots", publish_the_rest, deadline_s=FINAL_SNAPSHOTS_S)
-    return Parts(learner, publisher)
+    return Parts(learner, publisher, experiments)

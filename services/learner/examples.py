@@ -78,6 +78,8 @@ class Columns:
     """int64[n], offset there."""
     source_logs: NDArray[np.int64]
     """int64[n], which log that offset counts; 0: not said."""
+    joined: Sequence[events_pb2.JoinedImpression]
+    """n, as they came."""
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -107,6 +109,7 @@ def columns(rows: Sequence[tuple[int, int, events_pb2.Example]]) -> Columns:
         _array((source.partition for source in sources), np.int64),
         _array((source.offset for source in sources), np.int64),
         _array((source.log for source in sources), np.int64),
+        joined,
     )
 
 

@@ -89,3 +89,35 @@ class LearnerMetrics:
             _SHARD,
             registry=registry,
         )
+        self.experiment_sample_ratio = Gauge(
+            "banditmesh_learner_experiment_sample_ratio_p",
+            "Always valid p-value of the variants' shares of the users; below 0.001 something keeps users away from a "
+            "variant, and no other number of the experiment is to be believed",
+            ["placement"],
+            registry=registry,
+        )
+        self.experiment_stopped = Gauge(
+            "banditmesh_learner_experiment_variant_stopped",
+            "1 while a variant is stopped: its users are in the others; look at the report, then resume or remove it",
+            ["placement", "variant"],
+            registry=registry,
+        )
+        self.experiment_stops = Counter(
+            "banditmesh_learner_experiment_stops_total",
+            "Variants that a guardrail has stopped",
+            ["placement", "variant", "metric"],
+            registry=registry,
+        )
+        self.experiment_unknown = Gauge(
+            "banditmesh_learner_experiment_unknown_impressions",
+            "Impressions of variants that the experiment does not have; they grow while a changed mesh.yaml is rolled "
+            "out, and if they go on growing, engines and learner have different files",
+            ["placement"],
+            registry=registry,
+        )
+        self.experiment_check_failures = Counter(
+            "banditmesh_learner_experiment_check_failures_total",
+            "Looks at an experiment that failed; guardrails stop nothing while they do",
+            ["placement"],
+            registry=registry,
+        )

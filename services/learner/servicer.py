@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Never
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from banditmesh.contracts.learner.v1 import learner_pb2, learner_pb2_grpc
+from banditmesh.runtime.access import CURRENT
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, Unavailable, Unimplemented
+from banditmesh.runtime.limits import check_text
 from banditmesh.runtime.snapshots import Manifest, Snapshots
 from services.learner.catalog import Catalog, ShardId
+from services.learner.experiment_reply import change, reply, timestamp
+from services.learner.experiments import Experiments
 from services.learner.publisher import Publisher
 from services.learner.rollback import Rollback
 from services.learner.shard import Shard
 
 DEFAULT_PAGE, MAX_PAGE = 20, 500
+MAX_WHY_BYTES = 1000
 Context = Any
 """grpc.aio's ServicerContext; grpc has no types."""
 
@@ -30,6 +33,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         snapshots: Snapshots,
         publisher: Publisher,
         rollback: Rollback,
+        experiments: Experiments,
         *,
         ordinal: int,
         replicas: int,
@@ -39,6 +43,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         self._snapshots = snapshots
         self._publisher = publisher
         self._rollback = rollback
+        self._experiments = experiments
         self._ordinal = ordinal
         self._replicas = replicas
 
@@ -89,9 +94,21 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         """Of a later version."""
         raise Unimplemented("the archive of examples, which off-line evaluation reads, is not written by this version")
 
-    async def GetExperimentReport(self, request: learner_pb2.GetExperimentReportRequest, context: Context) -> Never:
-        """Of a later version."""
-        raise Unimplemented("this version keeps no statistics of experiments; topic `examples` has all that they need")
+    async def GetExperimentReport(
+        self, request: learner_pb2.GetExperimentReportRequest, context: Context
+    ) -> learner_pb2.GetExperimentReportResponse:
+        """See learner.proto. Any replica answers for every placement."""
+        return reply(await self._experiments.report(request.placement, request.era))
+
+    async def ResumeVariant(
+        self, request: learner_pb2.ResumeVariantRequest, context: Context
+    ) -> learner_pb2.ResumeVariantResponse:
+        """See learner.proto."""
+        check_text("why", request.why, MAX_WHY_BYTES, optional=True)
+        call = CURRENT.get()
+        who = call.caller if call is not None else "somebody (the mesh has no access table)"
+        was = await self._experiments.resume(request.placement, request.variant, who, request.why)
+        return learner_pb2.ResumeVariantResponse(was=change(was))
 
     def _status(self, shard: Shard) -> learner_pb2.ShardStatus:
         published = self._publisher.published[shard.id]
@@ -103,24 +120,18 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
             duplicates=shard.duplicates,
         )
         if published.at_ms:
-            status.published_at.CopyFrom(_timestamp(published.at_ms))
+            status.published_at.CopyFrom(timestamp(published.at_ms))
         if shard.watermark_ms:
-            status.watermark.CopyFrom(_timestamp(shard.watermark_ms))
+            status.watermark.CopyFrom(timestamp(shard.watermark_ms))
         return status
 
 
 def _snapshot(manifest: Manifest, current: int) -> learner_pb2.Snapshot:
     return learner_pb2.Snapshot(
         version=manifest.version,
-        published_at=_timestamp(manifest.published_at_ms),
+        published_at=timestamp(manifest.published_at_ms),
         examples=manifest.examples,
         current=manifest.version == current,
         rolled_back_to=manifest.rolled_back_to,
         sha256=manifest.sha256,
     )
-
-
-def _timestamp(time_ms: int) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromMilliseconds(time_ms)
-    return timestamp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,33 @@ class LearningFailed(Exception):
         self.rows = rows
 
 
+class State(Protocol):
+    """What a shard keeps of the examples: a model, or sums."""
+
+    def learn(self, columns: Columns, rows: NDArray[np.intp]) -> None:
+        """Take in these rows, all or none of them. Raises BanditError when one is refused."""
+        ...
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """A copy of it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A policy that learns."""
+
+    policy: Policy
+
+    def learn(self, columns: Columns, rows: NDArray[np.intp]) -> None:
+        """See `State`."""
+        self.policy.learn(columns.examples.take(rows))
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """See `State`."""
+        return self.policy.tensors()
+
+
 class Shard:
     """A model in memory. Used by one thread at a time."""
 
@@ -53,7 +80,7 @@ class Shard:
         self.id = shard_id
         self.spec = spec
         self._batch = batch
-        self._policy: Policy = registry.build(spec.policy, spec.params)
+        self._state = self._fresh()
         self.examples = 0
         """That the model has learned from."""
         self.duplicates = 0
@@ -72,15 +99,23 @@ class Shard:
         self._whole = True
         """False from the first example of a cut until `advance`: what is learned and where it stands do not agree."""
 
+    def _fresh(self) -> State:
+        """What has learned nothing."""
+        return Model(registry.build(self.spec.policy, self.spec.params))
+
+    def _load(self, tensors: Mapping[str, NDArray[Any]]) -> State:
+        """What `State.tensors` was called of. Raises BanditError."""
+        return Model(registry.load(self.spec.policy, self.spec.params, tensors))
+
     def restore(self, snapshot: Snapshot, *, after: HasPosition | None = None) -> None:
         """Take the model out of a snapshot, and go on where it stopped, or where ``after`` says. Raises as `check`."""
-        self._policy = self._read(snapshot)
+        self._state = self._read(snapshot)
         self.examples = snapshot.manifest.examples
         self.go_to(after or snapshot.manifest)
 
     def reset(self, position: HasPosition | None = None) -> None:
         """Begin at the prior, at a position or at the beginning."""
-        self._policy = registry.build(self.spec.policy, self.spec.params)
+        self._state = self._fresh()
         self.examples = 0
         self.go_to(position or Position({}))
 
@@ -110,13 +145,13 @@ class Shard:
         """
         self._read(snapshot)
 
-    def _read(self, snapshot: Snapshot) -> Policy:
+    def _read(self, snapshot: Snapshot) -> State:
         manifest = snapshot.manifest
         if (manifest.policy, manifest.params) != (self.spec.policy, self.spec.params):
             found = f"{manifest.policy} {manifest.params}"
             raise BadSnapshot("params", f"version {manifest.version} is {found}, configured is {self.spec}")
         try:
-            return registry.load(self.spec.policy, self.spec.params, snapshot.tensors)
+            return self._load(snapshot.tensors)
         except BanditError as error:
             raise BadSnapshot("tensors", f"version {manifest.version}: {error}") from error
 
@@ -143,16 +178,16 @@ class Shard:
     def _learn(self, columns: Columns, rows: NDArray[np.intp]) -> list[tuple[int, str]]:
         """Learn from rows; those that are refused, and why."""
         names = frozenset(zip(columns.partitions[rows].tolist(), columns.offsets[rows].tolist(), strict=True))
-        before = self._policy.tensors() if names & self.suspects else None
+        before = self._state.tensors() if names & self.suspects else None
         try:
-            self._policy.learn(columns.examples.take(rows))
+            self._state.learn(columns, rows)
             return []
         except BanditError as error:  # all or nothing: the model is as it was
             reason = str(error)
         except Exception as error:
             if before is None:
                 raise LearningFailed(self, names) from error
-            self._policy = registry.load(self.spec.policy, self.spec.params, before)
+            self._state = self._load(before)
             reason = repr(error)
         if len(rows) == 1:
             return [(int(rows[0]), reason)]
@@ -195,7 +230,7 @@ class Shard:
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """A copy of the model."""
-        return self._policy.tensors()
+        return self._state.tensors()
 
     def _advances(self, columns: Columns, fresh: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """bool[n]: whose source stands behind all that were applied before, of the same partition of impressions."""

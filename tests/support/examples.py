@@ -32,6 +32,8 @@ def example(
     time_ms: int = T0_MS,
     ids: Sequence[int] = (1, 2),
     values: Sequence[float] = (),
+    user: str = "u1",
+    variant: str = "",
 ) -> events_pb2.Example:
     """A joined impression that was clicked, unless ``reward`` says something else."""
     return events_pb2.Example(
@@ -40,7 +42,8 @@ def example(
         joined=events_pb2.JoinedImpression(
             decision=events_pb2.Decision(
                 impression_id=bytes(16),
-                user_id="u1",
+                user_id=user,
+                variant=variant,
                 placement=placement,
                 service="films",
                 logic="similar",

@@ -13,11 +13,14 @@ from prometheus_client import CollectorRegistry
 from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.deadletters import Unreadable
 from banditmesh.runtime.errors import Unavailable
-from banditmesh.runtime.mesh import parse_mesh
+from banditmesh.runtime.mesh import Mesh, parse_mesh
 from banditmesh.runtime.snapshots import Snapshots
+from banditmesh.runtime.stops import Stops
 from banditmesh.runtime.store import Store
 from banditmesh.runtime.stream import Consumed
 from services.learner.catalog import Catalog, ShardId
+from services.learner.experiment_shard import ExperimentShard
+from services.learner.experiments import Experiments
 from services.learner.learner import Learner
 from services.learner.metrics import LearnerMetrics
 from services.learner.positions import Positions
@@ -133,6 +136,8 @@ class Rig:
     clock: ManualClock
     registry: CollectorRegistry
     letters: list[tuple[Consumed, Unreadable]]
+    experiments: Experiments
+    tallies: Mapping[str, ExperimentShard]
 
     @property
     def linucb(self) -> Shard:
@@ -157,12 +162,21 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(topic: Topic, store: Store, *, keep: int = 20, run: bool = True) -> AsyncIterator[Rig]:
-    """A learner that has restored and, with ``run``, learns until the end of the block. It publishes when told to."""
+async def rig(
+    topic: Topic, store: Store, *, keep: int = 20, run: bool = True, counted: Mesh | None = None
+) -> AsyncIterator[Rig]:
+    """A learner that has restored and, with ``run``, learns until the end of the block. It publishes when told to.
+
+    Args:
+        counted: Whose experiments it counts; None: none.
+    """
     clock, registry = ManualClock(), CollectorRegistry()
     metrics = LearnerMetrics(registry)
     shards = {shard_id: Shard(shard_id, spec, batch=16) for shard_id, spec in CATALOG.models.items()}
     snapshots = Snapshots(store, None)
+    placements = counted.placements if counted is not None else {}
+    tallies = {name: ExperimentShard(name, batch=16) for name in placements}
+    learned = [*shards.values(), *tallies.values()]
     letters: list[tuple[Consumed, Unreadable]] = []
 
     async def give_up(record: Consumed, error: Unreadable) -> None:
@@ -170,9 +184,9 @@ async def rig(topic: Topic, store: Store, *, keep: int = 20, run: bool = True) -
 
     with ThreadPoolExecutor(1) as thread:
         learning = asyncio.Lock()
-        publisher = Publisher(snapshots, Positions(store), shards.values(), learning, thread, clock, metrics, keep=keep)
+        publisher = Publisher(snapshots, Positions(store), learned, learning, thread, clock, metrics, keep=keep)
         learner = Learner(
-            shards.values(),
+            learned,
             CATALOG.placements,
             topic.open,
             give_up,
@@ -184,10 +198,14 @@ async def rig(topic: Topic, store: Store, *, keep: int = 20, run: bool = True) -
             stall_after_s=60.0,
         )
         rollback = Rollback(snapshots, publisher, learner, thread, clock)
+        experiments = Experiments(
+            placements, tallies, Stops(store), snapshots, learning, thread, clock, metrics, who="learner 0"
+        )
         await publisher.restore()
+        await experiments.begin()
         task = asyncio.create_task(learner.run() if run else asyncio.Event().wait())
         try:
-            yield Rig(learner, publisher, rollback, shards, snapshots, clock, registry, letters)
+            yield Rig(learner, publisher, rollback, shards, snapshots, clock, registry, letters, experiments, tallies)
         finally:
             task.cancel()
             await asyncio.wait([task])

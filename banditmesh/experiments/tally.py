@@ -1,0 +1,96 @@
+"""The tally of a placement's experiment: eras, the current one and some before. Sums alone; no clock and no I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banditmesh.bandits.errors import InvalidTensors
+from banditmesh.experiments.era import Era, Plan, Shown
+from banditmesh.experiments.people import People
+
+ERAS: Final = 4
+"""That are kept, the current one included."""
+
+
+class Tally:
+    """Examples go in; what stays is a set of tensors, the same to the byte for the same examples in the same order.
+
+    Attributes:
+        eras: the oldest first; empty before `plan` was called.
+        unknown: impressions of variants that no era of their time has.
+    """
+
+    def __init__(self) -> None:
+        self.eras: list[Era] = []
+        self.unknown = 0
+
+    def plan(self, plan: Plan, now_ms: int) -> bool:
+        """Begin another era if the plan is another one than the last era's; whether it was.
+
+        Args:
+            now_ms: decisions from then on are made by the new plan. The first era has all decisions.
+        """
+        if self.eras and self.eras[-1].plan == plan:
+            return False
+        self.eras.append(Era.empty(plan, now_ms if self.eras else 0))
+        del self.eras[:-ERAS]
+        return True
+
+    def learn(self, shown: Shown) -> None:
+        """Takes in impressions, each into the era in which it was decided."""
+        if not len(shown):
+            return
+        began = np.array([era.began_ms for era in self.eras], np.int64)
+        of = np.searchsorted(began, shown.decided_ms, side="right") - 1
+        self.unknown += int((of < 0).sum())
+        for at, era in enumerate(self.eras):
+            rows = np.flatnonzero(of == at)
+            if len(rows):
+                self.unknown += era.add(shown, rows)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """A copy of everything."""
+        said = {
+            "unknown": self.unknown,
+            "eras": [
+                {"plan": asdict(era.plan), "began_ms": era.began_ms, "halvings": era.people.halvings}
+                for era in self.eras
+            ],
+        }
+        found: dict[str, NDArray[Any]] = {"plans": np.frombuffer(json.dumps(said).encode(), np.uint8).copy()}
+        for at, era in enumerate(self.eras):
+            found.update(era.tensors(f"era{at}"))
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """The tally that `tensors` was called of. Raises InvalidTensors."""
+        tally = cls()
+        try:
+            said = json.loads(tensors["plans"].tobytes())
+            tally.unknown = int(said["unknown"])
+            for at, each in enumerate(said["eras"]):
+                said_plan = each["plan"]
+                plan = Plan(
+                    **{**said_plan, "targets": tuple(said_plan["targets"]), "compared": tuple(said_plan["compared"])}
+                )
+                days = tensors[f"era{at}.days"].tolist()
+                people = People(
+                    tensors[f"era{at}.people"].copy(), tensors[f"era{at}.people_variants"].copy(), each["halvings"]
+                )
+                era = Era(plan, int(each["began_ms"]), tensors[f"era{at}.sums"].copy(), {}, people)
+                if era.sums.shape[1] != len(plan.weights) or era.sums.shape[3] != len(plan.counts):
+                    raise InvalidTensors("has another shape than its plan", field=f"era{at}.sums", value=era.sums.shape)
+                era.days = {day: sums.copy() for day, sums in zip(days, tensors[f"era{at}.day_sums"], strict=True)}
+                tally.eras.append(era)
+        except InvalidTensors:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidTensors(f"is not a tally: {error!r}", field="plans", value=None) from error
+        return tally
