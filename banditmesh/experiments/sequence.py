@@ -27,8 +27,9 @@ FEWEST_BUCKETS: Final = 50
 """Buckets with somebody in them, of each of the two that are compared, before there is an interval."""
 FEWEST_EVENTS: Final = 20
 """Buckets with an event (a click, say) of the two together, before there is an interval of its rate."""
-PLANNED: Final = 100_000
-"""Impressions of a comparison at which the intervals are narrowest by default: 10 times more or fewer cost some 8 %."""
+PLANNED: Final = 10_000.0
+"""Impressions of a comparison at which the intervals are narrowest by default. At 10 times as many they are 8 % wider
+than if it had been planned so, at 10 000 times as many 37 %, but at a tenth 26 %: it is better to say too little."""
 
 
 def mixture(planned: float, alpha: float) -> float:

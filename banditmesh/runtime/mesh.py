@@ -141,11 +141,11 @@ class Experiment(_Section):
         default={}, description="What stops a variant by itself: {mute_rate: {worse_than_control_by: 0.01}}."
     )
     planned_impressions: float = Field(
-        100_000.0,
+        10_000.0,
         ge=100,
         allow_inf_nan=False,
-        description="Impressions of a variant and the control together at which intervals are to be narrowest; say it "
-        "before, not after, having seen results.",
+        description="Impressions of a variant and the control together at which intervals are to be narrowest: "
+        "the least number that would do. Say it before, not after, having seen results.",
     )
 
     @model_validator(mode="after")

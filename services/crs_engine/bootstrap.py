@@ -17,6 +17,7 @@ from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.snapshots import Snapshots
+from banditmesh.runtime.stops import Stops
 from banditmesh.runtime.store import Store, connect
 from banditmesh.runtime.store.kept import KeptStore
 from banditmesh.runtime.token import KeyRing
@@ -37,6 +38,7 @@ from services.crs_engine.pipeline.hydrate import Hydrator
 from services.crs_engine.pipeline.pipeline import Pipeline
 from services.crs_engine.servicer import CrsEngineServicer
 from services.crs_engine.settings import EngineSettings
+from services.crs_engine.stopped_variants import StoppedVariants
 
 log = get_logger(__name__)
 
@@ -116,6 +118,8 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     explainer = Explainer(engine, mesh.token.max_age)
     maintenance = Maintenance(engine, newest, clock, metrics)
 
+    stopped = StoppedVariants(placements, Stops(store), clock, metrics)
+
     server.add_service(
         SERVICE,
         crs_engine_pb2_grpc.add_CrsEngineServiceServicer_to_server,
@@ -129,6 +133,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.background("live versions", live.reread_for_ever, critical=False)
     server.background("live contents", contents.run, critical=False)
     server.background("models", lambda: models.poll_for_ever(mesh.engine.model_poll), critical=False)
+    server.background("stopped variants", lambda: stopped.run(mesh.engine.model_poll), critical=False)
     server.background("maintenance", maintenance.run, critical=False)
     server.on_stop("redis", redis.close)
     server.on_stop("redis probe", breaker.stop)

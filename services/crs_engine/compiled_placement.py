@@ -3,8 +3,8 @@ worked out here, once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from banditmesh.bandits.registry import build_exploration
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1.events_pb2 import Decision
 from banditmesh.runtime import keys
+from banditmesh.runtime.experiments import weights_in_force
 from banditmesh.runtime.mesh import Mesh, Placement
 from banditmesh.runtime.retrieval_options import EVERYBODYS, MOST_RETRIEVED, RETRIEVERS, Retrieve, Retrieved
-from services.crs_engine.experiments import Assignment
+from services.crs_engine.experiments import Assignment, Part
 from services.crs_engine.live import LiveVersions
 from services.crs_engine.user_features import UserFeatures
 
@@ -117,7 +118,10 @@ class CompiledPlacement:
         service_numbers: int64[n_sources], positions in ``services``.
         of_fallback: bool[n_sources], whether a fallback proposes it.
         config: What ``mesh.yaml`` says of it.
-        variants: In the order of ``assignment.names``.
+        assignment: Who is in which variant; another one once `take` was told of other stops.
+        variants: In the order of ``assignment.names``, as they are served now: before ``starts``, and in A/A mode, all
+            by the control's policy.
+        models: The models that some variant is or will be served by.
         content_columns: The first column of each field of the candidate's side, by its name.
         featurizer: The placement's; its content side is in the catalog at position ``catalog_block``.
     """
@@ -157,17 +161,17 @@ class CompiledPlacement:
         self.service_keys = np.array([hashing.service_key(s.service) for s in self.sources], np.uint64)
         self.service_numbers = np.array([self.services.index(s.service) for s in self.sources])
         self.of_fallback = np.array([not s.logic for s in self.sources])
-        variants = placement.experiment.variants
-        self.assignment = Assignment(placement.experiment.salt, {each: variants[each].weight for each in variants})
-        self.variants = [
+        self._apart = [
             CompiledVariant(
                 each,
                 variant.model,
                 build_exploration(variant.explore_name, variant.explore_params),
                 self._retrievals(retrieve[each], list(mapping)),
             )
-            for each, variant in variants.items()
+            for each, variant in placement.experiment.variants.items()
         ]
+        self.models = list(dict.fromkeys(each.model for each in self._apart))
+        self.take((), 0.0)
         self.uses_said = bool(placement.features.candidate)
         """Whether a feature is what a candidate's source says of it."""
         self.spec = placement.features
@@ -182,6 +186,21 @@ class CompiledPlacement:
         self.decided_logic = [Decision(logic=logic).SerializeToString() for logic in logics]
         self.shown_logic = [SelectedContent(logic=logic).SerializeToString() for logic in logics]
         self._layout: Layout | None = None
+
+    def take(self, stopped: Collection[str], now_s: float) -> None:
+        """Assign and serve by what is in force now. ``stopped``: names of variants that get nobody."""
+        experiment = self.config.experiment
+        layer = experiment.layer
+        self.assignment = Assignment(
+            experiment.salt,
+            weights_in_force(experiment, stopped),
+            holdout=experiment.holdout,
+            part=None if layer is None else Part(layer.name, *layer.users),
+        )
+        control = self._apart[list(experiment.variants).index(experiment.control_name)]
+        alike = experiment.aa or now_s < experiment.starts_s
+        own = {} if alike else {each.name: each for each in self._apart}
+        self.variants = [own.get(name) or replace(control, name=name) for name in self.assignment.names]
 
     def _add_retriever(self, logic: str) -> int:
         """Sources for a retriever's contents, one for each service; returns the position of the first."""
@@ -198,9 +217,14 @@ class CompiledPlacement:
             found |= {name: Retrieval(options.share, there, options) for name, options in retrieve.models().items()}
         return found
 
+    @property
+    def retrievals(self) -> list[Mapping[str, Retrieval]]:
+        """Of each variant of ``mesh.yaml``."""
+        return [each.retrievals for each in self._apart]
+
     def share(self, retriever: str) -> int:
         """Contents that a retriever proposes to any user at most, as one that ``retrieve`` names; 0: it does not."""
-        own = (variant.retrievals.get(retriever) for variant in self.variants)
+        own = (variant.retrievals.get(retriever) for variant in self._apart)
         return max((each.share for each in own if each is not None and each.options is not None), default=0)
 
     def layout(self, live: LiveVersions) -> Layout:
@@ -239,8 +263,8 @@ def retrieved_services(placements: Mapping[str, CompiledPlacement]) -> list[str]
     """The services that some ``retrieve`` proposes contents of: all of their live contents are wanted."""
     found: dict[str, None] = {}
     for placement in placements.values():
-        for variant in placement.variants:
-            for each in variant.retrievals.values():
+        for retrievals in placement.retrievals:
+            for each in retrievals.values():
                 if each.options is not None:
                     found |= dict.fromkeys(np.array(placement.services)[each.services].tolist())
     return sorted(found)

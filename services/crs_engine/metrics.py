@@ -154,6 +154,18 @@ class EngineMetrics:
             ["placement", "model"],
             registry=registry,
         )
+        self.variant_stopped = Gauge(
+            "banditmesh_engine_variant_stopped",
+            "1 while this engine gives a variant no users because a guardrail has stopped it",
+            ["placement", "variant"],
+            registry=registry,
+        )
+        self.stops_unread = Counter(
+            "banditmesh_engine_stops_unread_total",
+            "Looks for stopped variants that failed; what was known stays in force, and a new stop is not seen",
+            ["placement"],
+            registry=registry,
+        )
         self.not_finite = Counter(
             "banditmesh_engine_scores_not_finite_total",
             "Scores that were NaN or infinite and ranked last",

@@ -66,7 +66,7 @@ class ByVariants:
     def __init__(self, group: Group, mapped: Pool, models: Models) -> None:
         self._group = group
         self._mapped = mapped
-        self.models = {each.model: models.get(group.placement.name, each.model) for each in group.placement.variants}
+        self.models = {each: models.get(group.placement.name, each) for each in group.placement.models}
         self.explores = EachByItsVariant(group)
 
     def propose(self, slate: Slate) -> Pool:

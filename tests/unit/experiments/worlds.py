@@ -42,7 +42,7 @@ def peeked(
         yield clicks, shown
 
 
-def excludes_zero(clicks: Floats, shown: Floats, *, alpha: float = 0.05, planned: float = 100_000) -> Floats:
+def excludes_zero(clicks: Floats, shown: Floats, *, alpha: float = 0.05, planned: float = 10_000) -> Floats:
     """bool[n_experiments]: whether the confidence sequence of the difference excludes 0 now."""
     found = rates(clicks, shown)
     variance = found.variances.sum(axis=1)
