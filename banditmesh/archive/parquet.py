@@ -10,6 +10,8 @@ from pyarrow import parquet
 ROWS_A_GROUP: Final = 262_144
 _RANDOM: Final = ("impression_id",)
 """Bytes that nothing repeats: a dictionary of them is the column once more."""
+_PLAIN: Final = ("propensity",)
+"""Numbers that hardly repeat."""
 _COUNTED: Final = (
     "impression_time",
     "decided_at",
@@ -22,24 +24,27 @@ _COUNTED: Final = (
 """Numbers that grow from row to row: their differences are small."""
 
 
-def encode(table: pa.Table | pa.RecordBatch) -> pa.Buffer:
+def encode(table: pa.Table) -> pa.Buffer:
     """The file of these rows."""
-    whole = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
-    names = whole.schema.names
-    encoding = {name: "DELTA_BINARY_PACKED" for name in _COUNTED if name in names}
-    encoding |= {name: "DELTA_LENGTH_BYTE_ARRAY" for name in _RANDOM if name in names}
     sink = pa.BufferOutputStream()
-    parquet.write_table(
-        whole,
+    with writer(sink, table.schema) as file:
+        file.write_table(table, row_group_size=ROWS_A_GROUP)
+    return sink.getvalue()
+
+
+def writer(sink: object, schema: pa.Schema) -> parquet.ParquetWriter:
+    """Writes rows of this schema, group by group, into a path or a stream."""
+    encoding = {name: "DELTA_BINARY_PACKED" for name in _COUNTED if name in schema.names}
+    encoding |= {name: "DELTA_LENGTH_BYTE_ARRAY" for name in _RANDOM if name in schema.names}
+    return parquet.ParquetWriter(
         sink,
+        schema,
         compression="zstd",
         compression_level=3,
-        use_dictionary=[path for path in _leaves(whole.schema) if path not in encoding],
+        use_dictionary=[path for path in _leaves(schema) if path not in encoding and path not in _PLAIN],
         column_encoding=encoding,
-        row_group_size=ROWS_A_GROUP,
         store_schema=False,  # plain types alone, and 3 KB less a file
     )
-    return sink.getvalue()
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

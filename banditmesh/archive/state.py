@@ -38,6 +38,9 @@ class State:
         first: Where the archive of this log begins.
         time_ms: Broker time of the last record before `next`, the highest so far.
         begun_time_ms: The same for `begun`.
+        sources: Partition of `impressions` → its log, and the offset of the last impression archived: what comes a
+            second time is at or before it.
+        begun_sources: The same for `begun`.
         gaps: What retention took.
     """
 
@@ -46,20 +49,30 @@ class State:
     first: int = 0
     time_ms: int = 0
     begun_time_ms: int = 0
+    sources: dict[int, tuple[int, int]] = field(default_factory=dict)
+    begun_sources: dict[int, tuple[int, int]] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
 
-    def begin(self, end: int, time_ms: int) -> State:
+    @property
+    def is_begun(self) -> bool:
+        """Whether a range is being written, or was when its writer died."""
+        return self.begun > self.next
+
+    def begin(self, end: int, time_ms: int, sources: Mapping[int, tuple[int, int]] | None = None) -> State:
         """With a range begun that ends there."""
-        return replace(self, begun=end, begun_time_ms=time_ms)
+        return replace(self, begun=end, begun_time_ms=time_ms, begun_sources=dict(sources or {}))
 
     def complete(self) -> State:
         """With the begun range complete."""
-        return replace(self, next=self.begun, time_ms=self.begun_time_ms)
+        return replace(self, next=self.begun, time_ms=self.begun_time_ms, sources=self.begun_sources)
 
-    def skip(self, start: int, noticed_at_ms: int) -> State:
-        """At an offset after which the log goes on, with what lies before noted as lost."""
-        gap = Gap(self.next, start, noticed_at_ms)
-        return replace(self, next=start, begun=start, begun_time_ms=self.time_ms, gaps=(*self.gaps, gap))
+    def skip(self, first: int, noticed_at_ms: int) -> State:
+        """With what lies before an offset noted as lost: the log begins there by now. Of a range that is begun, what
+        is left can still be written."""
+        gap = Gap(self.next, first, noticed_at_ms)
+        if first < self.begun:
+            return replace(self, next=first, gaps=(*self.gaps, gap))
+        return replace(self.complete(), next=first, begun=first, gaps=(*self.gaps, gap))
 
 
 _STATE = TypeAdapter(State)

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from banditmesh.cli import (
+    archive,
     capacity,
     check,
     convert,
@@ -42,6 +43,7 @@ app.command("replay")(replay.replay)
 app.command("fit")(fit.fit)
 app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)
+app.add_typer(archive.app, name="archive")
 app.command("dead-letters")(dead_letters.dead_letters)
 
 FAILED, MISCONFIGURED = 1, 2

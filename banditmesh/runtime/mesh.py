@@ -18,6 +18,7 @@ from banditmesh.bandits.features import FeatureSpec
 from banditmesh.bandits.registry import EXPLORATIONS, POLICIES, build_exploration, model_name, policy_params
 from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.runtime.access_table import SERVICE, AccessTable
+from banditmesh.runtime.archive_options import Archive, Decisions
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.experiment_options import RESERVED, GuardedMetric, Guardrail, Layer
 from banditmesh.runtime.placement_options import Filters, Rules
@@ -216,6 +217,7 @@ class Placement(_Section):
     )
     filters: Filters = Field(default_factory=Filters)
     rules: Rules = Field(default_factory=Rules)
+    decisions: Decisions = Field(default_factory=Decisions)
     experiment: Experiment = Field(default_factory=_default_experiment)
 
     def retrieve_of(self, variant: str) -> Retrieve | None:
@@ -348,6 +350,7 @@ class Mesh(_Section):
     kafka: Kafka = Field(default_factory=Kafka)
     join: Join = Field(default_factory=Join)
     learning: Learning = Field(default_factory=Learning)
+    archive: Archive = Field(default_factory=Archive)
     importing: Importing = Field(default_factory=Importing)
     engine: Engine = Field(default_factory=Engine)
     access: AccessTable | None = Field(None, description="Who may call what; absent: everybody everything.")

@@ -19,6 +19,7 @@ from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.stops import Stops
 from banditmesh.runtime.store import connect
 from banditmesh.runtime.stream import Consumed
+from services.learner.archiving.bootstrap import Archivers, archive
 from services.learner.catalog import Catalog, ShardId
 from services.learner.experiment_shard import EXPERIMENT, ExperimentShard
 from services.learner.experiments import Experiments
@@ -45,6 +46,7 @@ class Parts:
     learner: Learner
     publisher: Publisher
     experiments: Experiments
+    archivers: Archivers
 
 
 async def bootstrap(settings: LearnerSettings, server: Server) -> None:
@@ -163,6 +165,7 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     server.background("publish", publish, on_crash=EndProcess())
     server.background("experiments", watch, critical=False)
     server.on_stop("store", store.close)
+    archivers = archive(settings, mesh, topics, store, server, ordinal)
     server.on_stop("dead letters", producer.stop)
     server.on_stop("last snapshots", publish_the_rest, deadline_s=FINAL_SNAPSHOTS_S)
-    return Parts(learner, publisher, experiments)
+    return Parts(learner, publisher, experiments, archivers)

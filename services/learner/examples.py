@@ -44,20 +44,26 @@ def decode(value: bytes) -> events_pb2.Example | None:
 
 
 def _check(joined: events_pb2.JoinedImpression) -> None:
+    """Each field is fetched once, and what is usual is passed by one comparison: this is half of a decoder's time."""
     if joined.outcome == events_pb2.OUTCOME_UNSPECIFIED:
         raise Unreadable("no_outcome", "joined.outcome is not said, so there is no reward")
-    if not math.isfinite(joined.reward):
-        raise Unreadable("not_finite", f"joined.reward is {joined.reward}")
-    if abs(joined.reward) > MAX_REWARD:
-        raise Unreadable("reward", f"joined.reward is {joined.reward}, beyond {MAX_REWARD:g}")
+    reward = joined.reward
+    if not -MAX_REWARD <= reward <= MAX_REWARD:  # also for NaN
+        if not math.isfinite(reward):
+            raise Unreadable("not_finite", f"joined.reward is {reward}")
+        raise Unreadable("reward", f"joined.reward is {reward}, beyond {MAX_REWARD:g}")
     decision = joined.decision
     if not (decision.placement and decision.service and decision.content_id):
         raise Unreadable("no_decision", "joined.decision lacks its placement, service or content")
-    if not 0 <= decision.propensity <= 1:  # also false for NaN
-        raise Unreadable("propensity", f"joined.decision.propensity is {decision.propensity}, not in [0, 1]")
-    ids, values = decision.features.ids, decision.features.values
-    if values and len(values) != len(ids):
-        raise Unreadable("features", f"joined.decision.features has {len(ids)} ids and {len(values)} values")
+    propensity = decision.propensity
+    if not 0 <= propensity <= 1:  # also false for NaN
+        raise Unreadable("propensity", f"joined.decision.propensity is {propensity}, not in [0, 1]")
+    features = decision.features
+    values = features.values
+    if not values:
+        return
+    if len(values) != len(features.ids):
+        raise Unreadable("features", f"joined.decision.features has {len(features.ids)} ids and {len(values)} values")
     for position, number in enumerate(values):
         if not math.isfinite(number):
             raise Unreadable("not_finite", f"joined.decision.features.values[{position}] is {number}")

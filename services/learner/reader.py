@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -65,8 +65,21 @@ class Reader(Protocol):
 class KafkaReader:
     """A consumer that reads all partitions: ``async with KafkaReader(…) as reader``."""
 
-    def __init__(self, kafka: KafkaAddress | str, topic: str, group: str, known: Known) -> None:
-        """``group``: where positions are reported."""
+    def __init__(
+        self,
+        kafka: KafkaAddress | str,
+        topic: str,
+        group: str,
+        known: Known | Callable[[Mapping[int, int]], Known],
+        *,
+        mine: Callable[[int], bool] = lambda partition: True,
+    ) -> None:
+        """
+        Args:
+            group: Where positions are reported.
+            known: Where to begin; or what tells it, asked with the log of each partition.
+            mine: Which partitions to read.
+        """
         self._topic = topic
         self._kafka = kafka_address(kafka)
         self._consumer = AIOKafkaConsumer(
@@ -78,7 +91,9 @@ class KafkaReader:
             fetch_max_wait_ms=250,
         )
         self._reports = Reports(self._consumer)
-        self._known = known
+        self._begin = known
+        self._known: Known = {}
+        self._mine = mine
         self.positions: dict[int, int] = {}
         self.logs: dict[int, int] = {}
         self.lost = 0
@@ -102,9 +117,10 @@ class KafkaReader:
             partitions = cluster.partitions_for_topic(self._topic)
             if not partitions:
                 raise Unavailable(f"topic {self._topic!r} does not exist at {self._kafka} yet")
-            tps = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
+            tps = [TopicPartition(self._topic, partition) for partition in sorted(filter(self._mine, partitions))]
             identity = await topic_id(self._consumer._client, self._topic)
             self.logs = {tp.partition: log_number(identity, tp.partition) for tp in tps}
+            self._known = self._begin(self.logs) if callable(self._begin) else self._begin
             first, end = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
             self._consumer.assign(tps)
             for tp in tps:
@@ -164,7 +180,7 @@ class KafkaReader:
     def grown(self) -> bool:
         """See `Reader.grown`."""
         known = self._consumer.partitions_for_topic(self._topic)
-        return bool(known) and set(known) != set(self.positions)
+        return bool(known) and set(filter(self._mine, known)) != set(self.positions)
 
     def report(self, positions: Mapping[int, int]) -> None:
         """See `Reader.report`."""

@@ -6,7 +6,7 @@ import re
 import socket
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.settings import ServiceSettings, UsesKafka, UsesStore
@@ -22,6 +22,9 @@ class LearnerSettings(ServiceSettings, UsesKafka, UsesStore):
     snapshots_kept: int = Field(20, ge=2, description="versions of each model that stay in the store")
     model_cache: Path | None = Field(
         None, description="folder for downloaded snapshots; by default they stay in memory"
+    )
+    archive_key: SecretStr | None = Field(
+        None, description="key of the pseudonyms that archive.user_ids: keyed wants, at least 16 bytes in hexadecimal"
     )
 
 

@@ -56,12 +56,17 @@ def rows(first: int, last: int, *, at: datetime = NOON, partition: int = 0, user
     return pa.RecordBatch.from_arrays(columns, schema=EXAMPLES)
 
 
+def as_file(batch: pa.RecordBatch) -> bytes:
+    """The file of these rows."""
+    return encode(pa.Table.from_batches([batch])).to_pybytes()
+
+
 async def put(store: Store, folder: Folder, batch: pa.RecordBatch, *, complete: bool = True) -> str:
     """Write a file as the archiver does, and let its range be complete."""
     offsets = batch.column("example_offset").to_pylist()
     partition = batch.column("example_partition")[0].as_py()
     name = Range(LOG, partition, offsets[0], offsets[-1] + 1).file_name(folder.kind)
-    await store.put_new(folder.prefix + name, encode(batch).to_pybytes())
+    await store.put_new(folder.prefix + name, as_file(batch))
     states = States(store, folder.kind)
     held = await states.get(LOG, partition)
     if complete:

@@ -7,25 +7,34 @@ import json
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from pyarrow import dataset
 
+from banditmesh.archive.reader import read
 from banditmesh.contracts.learner.v1 import learner_pb2
 from banditmesh.runtime.clock import ManualClock
+from banditmesh.runtime.store import open_store
 from tests.integration.learner.running import published, running, settings
-from tests.support.examples import ExamplesTopic, closing, traffic
+from tests.support.examples import T0_MS, ExamplesTopic, Given, closing, tick, traffic
 
 N, KILLS = 3000, 6
+TICK = tick().SerializeToString()
+OFFSETS = ("example_partition", "example_offset")
 
 
 @asynccontextmanager
 async def process(folder: Path, topic: ExamplesTopic, store: str) -> AsyncIterator[Process]:
-    """A learner process that publishes five times a second; killed at the end of the block unless it has ended."""
+    """A learner process that publishes and archives five times a second; killed at the end of the block unless it has
+    ended."""
     config = settings(folder, topic.bootstrap, store, topic.prefix).config
-    config.write_text(config.read_text().replace("snapshot_every: 30s", "snapshot_every: 200ms"))
+    text = config.read_text().replace("snapshot_every: 30s", "snapshot_every: 200ms")
+    config.write_text(f"{text}\narchive: {{flush_every: 200ms}}\n")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BANDITMESH_")} | {
         "BANDITMESH_CONFIG": str(config),
         "BANDITMESH_KAFKA": topic.bootstrap,
@@ -68,7 +77,35 @@ def has_published(model: str, examples: int) -> Callable[[dict[str, object]], bo
     )
 
 
-async def test_a_learner_killed_at_random_ends_with_the_same_model_byte_for_byte(
+def files_of(store: str) -> Counter[tuple[int, int]]:
+    """Partition and offset of every row that there is, as anybody sees it who reads the files."""
+    table = dataset.dataset(store.removeprefix("file://") + "/archive/examples", format="parquet").to_table()
+    return Counter(zip(*(table.column(name).to_pylist() for name in OFFSETS), strict=True))
+
+
+async def archive_of(url: str) -> Counter[tuple[int, int]]:
+    """The same, as our reader sees it."""
+    store, day = open_store(url), timedelta(days=1)
+    around = datetime.fromtimestamp(T0_MS / 1000, UTC)
+    found: Counter[tuple[int, int]] = Counter()
+    async for batch in read(store, "home", around - day, around + day):
+        found.update(zip(*(batch.column(name).to_pylist() for name in OFFSETS), strict=True))
+    await store.close()
+    return found
+
+
+def positions(records: Iterable[Given]) -> list[tuple[int, int]]:
+    """Where the examples among these records stand in their topic."""
+    offsets: Counter[int] = Counter()
+    found = []
+    for record in records:
+        if record.value != TICK:
+            found.append((record.partition, offsets[record.partition]))
+        offsets[record.partition] += 1
+    return found
+
+
+async def test_a_learner_killed_at_random_ends_with_the_same_model_and_with_each_example_archived_once(
     topic: ExamplesTopic, file_store: str, tmp_path: Path
 ) -> None:
     records = traffic(N, partitions=3, seed=7, span_s=300.0)
@@ -79,7 +116,7 @@ async def test_a_learner_killed_at_random_ends_with_the_same_model_byte_for_byte
         sent = cut
         async with process(tmp_path, topic, file_store) as learner:
             # While it learns, or just when one model is published and the next one is being written.
-            moment = rng.choice(["connected to kafka", "snapshot published"])
+            moment = rng.choice(["connected to kafka", "snapshot published", "archived"])
             await until_logged(learner, says(moment))
             learner.kill()
     await topic.send(records[sent:])
@@ -97,6 +134,9 @@ async def test_a_learner_killed_at_random_ends_with_the_same_model_byte_for_byte
     assert piecewise.manifest.offsets == straight.manifest.offsets
     assert piecewise.manifest.sources == straight.manifest.sources
     assert piecewise.body == straight.body
+    archived = files_of(file_store)
+    assert archived == Counter(positions(records))
+    assert archived == await archive_of(file_store)
 
 
 async def test_a_second_learner_with_the_same_ordinal_is_superseded_and_ends_with_an_error(

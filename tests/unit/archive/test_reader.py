@@ -12,12 +12,11 @@ import pytest
 
 from banditmesh.archive.index import Index, get_index, put_index
 from banditmesh.archive.layout import Folder, Range, folder_of, range_of
-from banditmesh.archive.parquet import encode
 from banditmesh.archive.reader import folders, read
 from banditmesh.archive.schema import EXAMPLES
 from banditmesh.archive.state import Gap, State, States, complete_until
 from banditmesh.runtime.errors import Aborted, InvalidArgument
-from tests.support.archive import LOG, NOON, offsets_of, put, rows, store_in
+from tests.support.archive import LOG, NOON, as_file, offsets_of, put, rows, store_in
 
 HOME = Folder("examples", "home", NOON)
 HOUR = timedelta(hours=1)
@@ -61,7 +60,7 @@ async def test_a_range_that_is_not_complete_is_left_out(tmp_path: Path) -> None:
 async def test_a_compacted_file_counts_instead_of_what_it_replaces_and_not_before(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     names = [await put(store, HOME, rows(0, 5)), await put(store, HOME, rows(5, 9))]
-    await store.put_new(HOME.prefix + "compact-1.parquet", encode(rows(0, 9)).to_pybytes())
+    await store.put_new(HOME.prefix + "compact-1.parquet", as_file(rows(0, 9)))
 
     assert (await folders(store, "home", NOON, NOON + HOUR))[HOME] == names
 
@@ -76,9 +75,9 @@ async def test_a_file_that_is_replaced_while_it_is_read_is_found_in_what_replace
     reading = read(store, "home", NOON, NOON + HOUR)
     first = await anext(reading)
 
-    await store.put_new(HOME.prefix + "compact-1.parquet", encode(rows(0, 9)).to_pybytes())
+    await store.put_new(HOME.prefix + "compact-1.parquet", as_file(rows(0, 9)))
     held = await put_index(store, HOME, Index(1, {"compact-1.parquet": names}), await get_index(store, HOME))
-    await store.put_new(HOME.prefix + "compact-2.parquet", encode(rows(0, 9)).to_pybytes())
+    await store.put_new(HOME.prefix + "compact-2.parquet", as_file(rows(0, 9)))
     again = {**held.index.compacted, "compact-2.parquet": ["compact-1.parquet"]}
     await put_index(store, HOME, Index(2, again), held)
     for name in (*names, "compact-1.parquet"):

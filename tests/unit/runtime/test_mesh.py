@@ -74,7 +74,11 @@ def test_a_placement_needs_nothing_but_its_sources() -> None:
             "eligible: used",
             f"{PLACEMENT}.eligible: Input should be 'used_services' or 'all' (is 'used')",
         ),
-        ("services:\n", "banana: 1\nservices:\n", "banana: unknown key; there is: access, engine, importing, join, "),
+        (
+            "services:\n",
+            "banana: 1\nservices:\n",
+            "banana: unknown key; there is: access, archive, engine, importing, join, ",
+        ),
         ("slot_for: 1h", "slot_four: 1h", f"{PLACEMENT}.mute.slot_four: unknown key; did you mean 'slot_for'?"),
         ("slot_for: 1h", "slot_for: 1 fortnight", f"{PLACEMENT}.mute.slot_for: '1 fortnight' is not a duration"),
         ("slot_for: 1h", "slot_for: 60", f"{PLACEMENT}.mute.slot_for: 60 has no unit; write it like 250ms, 30s"),

@@ -1,0 +1,221 @@
+"""``banditmesh archive``: what the mesh has learned from, in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
+
+if TYPE_CHECKING:
+    from banditmesh.archive.layout import Kind
+    from banditmesh.runtime.store import Store
+
+T = TypeVar("T")
+app = typer.Typer(
+    help="Look after the [bold]archive[/]: compact, expire, erase a user, list its files. See docs/archive.md.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+StoreUrl = Annotated[
+    str, typer.Option("--store", envvar="BANDITMESH_STORE", help="s3://bucket/prefix?…, or file:///folder.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def moment(text: str, name: str) -> datetime:
+    """The time of an option: ISO 8601, UTC without a zone; or how long ago, such as 7d. Raises InvalidArgument."""
+    from banditmesh.bandits.durations import seconds
+
+    with suppress(ValueError):
+        return datetime.now(UTC) - timedelta(seconds=seconds(text))
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidArgument(
+            "must be a time like 2026-11-29T14:00:00Z or 2026-11-29, or how long ago, like 7d", field=name, value=text
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def span(text: str, name: str) -> timedelta:
+    """The length of time of an option, such as 7d. Raises InvalidArgument."""
+    from banditmesh.bandits.durations import seconds
+
+    try:
+        return timedelta(seconds=seconds(text))
+    except ValueError as error:
+        raise InvalidArgument(str(error), field=name, value=text) from None
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A line on standard error, where that is a terminal."""
+    errors = Console(stderr=True)
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task(what, total=1)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def with_store(url: str, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Do something with a store, and close it. Ctrl-C ends it cleanly: everything here can be begun again."""
+    from banditmesh.runtime.store import open_store
+
+    async def run() -> T:
+        store = open_store(url)
+        try:
+            await store.ping()
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+@app.command("compact")
+def compact(
+    store: StoreUrl,
+    settled_after: Annotated[
+        str, typer.Option(help="How long after its end an hour is compacted; later examples get files of their own.")
+    ] = "2h",
+    as_json: Json = False,
+) -> None:
+    """Make few large files of the many small ones of each hour.
+
+    May be stopped and begun again; run it every hour or so. Readers that go by `banditmesh archive files`, as all of
+    ours do, see each row once at any moment; who reads all files as they are sees rows of an hour twice for the seconds
+    between writing the large file and deleting the small ones.
+    """
+    from banditmesh.archive.compact import Compacted
+    from banditmesh.archive.compact import compact as run
+    from banditmesh.archive.layout import KINDS
+
+    now = datetime.now(UTC)
+    settled = span(settled_after, "--settled-after")
+
+    async def all_kinds(given: Store) -> dict[str, Compacted]:
+        return {kind: await run(given, kind, now, settled_after=settled, told=told) for kind in KINDS}
+
+    with progress("hours") as told:
+        found = with_store(store, all_kinds)
+    if as_json:
+        print(json.dumps({kind: vars(each) for kind, each in found.items()}))
+        return
+    for kind, each in found.items():
+        became = f"{each.files_before:,} files of {each.folders:,} hours became {each.files_after:,}"
+        print(f"{kind}: {became}, {each.rows:,} rows")
+
+
+@app.command("expire")
+def expire(
+    store: StoreUrl,
+    keep: Annotated[str | None, typer.Option(help="Delete hours older than this, such as 400d.")] = None,
+    config: Annotated[
+        Path, typer.Option(envvar="BANDITMESH_CONFIG", help="mesh.yaml, for archive.keep where --keep is absent.")
+    ] = Path("mesh.yaml"),
+    as_json: Json = False,
+) -> None:
+    """Delete the hours that are older than archive.keep."""
+    from banditmesh.archive.expire import expire as run
+    from banditmesh.runtime.mesh import load_mesh
+
+    now = datetime.now(UTC)
+    if keep is not None:
+        kept = span(keep, "--keep")
+    else:
+        configured = load_mesh(config).archive.keep
+        if configured is None:
+            print("archive.keep is not set in mesh.yaml, and --keep is not given: everything stays")
+            return
+        kept = timedelta(seconds=configured)
+    with progress("hours") as told:
+        done = with_store(store, lambda each: run(each, kept, now, told=told))
+    print(json.dumps(vars(done)) if as_json else f"deleted {done.folders:,} hours, {done.files:,} files")
+
+
+@app.command("forget")
+def forget(
+    user: Annotated[str, typer.Argument(help="The user's id, as the app gives it.")],
+    store: StoreUrl,
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="BANDITMESH_ARCHIVE_KEY", help="The key of the pseudonyms, with archive.user_ids: keyed."),
+    ] = None,
+    config: Annotated[
+        Path, typer.Option(envvar="BANDITMESH_CONFIG", help="mesh.yaml, for archive.user_ids; may be absent.")
+    ] = Path("mesh.yaml"),
+    as_json: Json = False,
+) -> None:
+    """Erase a user: rewrite every file that holds the user, and let nothing older of the user come in any more.
+
+    Each file is replaced as a whole under its name, so no reader sees a row twice or misses others. May be stopped and
+    begun again. What the topics hold of the user goes by their retention; models hold sums over all users, no rows.
+    """
+    from banditmesh.archive.forget import forget as run
+    from banditmesh.archive.pseudonym import pseudonyms
+    from banditmesh.runtime.mesh import load_mesh
+
+    if not user:
+        raise InvalidArgument("is empty", field="USER")
+    if key is None and config.exists() and load_mesh(config).archive.user_ids == "keyed":
+        raise FailedPrecondition(
+            f"{config} says archive.user_ids: keyed, so the user can only be found with the key",
+            hint="set BANDITMESH_ARCHIVE_KEY",
+        )
+    # What was archived before user_ids was changed has the other kind of id.
+    users = {user} if key is None else {user, pseudonyms(key)(user)}
+    until_ms = int(datetime.now(UTC).timestamp() * 1000)
+    with progress("hours") as told:
+        done = with_store(store, lambda each: run(each, users, until_ms, told=told))
+    print(json.dumps(vars(done)) if as_json else f"erased {done.rows:,} rows from {done.files:,} files")
+
+
+@app.command("files")
+def files(
+    store: StoreUrl,
+    placement: Annotated[str, typer.Argument(help="Whose files.")],
+    since: Annotated[str, typer.Option("--from", help="2026-11-29T14:00:00Z, 2026-11-29, or how long ago: 7d.")],
+    until: Annotated[str, typer.Option("--to", help="The same; what is later is left out.")] = "0s",
+    kind: Annotated[str, typer.Option(help="examples or decisions.")] = "examples",
+) -> None:
+    """List the files that count, one address a line: exactly those with each row once, for Spark and DuckDB to read.
+
+    Files hold whole hours.
+    """
+    from banditmesh.archive.reader import folders
+
+    which = checked_kind(kind)
+    start, end = moment(since, "--from"), moment(until, "--to")
+
+    async def listed(given: Store) -> list[str]:
+        root = given.location.partition("?")[0].rstrip("/")
+        found = await folders(given, placement, start, end, which)
+        return [f"{root}/{folder.prefix}{name}" for folder, names in found.items() for name in names]
+
+    for address in with_store(store, listed):
+        print(address)
+
+
+def checked_kind(kind: str) -> Kind:
+    """The kind of that name. Raises InvalidArgument."""
+    from banditmesh.archive.layout import KINDS
+
+    for known in KINDS:
+        if kind == known:
+            return known
+    raise InvalidArgument(f"must be {' or '.join(KINDS)}", field="--kind", value=kind)

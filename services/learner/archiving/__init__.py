@@ -1,0 +1,1 @@
+"""From topics to the archive: each example once, whatever dies."""

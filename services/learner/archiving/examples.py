@@ -1,0 +1,66 @@
+"""Topic ``examples`` as the archive takes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from banditmesh.archive.layout import Folder, Kind
+from banditmesh.runtime.deadletters import Unreadable
+from banditmesh.runtime.stream import Consumed
+from services.learner.archiving.archiver import Piece, Sources
+from services.learner.archiving.metrics import ArchiveMetrics
+from services.learner.archiving.rows import Chunk, Row, by_folder, chunk
+from services.learner.examples import decode
+
+
+class ExamplesFormat:
+    """See `archiver.Format`. Takes what a learner takes: readable examples, each source once."""
+
+    kind: Kind = "examples"
+
+    def __init__(self, user_id: Callable[[str], str] | None, metrics: ArchiveMetrics) -> None:
+        """``user_id``: what stands for a user; None: the user's own id."""
+        self._user_id = user_id
+        self._metrics = metrics
+
+    def pieces(
+        self, records: Sequence[Consumed], log: int, time_ms: int, sources: Sources
+    ) -> list[Piece[Chunk | None]]:
+        """See `archiver.Format`."""
+        rows: list[Row] = []
+        sources = dict(sources)
+        for record in records:
+            # As in the learner's merge: a new leader's clock may lag behind the old one's.
+            time_ms = max(time_ms, record.time_ms)
+            try:
+                example = decode(record.value)
+            except Unreadable as error:  # the learner makes a dead letter of it
+                self._metrics.passed_over.labels(self.kind, error.reason).inc()
+                continue
+            if example is None:
+                continue
+            source = example.source
+            known_log, last = sources.get(source.partition, (0, -1))
+            if source.log and known_log not in (0, source.log):
+                last = -1  # another log: its offsets start anew
+            if source.offset <= last:
+                self._metrics.passed_over.labels(self.kind, "duplicate").inc()
+                continue
+            sources[source.partition] = source.log or known_log, source.offset
+            rows.append(Row(record.offset, time_ms, example))
+        made = chunk(rows, log, records[0].partition, self._user_id) if rows else None
+        size = made.rows.nbytes if made else 0
+        return [Piece(records[-1].offset + 1, time_ms, sources, len(rows), size, made)]
+
+    async def until_ms(self) -> float:
+        """See `archiver.Format`: an example is all that there is to know of it."""
+        return math.inf
+
+    async def tables(
+        self, pieces: Sequence[Piece[Chunk | None]], log: int, partition: int
+    ) -> list[tuple[Folder, pa.Table]]:
+        """See `archiver.Format`."""
+        return list(by_folder([piece.body for piece in pieces if piece.body], self.kind))

@@ -1,0 +1,396 @@
+"""The archiver, with a list for a topic: each example once, whatever dies and when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from prometheus_client import CollectorRegistry
+
+from banditmesh.archive.forgotten import remember
+from banditmesh.archive.reader import read
+from banditmesh.archive.state import States, complete_until
+from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.runtime.clock import ManualClock
+from banditmesh.runtime.errors import Aborted, Unavailable
+from banditmesh.runtime.store import Store, open_store
+from services.learner.archiving.archiver import Archiver
+from services.learner.archiving.examples import ExamplesFormat
+from services.learner.archiving.metrics import ArchiveMetrics
+from services.learner.archiving.rows import Chunk
+from services.learner.reader import Known, Reader
+from tests.support.examples import T0_MS, Given, example, tick, traffic
+from tests.unit.learner.parts import Topic
+
+T0 = datetime.fromtimestamp(T0_MS / 1000, UTC)
+DAY = timedelta(days=1)
+
+
+class Killed(BaseException):
+    """The process has ended here."""
+
+
+class MortalStore:
+    """A store whose process dies at the n-th write: before it, or after it and before it hears of it."""
+
+    def __init__(self, store: Store, dies_at: int, *, after: bool) -> None:
+        self._store, self._dies_at, self._after = store, dies_at, after
+        self.writes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def put_new(self, key: str, body: bytes) -> str:
+        return await self._write(lambda: self._store.put_new(key, body))
+
+    async def replace(self, key: str, body: bytes, etag: str) -> str:
+        return await self._write(lambda: self._store.replace(key, body, etag))
+
+    async def _write(self, write: Callable[[], Any]) -> str:
+        self.writes += 1
+        if self.writes == self._dies_at and not self._after:
+            raise Killed
+        done: str = await write()
+        if self.writes == self._dies_at:
+            raise Killed
+        return done
+
+
+class Slowly:
+    """A list whose elements take their time."""
+
+    def __init__(self, elements: Callable[[], Iterator[Any]]) -> None:
+        self.__iter = elements
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.__iter()
+
+
+class Rig:
+    """An archiver of a topic into a store."""
+
+    def __init__(self, topic: Topic, store: Store, *, user_id: Callable[[str], str] | None = None) -> None:
+        self.registry, self.clock = CollectorRegistry(), ManualClock()
+        metrics = ArchiveMetrics(self.registry)
+
+        def open_topic(begin: Callable[[Mapping[int, int]], Known]) -> AbstractAsyncContextManager[Reader]:
+            return topic.open(begin({partition: topic.generation * 100 + partition for partition in topic.records}))
+
+        rows = ExamplesFormat(user_id, metrics)
+        self.archiver: Archiver[Chunk | None] = Archiver(
+            rows, store, open_topic, self.clock, metrics, flush_every_s=60.0
+        )
+        self.topic = topic
+
+    async def read(self, n: int) -> None:
+        """Let it read until n records of each partition, or all that there are, are in memory, and nothing more."""
+        following = asyncio.create_task(self.archiver._follow())
+        while not following.done() and not self._has(n):  # noqa: ASYNC110 - it is stopped at any turn; no event says so
+            await asyncio.sleep(0)
+        following.cancel()
+        await asyncio.wait([following])
+        if not following.cancelled() and (error := following.exception()):
+            raise error
+
+    def _has(self, n: int) -> bool:
+        partitions = self.archiver._partitions
+        return len(partitions) == self.topic.partitions and all(
+            partitions[number].end >= min(n, len(records)) for number, records in self.topic.records.items()
+        )
+
+    async def archive(self, n: int = 1_000_000) -> None:
+        """Read and write, as `read` does."""
+        await self.read(n)
+        await self.archiver.flush()
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(f"banditmesh_learner_{name}", labels) or 0.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path.as_uri())
+
+
+def topic_of(n: int, *, partitions: int = 2, seed: int = 1, at_once: int = 10) -> Topic:
+    topic = Topic(partitions, at_once=at_once)
+    topic.append(traffic(n, partitions=partitions, seed=seed, span_s=7200))
+    return topic
+
+
+def examples_of(topic: Topic) -> Counter[tuple[int, int]]:
+    """Where the topic has an example that is no tick."""
+    ticks = tick().SerializeToString()
+    return Counter(
+        (partition, record.offset)
+        for partition, records in topic.records.items()
+        for record in records
+        if record.value != ticks
+    )
+
+
+def in_files(folder: Path) -> Counter[tuple[int, int]]:
+    """What anybody sees who reads the folder as it is."""
+    files = [str(path) for path in (folder / "archive" / "examples").rglob("*.parquet")]
+    if not files:
+        return Counter()
+    table = ds.dataset(files).to_table(columns=["example_partition", "example_offset"])
+    return Counter(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+async def by_reader(store: Store, placement: str = "home") -> Counter[tuple[int, int]]:
+    """What our own reader sees."""
+    batches = [each async for each in read(store, placement, T0 - DAY, T0 + DAY)]
+    return Counter(
+        pair
+        for batch in batches
+        for pair in zip(
+            batch.column("example_partition").to_pylist(), batch.column("example_offset").to_pylist(), strict=True
+        )
+    )
+
+
+async def test_each_example_is_in_the_archive_once_with_all_that_it_says(store: Store, tmp_path: Path) -> None:
+    topic = topic_of(200)
+    one = Rig(topic, store)
+
+    await one.archive()
+
+    assert in_files(tmp_path) == await by_reader(store) == examples_of(topic)
+    assert one.metric("archived_rows_total", kind="examples", placement="home") == 200
+    batches = [each async for each in read(store, "home", T0 - DAY, T0 + DAY)]
+    first = pa.Table.from_batches(batches).sort_by("example_time").to_pylist()[0]
+    given = next(
+        record
+        for records in topic.records.values()
+        for record in records
+        if record.time_ms == min(record.time_ms for records in topic.records.values() for record in records)
+    )
+    joined = events_pb2.Example.FromString(given.value).joined
+    decision = joined.decision
+    assert {**first, "feature_values": None} == {
+        "impression_time": datetime.fromtimestamp(joined.impression_time_ms / 1000, UTC),
+        "user": "u1",
+        "service": "films",
+        "content": decision.content_id,
+        "logic": "similar",
+        "position": 0,
+        "variant": "",
+        "model": "",
+        "model_version": 0,
+        "propensity": 0.5,
+        "origin": "unspecified",
+        "feature_ids": list(decision.features.ids),
+        "feature_values": None,
+        "outcome": "click" if joined.reward == 1 else "none",
+        "target": None,
+        "reward": joined.reward,
+        "reactions": [],
+        "reaction_time": None,
+        "decided_at": datetime.fromtimestamp(0, UTC),
+        "impression_id": bytes(16),
+        "example_time": datetime.fromtimestamp(given.time_ms / 1000, UTC),
+        "example_log": 100 + given.partition,
+        "example_partition": given.partition,
+        "example_offset": given.offset,
+        "source_log": 0,
+        "source_partition": given.partition,
+        "source_offset": 0,
+    }
+    assert first["feature_values"] == pytest.approx(list(decision.features.values))
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_death_at_any_write_neither_loses_nor_doubles_an_example(after: bool, tmp_path: Path) -> None:
+    topic, writes = topic_of(30, partitions=1, at_once=5), 0
+    for dies_at in range(1, 1000):
+        folder = tmp_path / str(dies_at)
+        mortal = MortalStore(open_store(folder.as_uri()), dies_at, after=after)
+        died = 0
+        for n in (11, 24):  # each time it is cut otherwise
+            one = Rig(topic, mortal)  # type: ignore[arg-type]
+            try:
+                await one.archive(n)
+            except Killed:
+                died += 1
+            doubled = in_files(folder) - examples_of(topic)
+            assert not doubled, f"died at write {dies_at}"
+        await Rig(topic, open_store(folder.as_uri())).archive()
+        assert in_files(folder) == await by_reader(open_store(folder.as_uri())) == examples_of(topic)
+        if not died:
+            writes = dies_at - 1
+            break
+    assert writes > 7
+
+
+async def test_a_zombie_is_fenced_and_what_it_had_in_its_hands_does_not_double(store: Store, tmp_path: Path) -> None:
+    topic = topic_of(100)
+    zombie, successor = Rig(topic, store), Rig(topic, store)
+    await zombie.read(20)
+    await successor.archive(31)
+
+    with pytest.raises(Aborted):
+        await zombie.archiver.flush()
+    await successor.archive()
+    await zombie.archive()
+
+    assert in_files(tmp_path) == examples_of(topic)
+
+
+async def test_a_zombie_that_wakes_within_a_range_looks_whether_it_is_still_its_own(
+    store: Store, tmp_path: Path
+) -> None:
+    """Its successor's file was compacted and deleted meanwhile: it must not come back."""
+    topic = topic_of(100, partitions=1)
+    zombie, successor = Rig(topic, store), Rig(topic, store)
+    tables = zombie.archiver._format.tables
+
+    async def stopped_for_an_hour(*args: Any) -> Any:
+        found = await tables(*args)
+
+        def slowly() -> Iterator[Any]:
+            for each in found:
+                zombie.clock._elapsed_s += 3600.0
+                yield each
+
+        return Slowly(slowly)
+
+    zombie.archiver._format.tables = stopped_for_an_hour  # type: ignore[method-assign]
+    changes = zombie.archiver._states.put
+
+    async def then_the_successor(*args: Any) -> Any:
+        held = await changes(*args)
+        if args[2].is_begun:
+            await successor.archive()
+            for path in (tmp_path / "archive" / "examples").rglob("*.parquet"):
+                path.unlink()
+        return held
+
+    zombie.archiver._states.put = then_the_successor  # type: ignore[method-assign]
+    await zombie.read(20)
+
+    with pytest.raises(Aborted):
+        await zombie.archiver.flush()
+
+    assert in_files(tmp_path) == Counter()
+
+
+async def test_what_retention_took_is_a_gap_that_is_counted_and_written_down(store: Store) -> None:
+    topic = topic_of(100, partitions=1)
+    await Rig(topic, store).archive(30)
+    kept = topic.records[0][50:]
+
+    late = Rig(topic, store)
+    opened = late.archiver._open_reader
+
+    def forgetful(begin: Callable[[Mapping[int, int]], Known]) -> AbstractAsyncContextManager[Reader]:
+        return opened(lambda logs: {0: [(50, logs[0])]} if begin(logs) else {})
+
+    late.archiver._open_reader = forgetful
+    await late.archive()
+
+    state = (await States(store, "examples").all())[100, 0]
+    assert [(gap.start, gap.end) for gap in state.gaps] == [(30, 50)]
+    assert late.metric("archive_lost_offsets_total", kind="examples") == 20
+    assert len(await by_reader(store)) == 30 + len(kept) - 1
+
+
+async def test_a_topic_that_was_made_anew_is_archived_from_its_beginning(store: Store, tmp_path: Path) -> None:
+    topic = topic_of(40, partitions=1)
+    await Rig(topic, store).archive()
+    anew = topic_of(25, partitions=1, seed=2)
+    anew.generation = 2
+
+    await Rig(anew, store).archive()
+
+    assert sum(in_files(tmp_path).values()) == 65
+
+
+async def test_a_second_copy_of_an_impression_is_left_out_also_by_the_next_process(store: Store) -> None:
+    topic = Topic(1)
+    first, second = (example(source=(0, number), time_ms=T0_MS).SerializeToString() for number in (5, 6))
+    topic.append([Given(0, T0_MS, first), Given(0, T0_MS, second)])
+    await Rig(topic, store).archive()
+    topic.append([Given(0, T0_MS, first), Given(0, T0_MS, second)])
+    one = Rig(topic, store)
+    await one.archive()
+
+    assert await by_reader(store) == Counter([(0, 0), (0, 1)])
+    assert one.metric("archive_passed_over_total", kind="examples", reason="duplicate") == 2
+
+
+async def test_poison_is_passed_over_and_a_partition_of_ticks_moves_on(store: Store) -> None:
+    topic = Topic(2)
+    topic.append([Given(0, T0_MS, b"\xff\xff"), Given(0, T0_MS + 1, example().SerializeToString())])
+    topic.append([Given(1, T0_MS + 9000, tick().SerializeToString())])
+    one = Rig(topic, store)
+
+    await one.archive()
+
+    assert await by_reader(store) == Counter([(0, 1)])
+    assert one.metric("archive_passed_over_total", kind="examples", reason="not_a_protobuf") == 1
+    assert (await complete_until(store)).timestamp() * 1000 == T0_MS + 1
+
+
+async def test_pseudonyms_stand_for_users_when_they_are_wanted(store: Store) -> None:
+    topic = topic_of(5)
+    await Rig(topic, store, user_id=lambda user: f"hash of {user}").archive()
+
+    batches = [each async for each in read(store, "home", T0 - DAY, T0 + DAY, columns=["user"])]
+    assert set(pa.Table.from_batches(batches).column("user").to_pylist()) == {"hash of u1"}
+
+
+async def test_what_is_still_on_its_way_of_a_forgotten_user_does_not_come_in(store: Store) -> None:
+    topic = Topic(1)
+    topic.append([Given(0, T0_MS, example(source=(0, 1), time_ms=T0_MS).SerializeToString())])
+    topic.append([Given(0, T0_MS + 9, example(source=(0, 2), time_ms=T0_MS + 9).SerializeToString())])
+    await remember(store, "u1", T0_MS + 5)
+
+    await Rig(topic, store).archive()
+
+    assert await by_reader(store) == Counter([(0, 1)])
+
+
+async def test_rows_beyond_the_memory_are_written_before_their_time(store: Store, tmp_path: Path) -> None:
+    topic = topic_of(100)
+    one = Rig(topic, store)
+    one.archiver._most_bytes = 4000
+    running = asyncio.create_task(one.archiver.run())
+    while sum(in_files(tmp_path).values()) < 90:
+        await asyncio.sleep(0)
+        await one.clock.advance(0.1)
+        assert not running.done()
+    running.cancel()
+    assert in_files(tmp_path) <= examples_of(topic)
+
+
+async def test_a_store_that_is_away_is_tried_again_and_nothing_is_lost(store: Store, tmp_path: Path) -> None:
+    topic = topic_of(60)
+    refused, rng = 0, np.random.default_rng(1)
+
+    class Away(MortalStore):
+        async def _write(self, write: Callable[[], Any]) -> str:
+            nonlocal refused
+            self.writes += 1
+            if rng.random() < 0.4:
+                refused += 1
+                raise Unavailable("the store is away")
+            return str(await write())
+
+    away = Away(store, 0, after=False)
+    while in_files(tmp_path) != examples_of(topic):
+        with contextlib.suppress(Unavailable):
+            await Rig(topic, away).archive()  # type: ignore[arg-type]
+    assert refused > 3
+    await Rig(topic, store).archive()
+    assert in_files(tmp_path) == await by_reader(store) == examples_of(topic)
