@@ -39,7 +39,7 @@ and `placements` are needed.
 
 def reference() -> str:
     """Return the whole page."""
-    parts = [_INTRODUCTION, "```yaml\n", EXAMPLE.read_text(), "```\n\n", *_section("", Mesh)]
+    parts = [_INTRODUCTION, "```yaml\n", EXAMPLE.read_text(), "```\n\n", *_section("", Mesh, set())]
     parts.append("## Policies and explorations\n\n`banditmesh policies` prints the same on a terminal.\n\n")
     for title, models in (
         ("policy", {name: kind.Params for name, kind in POLICIES.items()}),
@@ -50,14 +50,18 @@ def reference() -> str:
     return "".join(parts)
 
 
-def _section(path: str, model: type[BaseModel]) -> Iterator[str]:
+def _section(path: str, model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[str]:
+    """Yield a section's table and those below it; a model that stands in several places (``seen``) comes once."""
+    if model in seen:
+        return
+    seen.add(model)
     title = path or "The file"
     yield f"## {title}\n\n{_first_line(model)}\n\n"
     yield from _table(model)
     yield "\n"
     for name, field in model.model_fields.items():
         for key, inner in _models_in(field.annotation):
-            yield from _section(".".join(filter(None, (path, name, key))), inner)
+            yield from _section(".".join(filter(None, (path, name, key))), inner, seen)
 
 
 def _table(model: type[BaseModel]) -> Iterator[str]:
@@ -92,6 +96,8 @@ def _models_in(annotation: Any) -> Iterator[tuple[str, type[BaseModel]]]:
     """Yield the models inside a type, with the key that leads to them: ``<name>`` inside a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield "", annotation
+    elif get_origin(annotation) is list:
+        yield from _models_in(get_args(annotation)[0])
     elif get_origin(annotation) is dict:
         yield from ((("<name>"), model) for _, model in _models_in(get_args(annotation)[1]))
     elif get_origin(annotation) in (Annotated, Union, types.UnionType):

@@ -8,6 +8,8 @@ import itertools
 import time
 from typing import Protocol
 
+import numpy as np
+
 
 class Clock(Protocol):
     """Wall time, steady time and sleep."""
@@ -99,3 +101,8 @@ class ManualClock:
     async def _settle(self) -> None:
         for _ in range(self.SETTLE_TURNS):
             await asyncio.sleep(0)
+
+
+def utc(seconds: float) -> str:
+    """A moment for people."""
+    return f"{np.datetime64(int(seconds), 's')}Z"

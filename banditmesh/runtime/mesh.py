@@ -6,6 +6,7 @@ that names it. ``docs/mesh-yaml.md`` is the reference.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
@@ -21,12 +22,13 @@ from banditmesh.runtime.access_table import SERVICE, AccessTable
 from banditmesh.runtime.archive_options import Archive, Decisions
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.experiment_options import RESERVED, GuardedMetric, Guardrail, Layer
-from banditmesh.runtime.placement_options import Filters, Rules
+from banditmesh.runtime.placement_options import Filters
 from banditmesh.runtime.retrieval_options import EVERYBODYS, Retrieve
+from banditmesh.runtime.rule_options import Rules, capped, check_rules
 from banditmesh.runtime.section import Name
 from banditmesh.runtime.section import Section as _Section
 from banditmesh.runtime.service_options import Importing, Service
-from banditmesh.runtime.token import MAX_TOKEN_BYTES, largest_token_bytes
+from banditmesh.runtime.token import MAX_TOKEN_BYTES, MOST_LABELS, largest_token_bytes
 from banditmesh.runtime.validation import StrictLoader, WrongKeys, problems, suggestion
 
 
@@ -216,7 +218,11 @@ class Placement(_Section):
         "of the first two, asked one after the other.",
     )
     filters: Filters = Field(default_factory=Filters)
-    rules: Rules = Field(default_factory=Rules)
+    rules: Rules = Field(
+        default=[],
+        description="What lists must be like, in their order: [{cap_per_service: {most: 2}}, {pin: {…}}], or "
+        "{cap_per_service: {most: 2}} where each kind stands once.",
+    )
     decisions: Decisions = Field(default_factory=Decisions)
     experiment: Experiment = Field(default_factory=_default_experiment)
 
@@ -252,6 +258,15 @@ class Placement(_Section):
         if wrong:
             raise WrongKeys(wrong)
         return self
+
+    def services(self, known: Iterable[str]) -> list[str]:
+        """Whose contents it shows, out of the mesh's services: those of its mapped sources and those that models
+        retrieve from; all if there is none."""
+        mapped = dict.fromkeys(source.split("/", 1)[0] for source in self.sources if source not in EVERYBODYS)
+        chosen = [each for name in self.experiment.variants if (each := self.retrieve_of(name)) is not None]
+        everything = any(each.from_ is None for each in chosen) and not mapped
+        wanted = [*mapped, *(service for each in chosen for service in each.from_ or ())]
+        return list(dict.fromkeys([*wanted, *(known if everything or not wanted else ())]))
 
 
 class Token(_Section):
@@ -368,6 +383,10 @@ class Mesh(_Section):
                     )
                 elif source in placement.sources[:position]:
                     wrong[f"{sources}.{position}"] = f"{source!r} stands twice"
+            try:
+                check_rules(placement.rules, placement.services(self.services))
+            except WrongKeys as error:
+                wrong |= {f"placements.{name}.rules.{path}": text for path, text in error.problems.items()}
             wrong |= self._wrong_retrieval(name, placement)
             twice = [each for each in EVERYBODYS if placement.fallback.count(each) > 1]
             if twice:
@@ -435,11 +454,16 @@ class Mesh(_Section):
         logics = [logic for service in self.services.values() for logic in service.logics]
         variants = placement.experiment.variants
         models = [variant.model for variant in variants.values()]
+        labels = MOST_LABELS if self.capped() else 0
         experiment = placement.experiment
         aside = RESERVED if experiment.holdout or experiment.layer is not None else ()
-        return largest_token_bytes(
-            name, [*self.services, *logics, *variants, *aside], models, placement.features.most_features
-        )
+        names = [*self.services, *logics, *variants, *aside]
+        return largest_token_bytes(name, names, models, placement.features.most_features, labels)
+
+    def capped(self) -> list[str]:
+        """What some placement's rule caps the frequency of, beside contents: ``service``, names of attributes. Every
+        impression is counted by these, whatever placement it was in."""
+        return sorted({each for placement in self.placements.values() for each in capped(placement.rules)})
 
     def join_window_s(self, placement: str) -> float:
         """Return the join window of a placement in seconds; of one that is not known (any more): ``join.window``."""

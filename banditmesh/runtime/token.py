@@ -28,6 +28,8 @@ TAG_BYTES = 16
 MIN_KEY_BYTES = 16
 MAX_TOKEN_BYTES = 4096
 IMPRESSION_ID_BYTES = 16
+MOST_LABELS = 8
+"""What an impression is counted by beside its content, at most (``Decision.counted_by``)."""
 NEAR_TOKEN_BYTES = MAX_TOKEN_BYTES * 3 // 4
 """From here on the engine counts tokens, before one is too large."""
 MAX_FUTURE_S = 60.0
@@ -54,7 +56,9 @@ class TokenError(Exception):
         self.key = key
 
 
-def largest_token_bytes(placement: str, names: Collection[str], models: Collection[str], features: int) -> int:
+def largest_token_bytes(
+    placement: str, names: Collection[str], models: Collection[str], features: int, labels: int = 0
+) -> int:
     """How large the token of a decision can become, every text as long as it may be.
 
     Args:
@@ -62,6 +66,7 @@ def largest_token_bytes(placement: str, names: Collection[str], models: Collecti
         names: Of services, logics and variants that may stand in it.
         models: Names of the placement's models.
         features: How many a decision has at most.
+        labels: How many keys an impression is counted by at most.
     """
     longest = max((len(name.encode()) for name in names), default=0)
     decision = events_pb2.Decision(
@@ -77,6 +82,7 @@ def largest_token_bytes(placement: str, names: Collection[str], models: Collecti
         model_version=2**63,
         propensity=0.5,
         features=events_pb2.Features(ids=[2**32 - 1] * features, values=[0.5] * features),
+        counted_by=[2**64 - 1] * labels,
         decided_at_ms=2**62,
         origin=events_pb2.ORIGIN_POLICY,
     )

@@ -17,7 +17,7 @@ first eight is never 0xB5, by which it is told apart, and read.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,8 +65,10 @@ SHOWN: Final = Section("shown", 6, 1, np.dtype([("content", "<u8"), ("day", "<u2
 SHOWN_SERVICES: Final = Section(
     "shown_services", 7, 1, np.dtype([("service", "<u8"), ("day", "<u2"), ("count", "<u2")]), 12
 )
+# What a rule caps the frequency of: services, values of attributes. `days` as in `shown`.
+SHOWN_LABELS: Final = Section("shown_labels", 20, 1, np.dtype([("label", "<u8"), ("day", "<u2"), ("days", "<u4")]), 16)
 
-SECTIONS: Final = (APPLIED, COUNTS, CLICKS, MUTES, TARGETS, SHOWN, SHOWN_SERVICES)
+SECTIONS: Final = (APPLIED, COUNTS, CLICKS, MUTES, TARGETS, SHOWN, SHOWN_SERVICES, SHOWN_LABELS)
 COUNTERS: Final[Mapping[str, int]] = {
     "feedback": 1,
     "clicks": 2,
@@ -233,20 +235,26 @@ class UserRecord:
         """
         return self._with(section, _EVENT.pack(time_s, content, service, placement) + self._data(section))
 
-    def shown(self, time_s: int, content: int, service: int) -> UserRecord:
-        """Count an impression: ever, of its content by day, and of its service today."""
+    def shown(self, time_s: int, content: int, service: int, labels: Iterable[int] = ()) -> UserRecord:
+        """Count an impression: ever, of its content by day, of its service today, and of what it is counted by
+        besides (``Decision.counted_by``) by day."""
         day = min(time_s // DAY_S, _MOST_U16)
-        contents = list(_SHOWN.iter_unpack(self._data(SHOWN)))
-        before = next((each for each in contents if each[0] == content), (content, day, 0))
-        rest = b"".join(_SHOWN.pack(*each) for each in contents if each[0] != content)
+        counted = self._shown_on(SHOWN, day, content)
+        for label in labels:
+            counted = counted._shown_on(SHOWN_LABELS, day, label)
         services = list(_SERVICE.iter_unpack(self._data(SHOWN_SERVICES)))
         today = next((each[2] for each in services if each[0] == service and each[1] == day), 0)
         others = b"".join(_SERVICE.pack(*each) for each in services if each[0] != service)
-        return (
-            self.counted(shown=1)
-            ._with(SHOWN, _SHOWN.pack(content, *_one_more(day, before[1], before[2])) + rest)
-            ._with(SHOWN_SERVICES, _SERVICE.pack(service, day, min(today + 1, _MOST_U16)) + others)
+        return counted.counted(shown=1)._with(
+            SHOWN_SERVICES, _SERVICE.pack(service, day, min(today + 1, _MOST_U16)) + others
         )
+
+    def _shown_on(self, section: Section, day: int, key: int) -> UserRecord:
+        """Count one more of a key on a day, in a section of keys and their days."""
+        entries = list(_SHOWN.iter_unpack(self._data(section)))
+        before = next((each for each in entries if each[0] == key), (key, day, 0))
+        rest = b"".join(_SHOWN.pack(*each) for each in entries if each[0] != key)
+        return self._with(section, _SHOWN.pack(key, *_one_more(day, before[1], before[2])) + rest)
 
     def _data(self, section: Section) -> bytes:
         version, data = self.parts.get(section.number, (section.version, b""))

@@ -71,8 +71,8 @@ def _known_keys(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]
     for part in loc[:-1]:
         if get_origin(annotation) in (Union, UnionType):
             annotation = get_args(annotation)[0]
-        if get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
+        if get_origin(annotation) in (dict, list):
+            annotation = get_args(annotation)[-1]
         else:
             annotation = annotation.model_fields[str(part)].annotation
     if get_origin(annotation) in (Union, UnionType):

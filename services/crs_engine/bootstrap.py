@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2, crs_engine_pb2_grpc
-from banditmesh.runtime import keys
+from banditmesh.runtime import keys, rule_options
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import load_mesh
@@ -36,6 +36,7 @@ from services.crs_engine.models import Models
 from services.crs_engine.pipeline import filters, retrievers, rules
 from services.crs_engine.pipeline.hydrate import Hydrator
 from services.crs_engine.pipeline.pipeline import Pipeline
+from services.crs_engine.rule_cost import RuleCosts
 from services.crs_engine.servicer import CrsEngineServicer
 from services.crs_engine.settings import EngineSettings
 from services.crs_engine.stopped_variants import StoppedVariants
@@ -91,6 +92,8 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
         notes_new=wants_new,
         follows=followed,
         most_bytes=mesh.engine.catalog_mib << 20,
+        attributes={name for each in mesh.placements.values() for name in rule_options.attributes(each.rules)},
+        counted_by=mesh.capped(),
     )
     contents = LiveContents(stream, catalog, followed, clock, metrics)
     sources = sorted({each.name for placement in placements.values() for each in placement.sources if each.mapped})
@@ -111,7 +114,9 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     hydrator = Hydrator(catalog, redis, clock, metrics)
     # A read, and not a ping: a node that cannot be read may well answer a ping.
     breaker = Breaker(clock, lambda: redis.read([keys.live(keys.PROFILES)]), metrics)
-    engine = Engine(placements, pipeline, RedisReads(redis, breaker, live, hydrator, metrics), metrics)
+    engine = Engine(
+        placements, pipeline, RedisReads(redis, breaker, live, hydrator, metrics), metrics, RuleCosts(metrics)
+    )
     batcher = Batcher(
         engine.select, mesh.engine.max_batch, clock, metrics, mesh.engine.max_waiting, arrivals=server.calls_taken
     )

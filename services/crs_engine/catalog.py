@@ -26,6 +26,8 @@ from banditmesh.contracts.events.v1.events_pb2 import Decision
 from banditmesh.contracts.provider.v1.provider_pb2 import Content
 from banditmesh.runtime import packing
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.token import MOST_LABELS
+from services.crs_engine import attribute_columns
 from services.crs_engine.key_index import KeyIndex
 
 log = get_logger(__name__)
@@ -43,6 +45,7 @@ KEEP_S: Final = 600.0
 """A content is read again after this long even if no change was announced: what a Redis fail-over lost of the change
 stream heals."""
 KEEP_ABSENT_S: Final = 5.0
+SERVICE: Final = "service"
 _EVICT_SHARE: Final = 8
 _FIRST_ROWS: Final = 1024
 _NOTHING: Final = Content()
@@ -93,6 +96,8 @@ class Catalog:
         notes_new: bool = False,
         follows: Collection[str] = (),
         most_bytes: int = MOST_BYTES,
+        attributes: Collection[str] = (),
+        counted_by: Collection[str] = (),
     ) -> None:
         """See the class.
 
@@ -103,6 +108,9 @@ class Catalog:
             notes_new: Whether to note the contents that are announced and not here, for :meth:`take_new`.
             follows: Services whose contents are noted there also when they are here and have changed: models propose
                 out of all of them, as they are now.
+            attributes: Names of those that rules look at.
+            counted_by: What impressions are counted by beside the content, for frequency caps: ``service``, or names
+                of attributes among those.
         """
         self.capacity = capacity
         self.most_bytes = most_bytes
@@ -122,6 +130,9 @@ class Catalog:
             name: np.zeros(_FIRST_ROWS, dtype) for name, dtype in _COLUMNS.items()
         }
         self._blocks = [_zero_block(_FIRST_ROWS, featurizer.spec.content_columns) for featurizer in featurizers]
+        self.attributes = attribute_columns.columns(sorted({*attributes, *counted_by} - {SERVICE}))
+        """By name; rows are those of the catalog."""
+        self._counted_by = counted_by
         self._names: list[tuple[str, str]] = []
         self._shown: list[bytes] = []
         self._decided: list[bytes] = []
@@ -293,7 +304,11 @@ class Catalog:
         self._bytes -= len(self._shown[row]) + len(self._decided[row])
         self._names[row] = (service, content.content_id)
         self._shown[row] = SelectedContent(service=service, content=content).SerializeToString()
-        self._decided[row] = Decision(service=service, content_id=content.content_id).SerializeToString()
+        for name, column in self.attributes.items():
+            column.write(row, next((attribute_columns.texts(a) for a in content.attributes if a.name == name), ()))
+        self._decided[row] = Decision(
+            service=service, content_id=content.content_id, counted_by=self._labels(row, service)
+        ).SerializeToString()
         self._bytes += len(self._shown[row]) + len(self._decided[row])
         columns = self._columns
         columns["key"][row] = fetched.key
@@ -311,6 +326,16 @@ class Catalog:
         for featurizer, block in zip(self._featurizers, self._blocks, strict=True):
             hashed = featurizer.contents([fields])
             block.ids[row], block.values[row] = hashed.ids[0], hashed.values[0]
+
+    def _labels(self, row: int, service: str) -> list[int]:
+        """What impressions of the row's content are counted by."""
+        labels: list[int] = []
+        for name in self._counted_by:
+            if name == SERVICE:
+                labels.append(hashing.service_key(service))
+            else:
+                labels += [attribute_columns.label_key(name, each) for each in self.attributes[name].values(row)]
+        return labels[:MOST_LABELS]
 
     def _parse(self, fetched: Fetched) -> tuple[str, Content] | None:
         if fetched.value is None:
@@ -343,6 +368,8 @@ class Catalog:
         self.evicted += size - self._size
         for column in (*columns.values(), *(part for block in self._blocks for part in (block.ids, block.values))):
             column[: self._size] = column[stay]
+        for attribute in self.attributes.values():
+            attribute.keep(stay)
         kept = stay.tolist()
         self._names = [self._names[row] for row in kept]
         self._shown = [self._shown[row] for row in kept]

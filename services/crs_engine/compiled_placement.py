@@ -137,9 +137,7 @@ class CompiledPlacement:
         mapping = dict.fromkeys(source.split("/", 1)[0] for source in placement.sources if source not in EVERYBODYS)
         retrieve = {name: placement.retrieve_of(name) for name in placement.experiment.variants}
         chosen = [each for each in retrieve.values() if each is not None]
-        everything = any(each.from_ is None for each in chosen) and not mapping
-        wanted = [*mapping, *(service for each in chosen for service in each.from_ or ())]
-        self.services = list(dict.fromkeys([*wanted, *(services if everything or not wanted else ())]))
+        self.services = placement.services(services)
         self.shown_services = np.array([hashing.service_key(service) for service in self.services], np.uint64)
         self.sources: list[Source] = []
         self.retrieved_from: dict[str, int] = {}

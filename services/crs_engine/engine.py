@@ -21,6 +21,7 @@ from services.crs_engine.pipeline import filters
 from services.crs_engine.pipeline.batch import Answered, Group, Outcome, Round, SelectionRequest, UserValues
 from services.crs_engine.pipeline.hydrate import Hydrator
 from services.crs_engine.pipeline.pipeline import Pipeline
+from services.crs_engine.rule_cost import RuleCosts
 from services.crs_engine.user_memory import UserMemory
 
 log = get_logger(__name__)
@@ -100,6 +101,7 @@ class Engine:
     pipeline: Pipeline
     reads: RedisReads
     metrics: EngineMetrics
+    rule_costs: RuleCosts
 
     async def select(self, requests: Sequence[SelectionRequest]) -> list[Outcome]:
         """One outcome for each request, in their order. Never fails because Redis is away: that is what the fallback is
@@ -110,6 +112,7 @@ class Engine:
             for position, outcome in zip(answered.slate.group.positions, answered.outcomes, strict=True):
                 outcomes[position] = outcome
             self._count(answered)
+            self.rule_costs.look(answered.slate, self.pipeline.rules[answered.slate.group.placement.name])
         return outcomes
 
     async def answer(self, groups: Sequence[Group]) -> list[Answered]:

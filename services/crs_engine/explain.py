@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.bandits.batch import Scores, SparseRows
+from banditmesh.bandits.exploration.constraint import blocking, shifted
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.errors import InvalidArgument, PermissionDenied
@@ -84,7 +85,8 @@ class Explainer:
         """What could be chosen in a round, the most probable candidate first."""
         pool, mean, deviation = drawn.pool, drawn.scores.mean, drawn.scores.deviation
         blocks = self._blocks(drawn)
-        shares = _first_shares(drawn, {at for at, found in blocks.items() if found[0].position == drawn.first[0]})
+        shares = _first_shares(drawn)
+        moves = self._shifts(drawn)
         bonus, features = np.zeros(len(pool)), SparseRows.empty(len(pool))
         names = FeatureNames(slate, self._engine.pipeline.catalog)
         if drawn.models:
@@ -104,25 +106,47 @@ class Explainer:
                 features=_features(features, at, names.of(pool, at) if drawn.models else {}),
                 position=positions.get(at),
                 blocked=blocks.get(at, []),
+                shifted=moves.get(at, []),
             )
 
     def _blocks(self, drawn: Round) -> dict[int, list[pb.ExplainedBlock]]:
-        """By candidate: where which rule kept it from being drawn, the first position first.
+        """By candidate: where which rule kept it from being drawn, the first position first; at each position the
+        first rule that did.
 
         Constraints say the same whenever they are asked, so the draw is gone through once more.
         """
         found: dict[int, list[pb.ExplainedBlock]] = {}
-        chosen = drawn.choice.chosen
-        for column in range(min(len(drawn.shown[0]) + 1, chosen.shape[1])):
-            before = chosen[:, :column]
+        names = {id(constraint): rule for rule, constraint in drawn.constraints.items()}
+        for column, before, left in _steps(drawn):
+            for constraint, blocked in blocking(list(drawn.constraints.values()), before, left, drawn.pool.offsets):
+                for at in np.flatnonzero(blocked).tolist():
+                    found.setdefault(at, []).append(
+                        pb.ExplainedBlock(
+                            position=int(drawn.first[0]) + column,
+                            rule=f"rules/{names[id(constraint)]}",
+                            because=constraint.because(at, before),
+                        )
+                    )
+        return found
+
+    def _shifts(self, drawn: Round) -> dict[int, list[pb.ExplainedShift]]:
+        """By candidate: where which rule began to move its score by how much."""
+        found: dict[int, list[pb.ExplainedShift]] = {}
+        last: dict[tuple[str, int], float] = {}
+        for column, before, left in _steps(drawn):
             for rule, constraint in drawn.constraints.items():
-                blocked = constraint.blocks(before)
-                for at in [] if blocked is None else np.flatnonzero(blocked).tolist():
-                    if at not in chosen[0, :column]:
+                moved = constraint.shifts(before)
+                if moved is None:
+                    continue
+                for at in np.flatnonzero(left).tolist():
+                    by = float(moved[at])
+                    if by != last.get((rule, at), 0.0):
+                        last[rule, at] = by
                         found.setdefault(at, []).append(
-                            pb.ExplainedBlock(
+                            pb.ExplainedShift(
                                 position=int(drawn.first[0]) + column,
                                 rule=f"rules/{rule}",
+                                by=by,
                                 because=constraint.because(at, before),
                             )
                         )
@@ -165,11 +189,24 @@ class Explainer:
         return [self._engine.pipeline.catalog.name(key) or f"{key:016x}" for key in contents]
 
 
-def _first_shares(drawn: Round, blocked: Collection[int]) -> NDArray[np.float64]:
+def _steps(drawn: Round) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.bool_]]]:
+    """The draw of a lone user once more: each column of the choice, what was chosen before it, and who was left."""
+    chosen = drawn.choice.chosen
+    for column in range(min(len(drawn.shown[0]) + 1, chosen.shape[1])):
+        before = chosen[:, :column]
+        left = np.ones(len(drawn.pool), np.bool_)
+        left[before[before >= 0]] = False
+        yield column, before, left
+
+
+def _first_shares(drawn: Round) -> NDArray[np.float64]:
     """``float64[n_candidates]``: with which probability each got the round's first position."""
-    free = np.ones(len(drawn.pool), np.bool_)
-    free[list(blocked)] = False
-    scores = Scores(drawn.scores.mean[free], drawn.scores.deviation[free])
+    constraints = list(drawn.constraints.values())
+    before, free = drawn.choice.chosen[:, :0], np.ones(len(drawn.pool), np.bool_)
+    for _, blocked in blocking(constraints, before, free.copy(), drawn.pool.offsets):
+        free &= ~blocked
+    seen = shifted(drawn.scores, constraints, before)
+    scores = Scores(seen.mean[free], seen.deviation[free])
     shares = np.zeros(len(free))
     shares[free] = drawn.explores.probabilities(scores, np.array([0, len(scores.mean)]))
     return shares

@@ -172,6 +172,13 @@ class EngineMetrics:
             ["placement", "model"],
             registry=registry,
         )
+        self.rule_cost = Gauge(
+            "banditmesh_engine_rule_cost",
+            "Reward that a list would be expected to earn more without the rule (all: without any); about the last "
+            "1000 lists that were drawn twice. Below 0 is chance, or a rule that serves the model's own aim",
+            ["placement", "rule"],
+            registry=registry,
+        )
         self.features_dropped = Counter(
             "banditmesh_engine_features_dropped_total",
             "Values that could not become a feature (NaN, infinite)",

@@ -16,6 +16,7 @@ from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.deadletters import Unreadable
 from banditmesh.runtime.stream import Consumed, Offsets, StartOver
+from banditmesh.runtime.token import MOST_LABELS
 from banditmesh.runtime.user_record import Position, UserRecord
 from services.joiner.checkpoint import Checkpoint, ProgressMoved
 from services.joiner.events import read_impression
@@ -55,6 +56,7 @@ def advance(records: Mapping[str, UserRecord], shown: Sequence[Shown], log: int)
                 each.time_ms // 1000,
                 content_key(decision.service, decision.content_id),
                 service_key(decision.service),
+                decision.counted_by[:MOST_LABELS],
             ).moved(Position(STREAM, log, each.offset))
     return changed
 

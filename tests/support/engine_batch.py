@@ -14,7 +14,7 @@ from banditmesh.bandits import hashing
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1.events_pb2 import Decision
 from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
-from banditmesh.runtime import packing
+from banditmesh.runtime import packing, rule_options
 from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.mesh import Mesh, parse_mesh
 from banditmesh.runtime.token import KeyRing
@@ -66,7 +66,12 @@ class Bench:
     def __post_init__(self) -> None:
         self.mesh = parse_mesh(self.text)
         self.placements = compile_placements(self.mesh)
-        self.catalog = Catalog(10_000, featurizers(self.placements))
+        self.catalog = Catalog(
+            10_000,
+            featurizers(self.placements),
+            attributes={name for each in self.mesh.placements.values() for name in rule_options.attributes(each.rules)},
+            counted_by=self.mesh.capped(),
+        )
 
     @property
     def placement(self) -> CompiledPlacement:
@@ -74,13 +79,15 @@ class Bench:
 
     def content(self, service: str, content_id: str, genre: str = "", **fields: object) -> int:
         """Put a content into the catalog; returns its key."""
-        attributes = [Attribute(name="genre", values=[genre])] if genre else []
+        attributes = [Attribute(name="genre", values=genre.split("|"))] if genre else []
         content = Content(content_id=content_id, attributes=attributes)
         for name, value in fields.items():
             if name == "age_s":
                 content.attributes.add(name="published_at", number=NOW_S - float(value))  # type: ignore[arg-type]
             elif name == "expires_s":
                 content.expires_at.FromSeconds(int(value))  # type: ignore[call-overload]
+            elif name in ("label", "campaign", "countries"):
+                content.attributes.add(name=name, values=str(value).split("|"))
             else:
                 setattr(content, name, value)
         key = hashing.content_key(service, content_id)
@@ -108,9 +115,10 @@ class Bench:
         for kind, service, content_id, age_s in reactions:
             record = reacted(record, kind, service, content_id, placement, NOW_S - age_s)
         for service, content_id, age_s in shown:
-            record = record.shown(
-                int(NOW_S - age_s), hashing.content_key(service, content_id), hashing.service_key(service)
-            )
+            key = hashing.content_key(service, content_id)
+            row = int(self.catalog.find(np.array([key], np.uint64))[0])
+            labels = Decision.FromString(self.catalog.decided(row)).counted_by if row >= 0 else ()
+            record = record.shown(int(NOW_S - age_s), key, hashing.service_key(service), labels)
         own["state"] = record.pack()
         return user
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.batch import Scores
-from banditmesh.bandits.exploration.constraint import Constraint
+from banditmesh.bandits.exploration.constraint import Constraint, blocking, shifted
 
 
 class Explores(Protocol):
@@ -77,9 +77,10 @@ def rank(
 ) -> Choice:
     """Draws up to k different candidates per decision, one position after the other without replacement.
 
-    At each position the exploration sees the candidates that are left and that no constraint blocks, so the propensity
-    is conditional on the positions before it; their product is that of the whole list. A list ends at the first
-    position that nobody can have: it has no holes. Loops over positions, never over decisions.
+    At each position the exploration sees the candidates that are left and that no constraint blocks, by the scores as
+    constraints have moved them, so the propensity is conditional on the positions before it; their product is that of
+    the whole list. A list ends at the first position that nobody can have: it has no holes. Loops over positions, never
+    over decisions.
 
     Args:
         exploration: gives the candidates of each position their probabilities.
@@ -87,7 +88,7 @@ def rank(
         offsets: int64[n_decisions + 1].
         k: positions of the longest list.
         rng: gives one number per decision and position, in their order.
-        constraints: what may not be drawn, for these candidates.
+        constraints: what may not be drawn, and what moves scores, for these candidates; those that yield come last.
         wanted: int64[n_decisions], positions of each list, at most k; None: k of each.
     """
     shape = (len(offsets) - 1, k)
@@ -96,15 +97,16 @@ def rank(
     if wanted is not None:
         left &= np.repeat(wanted > 0, segments.lengths(offsets))
     for position in range(k):
-        free = left
-        for constraint in constraints:
-            blocked = constraint.blocks(chosen[:, :position])
-            if blocked is not None:
+        free, seen = left, scores
+        if constraints:
+            before = chosen[:, :position]
+            for _, blocked in blocking(constraints, before, left, offsets):
                 free = free & ~blocked
+            seen = shifted(scores, constraints, before)
         at = np.flatnonzero(free)
         if not len(at):
             break
-        choice = _draw(exploration, scores, offsets, free, at, rng)
+        choice = _draw(exploration, seen, offsets, free, at, rng)
         chosen[:, position], propensity[:, position] = choice
         if position + 1 < k:
             some = choice.chosen >= 0

@@ -208,7 +208,8 @@ class RuleConstraint(Constraint, Protocol):
     """A constraint that can say why."""
 
     def because(self, at: int, before: NDArray[np.int64]) -> str:
-        """Why the candidate at that place in the pool is blocked after ``before`` (see `Constraint.blocks`)."""
+        """Why the candidate at that place in the pool is blocked, or its score moved, after ``before`` (see
+        `Constraint.blocks`)."""
         ...
 
 

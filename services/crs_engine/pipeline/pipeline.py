@@ -52,7 +52,7 @@ class Pipeline:
     retrievers: Retrievers
     filters: Mapping[str, Sequence[Filter]]
     """By placement, as are the rules."""
-    rules: Mapping[str, Sequence[Rule]]
+    rules: Mapping[str, Mapping[str, Rule]]
     ring: KeyRing
     clock: Clock
     metrics: EngineMetrics
@@ -98,7 +98,7 @@ class Pipeline:
             with stage("score"):
                 scores = recommender.score(candidates)
             with stage("draw"):
-                constraints = rules.constraints(view, pool, slate, self.rules[group.placement.name])
+                constraints = rules.constraints(view, pool, slate, scores, self.rules[group.placement.name])
                 choice = draw(recommender.explores, scores, pool, slate, constraints.values(), self.rng)
             with stage("fill"):
                 slate = fill(

@@ -283,23 +283,35 @@ def test_the_propensity_of_a_position_is_conditional_on_those_before() -> None:
     np.testing.assert_allclose(choice.propensity[first_b_then_a], [[0.3, 0.5 / 0.7]] * first_b_then_a.sum(), rtol=1e-5)
 
 
-class OneOfEach:
+class Restraint:
+    """A constraint that does nothing."""
+
+    yields = False
+
+    def blocks(self, before: np.ndarray, free: np.ndarray) -> np.ndarray | None:
+        return None
+
+    def shifts(self, before: np.ndarray) -> np.ndarray | None:
+        return None
+
+
+class OneOfEach(Restraint):
     """At most one candidate of each group in a list. ``groups``: int64[n_candidates], numbered over all decisions."""
 
     def __init__(self, groups: list[int]) -> None:
         self.groups = np.array(groups)
 
-    def blocks(self, before: np.ndarray) -> np.ndarray | None:
+    def blocks(self, before: np.ndarray, free: np.ndarray) -> np.ndarray | None:
         return np.isin(self.groups, self.groups[before[before >= 0]])
 
 
-class NeverAt:
+class NeverAt(Restraint):
     """Blocks some candidates at one position. ``barred``: bool[n_candidates]."""
 
     def __init__(self, position: int, barred: list[bool]) -> None:
         self.position, self.barred = position, np.array(barred)
 
-    def blocks(self, before: np.ndarray) -> np.ndarray | None:
+    def blocks(self, before: np.ndarray, free: np.ndarray) -> np.ndarray | None:
         return self.barred if before.shape[1] == self.position else None
 
 

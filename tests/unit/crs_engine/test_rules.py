@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
-from banditmesh.bandits import hashing
-from banditmesh.bandits.popularity import Popularity
-from banditmesh.bandits.registry import build
+from banditmesh.runtime import rule_options
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.mesh import parse_mesh
-from services.crs_engine.models import FALLBACK, LoadedModel
 from services.crs_engine.pipeline import rules
-from services.crs_engine.popular_contents import PopularContents
-from tests.support.engine_batch import Bench, FixedModels, decisions, run
+from tests.support.engine_batch import Bench, decisions, run
 from tests.support.engine_world import MESH
+from tests.support.fixed_models import models
 
 EVEN = MESH.replace("explore: {greedy: {}}", "explore: {epsilon_greedy: {epsilon: 1.0}}")
 CAPPED = EVEN.replace("    experiment:", "    rules: {cap_per_service: {most: 1}}\n    experiment:")
-
-
-def models(bench: Bench, popular: Sequence[int] = ()) -> FixedModels:
-    """Models that know nothing; these comics are popular."""
-    comics = np.full(len(popular), hashing.service_key("comics"), np.uint64)
-    loaded = {each.model: LoadedModel(build("linucb", {"arm": "logic"})) for each in bench.placement.variants}
-    return FixedModels(
-        {**loaded, FALLBACK: LoadedModel(Popularity())},
-        PopularContents(np.array(popular, np.uint64), comics, np.ones(len(comics), np.float32)),
-    )
 
 
 def two_comics_and_rain(bench: Bench, n_users: int) -> list[str]:
@@ -82,7 +67,7 @@ def test_users_do_not_count_for_each_other() -> None:
 
 
 def test_every_rule_has_its_parameters_in_mesh_yaml_under_its_name() -> None:
-    assert {each.name for each in rules.RULES} == set(type(parse_mesh(MESH).placements["head"].rules).model_fields)
+    assert {each.name for each in rules.RULES} == set(rule_options.Rule.model_fields)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol, Self
 
-import numpy as np
-
+from banditmesh.runtime.clock import utc as utc
 from banditmesh.runtime.mesh import Placement
 from services.crs_engine.pipeline.batch import Mask, View
 
@@ -30,8 +29,3 @@ class Filter(Protocol):
         """Why the candidate at that place in the pool must go, in words. ``kept``: bool[n], the candidates that no
         filter at all removes."""
         ...
-
-
-def utc(seconds: float) -> str:
-    """A moment for people."""
-    return f"{np.datetime64(int(seconds), 's')}Z"

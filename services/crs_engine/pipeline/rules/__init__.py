@@ -1,27 +1,63 @@
 """Business rules over whole lists, in force inside the draw (stage 6). A rule is one small file, one line here, and its
-parameters in ``banditmesh/runtime/placement_options.py``."""
+parameters in ``banditmesh/runtime/rule_options.py``.
+
+Bans come first, then what gives way where it would leave nobody (quotas, pins, spread), each in the order of
+``mesh.yaml``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Final
 
+from banditmesh.bandits.batch import Scores
 from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.rule_options import names
 from services.crs_engine.pipeline.batch import Pool, RuleConstraint, Slate, View
 from services.crs_engine.pipeline.rules.base import Draw, Rule
+from services.crs_engine.pipeline.rules.blackout import Blackout
+from services.crs_engine.pipeline.rules.boost import Boost, Bury
+from services.crs_engine.pipeline.rules.cap_per_attribute import CapPerAttribute
 from services.crs_engine.pipeline.rules.cap_per_service import CapPerService
+from services.crs_engine.pipeline.rules.country import Country
+from services.crs_engine.pipeline.rules.diversity import Diversity
+from services.crs_engine.pipeline.rules.frequency_cap import FrequencyCap
+from services.crs_engine.pipeline.rules.freshness_floor import FreshnessFloor
+from services.crs_engine.pipeline.rules.pin import Pin
+from services.crs_engine.pipeline.rules.quota import Quota
+from services.crs_engine.pipeline.rules.spread import Spread
 
-RULES: Final[tuple[type[Rule], ...]] = (CapPerService,)
+RULES: Final[tuple[type[Rule], ...]] = (
+    CapPerService,
+    CapPerAttribute,
+    Quota,
+    Pin,
+    Boost,
+    Bury,
+    Diversity,
+    Spread,
+    Blackout,
+    Country,
+    FrequencyCap,
+    FreshnessFloor,
+)
+_BY_NAME: Final = {rule.name: rule for rule in RULES}
 
 
-def enabled(placement: Placement) -> tuple[Rule, ...]:
-    """The rules that a placement has, with their parameters."""
-    return tuple(rule for kind in RULES if (rule := kind.enable(placement)) is not None)
+def enabled(placement: Placement) -> dict[str, Rule]:
+    """The rules that a placement has, with their parameters, by the names that explanations give them."""
+    return {
+        name: _BY_NAME[rule.kind](rule.params, placement)
+        for name, rule in zip(names(placement.rules), placement.rules, strict=True)
+    }
 
 
-def constraints(view: View, pool: Pool, slate: Slate, rules: Sequence[Rule]) -> dict[str, RuleConstraint]:
-    """What the rules may block of the pool, by the rule's name."""
+def constraints(
+    view: View, pool: Pool, slate: Slate, scores: Scores, rules: Mapping[str, Rule]
+) -> dict[str, RuleConstraint]:
+    """What the rules do to the pool, by the rule's name, in the order in which they do it."""
     if not rules:
         return {}
-    draw = Draw(view, pool, slate)
-    return {rule.name: found for rule in rules if (found := rule.constraint(draw)) is not None}
+    draw = Draw(view, pool, slate, scores)
+    found = [(name, each) for name, rule in rules.items() if (each := rule.constraint(draw)) is not None]
+    return dict(sorted(found, key=lambda item: item[1].yields))

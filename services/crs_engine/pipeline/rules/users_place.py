@@ -1,0 +1,57 @@
+"""Where a user is, and what the clock says there: for rules about countries and hours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from services.crs_engine.pipeline.batch import Slate
+
+COUNTRY = "country"
+TIME_ZONE = "time_zone"
+
+
+def said(slate: Slate, name: str) -> list[str]:
+    """What each request's context says under a name; else the user's profile; empty: neither does."""
+    return [
+        request.context.get(name, "") or _field(profile, name)
+        for request, profile in zip(slate.group.requests, slate.users.profiles, strict=True)
+    ]
+
+
+def local_times(slate: Slate, now_s: float, default: str) -> list[datetime]:
+    """The time by each user's own clock; where the zone is not known, or there is none of that name: by ``default``."""
+    return at(now_s, said(slate, TIME_ZONE), default)
+
+
+def at(now_s: float, zones: Sequence[str], default: str) -> list[datetime]:
+    """The time in each zone."""
+    now = datetime.fromtimestamp(now_s, UTC)
+    times = {name: now.astimezone(_zone(name) or _zone(default) or UTC) for name in set(zones)}
+    return [times[name] for name in zones]
+
+
+@lru_cache(maxsize=1024)
+def _zone(name: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+@lru_cache(maxsize=8192)
+def _field(profile: bytes, name: str) -> str:
+    """A field of a profile as text: of several values the first."""
+    if not profile:
+        return ""
+    try:
+        fields = json.loads(profile)
+    except ValueError:
+        return ""
+    value = fields.get(name) if isinstance(fields, dict) else None
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = value[0] if value else None
+    return "" if value is None else str(value)
