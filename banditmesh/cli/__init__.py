@@ -18,6 +18,7 @@ from banditmesh.cli import (
     policies,
     replay,
     topics,
+    torture,
     up,
     verify,
 )
@@ -36,6 +37,7 @@ app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
 app.command("capacity")(capacity.capacity)
+app.command("torture")(torture.torture)
 app.command("topics")(topics.topics)
 app.command("verify")(verify.verify)
 app.command("policies")(policies.policies)

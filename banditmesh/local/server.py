@@ -137,8 +137,7 @@ class Server(Startable):
         for port in self.ports:
             if not ports.is_free(port):
                 raise DidNotStart(self.name, f"address already in use: 127.0.0.1:{port}")
-        command = self._command()
-        child = Child(self.name, command.argv, log=self.log, cwd=self.folder, env=command.env)
+        child = self._spawn(self._command())
         self._child = child  # from here on another thread may stop it, which ends this start too
         try:
             child.wait_until_ready(self._ready, timeout_s=self.start_timeout_s)
@@ -146,6 +145,10 @@ class Server(Startable):
             self._ended(orderly=False)
             raise
         self._started()
+
+    def _spawn(self, command: Command) -> Child:
+        """Make the process."""
+        return Child(self.name, command.argv, log=self.log, cwd=self.folder, env=command.env)
 
     def _started(self) -> None:
         """Called when it has become ready."""

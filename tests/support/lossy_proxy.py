@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.support.tcp_proxy import TcpProxy
+from banditmesh.local.tcp_proxy import TcpProxy
 
 
 class LossyProxy(TcpProxy):

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from contextlib import suppress
 
-from tests.support.tcp_proxy import TcpProxy
+from banditmesh.local.tcp_proxy import TcpProxy
 
 
 class MovingName(TcpProxy):

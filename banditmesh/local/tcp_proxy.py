@@ -1,4 +1,4 @@
-"""A TCP proxy on 127.0.0.1, for tests that want a network between a client and a server that does more than pass on."""
+"""A TCP proxy on 127.0.0.1: a network between a client and a server that does more than pass on, or less."""
 
 from __future__ import annotations
 
