@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-learning bench-ope bench-online proto protos-archive images chart cluster-test lock clean
+.PHONY: help setup demo test lint bench bench-learning bench-ope bench-online bench-stream proto protos-archive images chart cluster-test lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
@@ -39,6 +39,9 @@ lint: $(STAMP) ## Style, types, architecture, contracts
 
 bench: $(STAMP) ## Benchmarks; ARGS=--json prints one JSON line a figure
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-stream: $(STAMP) ## How fast events, joins and learning are, a core a service: benchmarks/stream.md
+	@$(BIN)/python -m benchmarks.stream --report benchmarks/stream.md $(ARGS)
 
 BENCH := .benchmarks/venv
 BENCH_STAMP := $(BENCH)/.up-to-date

@@ -149,8 +149,10 @@ class Evidence:
         )
         self.awaited.discard(joined.decision.impression_id)
 
-    def late_reaction(self, value: bytes) -> None:
+    def late_reaction(self, partition: int, offset: int, value: bytes) -> None:
         """Take in a record of topic ``late-reactions``."""
+        if ("late-reactions", partition, offset) in self.poisoned:
+            return
         message = _parsed(events_pb2.Reaction, value)
         kind = None if message is None else message.WhichOneof("kind")
         if message is not None and kind is not None and kind != "tick":

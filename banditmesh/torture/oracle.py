@@ -24,6 +24,7 @@ REWARD = "wrong reward"
 TIMES = "wrong times"
 REACTION = "reaction neither joined nor late"
 ORDER = "order per user broken"
+TWICE = "late reaction twice"
 LOST = "acknowledged and not in the log"
 SILENT = "unreadable and no dead letter"
 SELECT = "select failed"
@@ -38,6 +39,7 @@ KINDS = (
     REWARD,
     TIMES,
     REACTION,
+    TWICE,
     ORDER,
     LOST,
     SILENT,
@@ -174,10 +176,12 @@ def not_in_the_log(evidence: Evidence, acknowledged: Iterable[tuple[bytes, Key |
             yield Finding(LOST, f"{identity.hex()} {':'.join(key)}", "the reaction")
 
 
-def twice_late(evidence: Evidence) -> int:
-    """Late reactions that stand in ``late-reactions`` more than once: declared, where a joiner was killed or Redis has
-    lost data (docs/decisions/0006)."""
-    return sum(count - 1 for count in evidence.late.values() if count > 1)
+def twice_late(evidence: Evidence) -> Iterator[Finding]:
+    """Late reactions that stand in ``late-reactions`` more than once: declared where a joiner was killed or Redis has
+    lost data (docs/decisions/0006), and there alone."""
+    for (identity, key), times in evidence.late.items():
+        if times > 1:
+            yield Finding(TWICE, f"{identity.hex()} {':'.join(key)}", f"{times} times")
 
 
 def count(findings: Iterable[Finding], kinds: Iterable[str] = KINDS) -> dict[str, int]:

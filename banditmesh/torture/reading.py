@@ -81,7 +81,7 @@ class TopicsReader:
                 elif at.topic == "examples":
                     evidence.example(at.partition, each.offset, value)
                 elif at.topic == "late-reactions":
-                    evidence.late_reaction(value)
+                    evidence.late_reaction(at.partition, each.offset, value)
                 else:
                     evidence.dead_letter(value)
             self._positions[at] = records[-1].offset + 1

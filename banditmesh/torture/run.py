@@ -18,6 +18,7 @@ from banditmesh.runtime.errors import MeshError
 from banditmesh.torture import learned
 from banditmesh.torture.evidence import Evidence
 from banditmesh.torture.faults import FAULTS, disks
+from banditmesh.torture.faults.redis import LATE_TWICE
 from banditmesh.torture.oracle import EVENT, SELECT, Finding, judge, not_in_the_log, twice_late
 from banditmesh.torture.reading import TopicsReader
 from banditmesh.torture.report import Report, RoundResult
@@ -157,6 +158,8 @@ class Act:
         self._reader = TopicsReader(world.bootstrap, PARTITIONS, self._evidence)
         self._judged: set[tuple[str, str]] = set()
         self._acknowledged: set[tuple[bytes, tuple[str, str] | None]] = set()
+        self._twice_is_declared = False
+        """A joiner has died, or Redis has lost data, on this world."""
         self._whole = True
         """False once the log was lost: undisturbed learning of it is not possible."""
 
@@ -256,6 +259,16 @@ class Act:
         evidence = self._evidence
         self._acknowledged |= journal.acknowledged if self._whole else set()
         found = [*judge(evidence, self._world.rules), *not_in_the_log(evidence, self._acknowledged)]
+        twice = [each for each in twice_late(evidence) if (each.kind, each.what) not in self._judged]
+        joiners = self._world.supervisor.of("joiner")
+        self._twice_is_declared |= (
+            LATE_TWICE in scene.declared or scene.joiner_died or any(each.ended for each in joiners)
+        )
+        if self._twice_is_declared:
+            result.late_twice = len(twice)
+        else:
+            result.findings += twice
+        self._judged |= {(each.kind, each.what) for each in twice}
         result.findings += [each for each in found if (each.kind, each.what) not in self._judged]
         self._judged |= {(each.kind, each.what) for each in found}
         result.findings += scene.findings
@@ -266,7 +279,6 @@ class Act:
         (result.impressions, result.examples, result.reactions, result.late, result.copies, result.dead_letters) = (
             now - then for now, then in zip(after, before, strict=True)
         )
-        result.late_twice = twice_late(evidence)
         result.selected, result.empty, result.given_up = journal.selected, journal.empty, journal.given_up
         result.refused, result.origins = dict(journal.refused), dict(journal.origins)
         result.declared = list(dict.fromkeys(scene.declared))

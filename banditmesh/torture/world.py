@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -178,6 +179,7 @@ class World:
         self._keep(self.s3)
         self.s3.start()
         self.s3.create_bucket(BUCKET)
+        os.environ.update(self.s3.env)  # we read snapshots too
         url = self.s3.url(BUCKET)
         if self.shape.links:
             link = self.links["s3"] = self._network.link(self.s3.ports[0])

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.store import open_store
-from benchmarks.stream.stage import Figures, Run, Stage, Value, examples, metrics, total, write
+from benchmarks.stream.stage import Figures, Run, Stage, Value, examples, metrics, total, write, write_ticks
 
 POLICIES: Mapping[str, str] = {
     "linucb": "{linucb: {arm: logic}}",
@@ -28,6 +28,8 @@ def measure(stage: Stage) -> dict[str, Figures]:
 def _one(stage: Stage, policy: str, values: list[Value]) -> Figures:
     run = stage.mesh(policy=POLICIES[policy])
     asyncio.run(write(stage.kafka.bootstrap, run.topics.examples, values))
+    time.sleep(1.1)
+    asyncio.run(write_ticks(stage.kafka.bootstrap, run.topics.examples))
     with run.service("learner") as learner:
         began, first = time.monotonic(), 0.0
         while True:
@@ -36,7 +38,7 @@ def _one(stage: Stage, policy: str, values: list[Value]) -> Figures:
             if applied and not first:
                 first, at_first = time.monotonic(), applied
             published = asyncio.run(_published(run, policy))
-            if published >= len(values) - 200 * 4:  # what came last waits for a partition to go on
+            if published >= len(values):
                 break
             if time.monotonic() - began > 120:
                 raise TimeoutError(f"{policy}: {applied:.0f} applied, {published} published after 120 s")

@@ -203,6 +203,18 @@ async def write(kafka: str, topic: str, values: Iterable[Value]) -> None:
         await producer.stop()
 
 
+async def write_ticks(kafka: str, topic: str) -> None:
+    """Let time go on in every partition of ``examples``, as an idle joiner does."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    tick = events_pb2.Example(schema_version=1, tick=events_pb2.Tick()).SerializeToString()
+    await producer.start()
+    try:
+        for partition in range(PARTITIONS):
+            await producer.send_and_wait(topic, tick, b"", partition=partition)
+    finally:
+        await producer.stop()
+
+
 def metrics(process: Process) -> Mapping[str, float]:
     """What it counts, labels and all."""
     with urllib.request.urlopen(process.metrics_url, timeout=10) as answer:

@@ -92,5 +92,3 @@ async def _half(address: str, bodies: list[bytes], per_second: float) -> tuple[f
             await asyncio.sleep(0.001)
         await asyncio.gather(*tasks)
     return percentile(times, 50), percentile(times, 99)
-
-

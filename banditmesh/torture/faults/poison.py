@@ -32,8 +32,7 @@ async def everywhere(scene: Scene) -> None:
             for partition in range(PARTITIONS):
                 for value in values:
                     at = await producer.send_and_wait(topic, value, key=b"poison", partition=partition)
-                    if topic in ("impressions", "reactions", "examples"):
-                        scene.evidence.poisoned.add((topic, partition, at.offset))
+                    scene.evidence.poisoned.add((topic, partition, at.offset))
             await scene.sleep(0.3)
     finally:
         await producer.stop()

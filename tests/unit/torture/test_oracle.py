@@ -83,7 +83,7 @@ def evidence(n: int = 3) -> Evidence:
         found.impression(0, number, SHOWN_MS + number, impression.SerializeToString())
     found.reaction(0, 0, SHOWN_MS + 100, reaction(0, click=events_pb2.Click()))
     found.reaction(0, 1, SHOWN_MS + 5000, reaction(0, mute=events_pb2.Mute()))
-    found.late_reaction(reaction(0, mute=events_pb2.Mute()))
+    found.late_reaction(0, 0, reaction(0, mute=events_pb2.Mute()))
     return found
 
 
@@ -165,6 +165,14 @@ def test_what_was_acknowledged_and_is_not_in_the_log_is_found() -> None:
         (decision(9).impression_id, None),
     ]
     assert [each.what[-1:] for each in not_in_the_log(evidence(), promised)] == ["e", "9"]
+
+
+def test_a_late_reaction_that_stands_there_twice_is_found_apart_from_the_rest() -> None:
+    given = evidence()
+    assert list(oracle.twice_late(given)) == []
+    given.late_reaction(0, 1, reaction(0, mute=events_pb2.Mute()))
+    assert found(whole(), given) == []
+    assert kinds(list(oracle.twice_late(given))) == {oracle.TWICE}
 
 
 def test_a_second_copy_counts_for_nothing() -> None:

@@ -1,0 +1,58 @@
+"""``python -m benchmarks.stream [--report FILE] [--only ROW]``: how fast the stream is; ``make bench-stream``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from banditmesh.runtime.logging import configure_logging
+from benchmarks.stream import joiner, latency, learner, report, tracker
+from benchmarks.stream.stage import Figures, staged
+
+ROWS = ("tracker", "joiner", "learner", "latency", "archive")
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--report", type=Path, help="write Markdown there")
+    parser.add_argument("--only", choices=ROWS, action="append", help="measure this alone; may be given several times")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    arguments = parser.parse_args()
+    configure_logging("benchmark", level="warning")
+    figures = measure(arguments.only or ROWS)
+    if arguments.json:
+        print(json.dumps(figures))
+    text = report.markdown(figures)
+    if arguments.report:
+        arguments.report.write_text(text)
+    else:
+        print(text)
+
+
+def measure(rows: tuple[str, ...] | list[str]) -> dict[str, Figures]:
+    """Every row that is asked for."""
+    found: dict[str, Figures] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        with staged(Path(folder)) as stage:
+            alone: dict[str, Callable[[], Figures]] = {
+                "tracker": lambda: tracker.measure(stage),
+                "joiner": lambda: joiner.measure(stage),
+                "learner": lambda: learner.measure(stage),
+            }
+            for name, act in alone.items():
+                if name in rows:
+                    found[name] = act()
+        if "latency" in rows:
+            found["latency"] = latency.measure(Path(folder) / "latency")
+    if "archive" in rows and importlib.util.find_spec("benchmarks.archive") is not None:
+        found["archive"] = importlib.import_module("benchmarks.archive").measure()
+    return found
+
+
+if __name__ == "__main__":
+    main()
