@@ -18,12 +18,13 @@ from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.features import FeatureSpec
 from banditmesh.bandits.registry import EXPLORATIONS, POLICIES, build_exploration, model_name, policy_params
 from banditmesh.bandits.rewards import RewardSpec
+from banditmesh.retrieval.user_vector import MOST_TOKEN_DIMENSIONS
 from banditmesh.runtime.access_table import SERVICE, AccessTable
 from banditmesh.runtime.archive_options import Archive, Decisions
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.experiment_options import RESERVED, GuardedMetric, Guardrail, Layer
 from banditmesh.runtime.placement_options import Filters
-from banditmesh.runtime.retrieval_options import EVERYBODYS, Retrieve
+from banditmesh.runtime.retrieval_options import EVERYBODYS, Density, Retrieve, Vectors
 from banditmesh.runtime.rule_options import Rules, capped, check_rules
 from banditmesh.runtime.section import Name
 from banditmesh.runtime.section import Section as _Section
@@ -366,6 +367,7 @@ class Mesh(_Section):
     join: Join = Field(default_factory=Join)
     learning: Learning = Field(default_factory=Learning)
     archive: Archive = Field(default_factory=Archive)
+    vectors: Vectors | None = Field(None, description="Vectors of contents; absent: there are none.")
     importing: Importing = Field(default_factory=Importing)
     engine: Engine = Field(default_factory=Engine)
     access: AccessTable | None = Field(None, description="Who may call what; absent: everybody everything.")
@@ -427,6 +429,11 @@ class Mesh(_Section):
                         f"{service!r} is no service{suggestion(service, self.services)}"
                     )
             for model in retrieve.models() if retrieve else ():
+                if model == "density" and self.vectors is None:
+                    wrong[f"placements.{name}.{at}retrieve.density"] = (
+                        "compares users by the vectors of contents, and `vectors` is missing; say vectors: "
+                        "{dimensions: 64}"
+                    )
                 if model in placement.sources:
                     wrong[f"placements.{name}.{at}retrieve.{model}"] = (
                         f"{model!r} stands in sources too; leave it out there"
@@ -458,12 +465,30 @@ class Mesh(_Section):
         experiment = placement.experiment
         aside = RESERVED if experiment.holdout or experiment.layer is not None else ()
         names = [*self.services, *logics, *variants, *aside]
-        return largest_token_bytes(name, names, models, placement.features.most_features, labels)
+        largest = largest_token_bytes(name, names, models, placement.features.most_features, labels)
+        has_vector = any(each == name for each, _ in self.densities())
+        return largest + (MOST_TOKEN_DIMENSIONS + 2 if has_vector else 0)
 
     def capped(self) -> list[str]:
         """What some placement's rule caps the frequency of, beside contents: ``service``, names of attributes. Every
         impression is counted by these, whatever placement it was in."""
         return sorted({each for placement in self.placements.values() for each in capped(placement.rules)})
+
+    def densities(self) -> dict[tuple[str, str], Density]:
+        """Every density by placement and model's name: what the learner keeps sums of. Two that differ only in what
+        does not matter to the sums are one: the first one's publishing counts."""
+        found: dict[tuple[str, str], Density] = {}
+        for name, placement in self.placements.items():
+            for variant in placement.experiment.variants:
+                retrieve = placement.retrieve_of(variant)
+                if retrieve is not None and retrieve.density is not None and self.vectors is not None:
+                    params = retrieve.density.params(self.vectors.dimensions)
+                    found.setdefault((name, params.model), retrieve.density)
+        return found
+
+    def remembers(self) -> int:
+        """For how many of the contents that a user reacted to last the models need what the user did; 0: for none."""
+        return max((density.user.clicks for density in self.densities().values()), default=0)
 
     def join_window_s(self, placement: str) -> float:
         """Return the join window of a placement in seconds; of one that is not known (any more): ``join.window``."""

@@ -8,7 +8,8 @@ candidates     ``u32 version``, then ``n`` x ``u64 content key``, then ``n`` x `
 profile        ``u32 version``, then JSON: ``{"field": "value" | number | ["several", …]}``
 user record    see :mod:`banditmesh.runtime.user_record`
 live pointer   ``"<version>:<slot>:<name>"``; version counts up from 1, slot is 0 or 1, name is the caller's
-content        a serialised ``provider.v1.Content`` behind ``u16 length`` and the service's name
+content        ``u16 length`` of the service's name, the name, and a serialised ``provider.v1.Content``; where the
+               length's highest bit is set, ``u16 n`` and ``n`` x ``f16``, the content's vector, stand before it
 =============  =========================================================================================================
 """
 
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 VERSION: Final = struct.Struct("<I")
 CANDIDATE_BYTES: Final = 10
 _LENGTH: Final = struct.Struct("<H")
+_HAS_VECTOR: Final = 0x8000
 
 _NO_CANDIDATES: Final = VERSION.pack(0)
 
@@ -119,21 +121,42 @@ def unpack_profile(value: bytes) -> tuple[int, Profile]:
     return VERSION.unpack_from(value)[0], profile
 
 
-def pack_content(service: str, content: bytes) -> bytes:
+def pack_content(service: str, content: bytes, vector: bytes = b"") -> bytes:
     """Pack a content.
 
     Args:
         service: Its service; a content key is a hash, and this is where the names are found again.
         content: A serialised ``provider.v1.Content``.
+        vector: From :func:`pack_vector`; empty: it has none.
     """
     name = service.encode()
-    return _LENGTH.pack(len(name)) + name + content
+    if not vector:
+        return _LENGTH.pack(len(name)) + name + content
+    return _LENGTH.pack(len(name) | _HAS_VECTOR) + name + _LENGTH.pack(len(vector) // 2) + vector + content
 
 
 def unpack_content(value: bytes) -> tuple[str, bytes]:
     """Return the service and the serialised ``provider.v1.Content`` of a packed value."""
-    end = _LENGTH.size + _LENGTH.unpack_from(value)[0]
-    return value[_LENGTH.size : end].decode(), value[end:]
+    service, _, content = unpack_content_and_vector(value)
+    return service, content
+
+
+def unpack_content_and_vector(value: bytes) -> tuple[str, bytes, bytes]:
+    """Return the service, the vector as it was packed, and the serialised ``provider.v1.Content`` of a packed value."""
+    length = _LENGTH.unpack_from(value)[0]
+    end = _LENGTH.size + (length & ~_HAS_VECTOR)
+    name, vector = value[_LENGTH.size : end].decode(), b""
+    if length & _HAS_VECTOR:
+        start = end + _LENGTH.size
+        end = start + 2 * int(_LENGTH.unpack_from(value, end)[0])
+        vector = value[start:end]
+    return name, vector, value[end:]
+
+
+def pack_vector(vector: NDArray[np.float32]) -> bytes:
+    """A content's vector (``float32[n]``) of length 1 as halves; empty for one of zeros, or that is not finite."""
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    return (vector / length).astype("<f2").tobytes() if 0 < length < np.inf else b""
 
 
 @dataclass(frozen=True)

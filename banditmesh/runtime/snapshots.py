@@ -63,6 +63,8 @@ class Manifest:
     """Partition of ``impressions`` → which log the offset counts."""
     watermark_ms: int = 0
     """Broker time before which every example is contained."""
+    base: int = 0
+    """The version that this one is a delta to, and that must be loaded first; 0: it is everything by itself."""
     rolled_back_to: int = 0
     """The version that this one repeats; 0 when it is no rollback."""
     sha256: str = ""

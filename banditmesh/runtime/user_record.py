@@ -16,6 +16,7 @@ first eight is never 0xB5, by which it is told apart, and read.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -68,7 +69,16 @@ SHOWN_SERVICES: Final = Section(
 # What a rule caps the frequency of: services, values of attributes. `days` as in `shown`.
 SHOWN_LABELS: Final = Section("shown_labels", 20, 1, np.dtype([("label", "<u8"), ("day", "<u2"), ("days", "<u4")]), 16)
 
-SECTIONS: Final = (APPLIED, COUNTS, CLICKS, MUTES, TARGETS, SHOWN, SHOWN_SERVICES, SHOWN_LABELS)
+MOST_TASTE: Final = 100
+# What the user did with each of the contents reacted to last, one entry a content, where a model of the mesh needs
+# it: it then takes the place of clicks and targets. `did`: bits of TASTE_BITS; `dwell`: seconds, see `dwell_code`.
+TASTE: Final = Section(
+    "taste", 8, 1, np.dtype([("content", "<u8"), ("time_s", "<u4"), ("did", "u1"), ("dwell", "u1")]), MOST_TASTE
+)
+TASTE_BITS: Final[Mapping[str, int]] = {"click": 1, "target": 2, "dwell": 4, "mute": 8}
+"""By kind of reaction; a bit is never used again for another kind."""
+
+SECTIONS: Final = (APPLIED, COUNTS, CLICKS, MUTES, TARGETS, SHOWN, SHOWN_SERVICES, SHOWN_LABELS, TASTE)
 COUNTERS: Final[Mapping[str, int]] = {
     "feedback": 1,
     "clicks": 2,
@@ -96,6 +106,9 @@ _APPLIED: Final = struct.Struct("<BIq")
 _COUNT: Final = struct.Struct("<BI")
 _SHOWN: Final = struct.Struct("<QHI")
 _SERVICE: Final = struct.Struct("<QHH")
+_TASTE: Final = struct.Struct("<QIBB")
+_TASTE_LEAST: Final = 20
+_RECORD_BYTES: Final = 1024
 _MOST_U32: Final = 2**32 - 1
 _MOST_U16: Final = 2**16 - 1
 ANY_LOG: Final = 0
@@ -197,6 +210,15 @@ class UserRecord:
         """``section.dtype[n]``, the newest first, without a copy; empty when the record has none that we can read."""
         return np.frombuffer(self._data(section), section.dtype)
 
+    def clicks(self) -> NDArray[np.void]:
+        """``EVENT[n]``: the clicks that are remembered, in either section; those of :data:`TASTE` without service and
+        placement."""
+        taste = self.entries(TASTE)
+        clicked = taste[taste["did"] & TASTE_BITS["click"] != 0]
+        found = np.zeros(len(clicked), EVENT)
+        found["content"], found["time_s"] = clicked["content"], clicked["time_s"]
+        return np.concatenate([found, self.entries(CLICKS)])
+
     def count(self, counter: str) -> int:
         """The value of a counter of :data:`COUNTERS`."""
         wanted = COUNTERS[counter]
@@ -235,6 +257,45 @@ class UserRecord:
         """
         return self._with(section, _EVENT.pack(time_s, content, service, placement) + self._data(section))
 
+    def tasted(self, kind: str, amount: float, time_s: int, content: int, most: int) -> UserRecord:
+        """Note what a user did with a content, before all others. Clicks and targets that were remembered one by one
+        are taken over.
+
+        Args:
+            kind: Of :data:`TASTE_BITS`.
+            amount: Of a dwell, in seconds; they add up.
+            time_s: Broker time, seconds since the Unix epoch.
+            content: Its 64-bit key.
+            most: Contents that the mesh needs; at least 20 are kept, for what is not to be shown again.
+        """
+        entries = list(_TASTE.iter_unpack(self._data(TASTE)))
+        record = self
+        for section, bit in ((CLICKS, TASTE_BITS["click"]), (TARGETS, TASTE_BITS["target"])):
+            for at_s, other, _, _ in _EVENT.iter_unpack(self._data(section)):
+                entries.append((other, at_s, bit, 0))
+            record = record._with(section, b"")
+        did, dwell = TASTE_BITS[kind], dwell_code(amount) if kind == "dwell" else 0
+        for each in entries:
+            if each[0] == content:
+                did, dwell = did | each[2], dwell_code(dwell_s(dwell) + dwell_s(each[3]))
+        others: dict[int, tuple[int, int, int, int]] = {}
+        for each in entries:
+            if each[0] != content:
+                others.setdefault(each[0], each)
+        kept = [(content, time_s, did, dwell), *others.values()][: max(most, _TASTE_LEAST)]
+        return record._with(TASTE, b"".join(_TASTE.pack(*each) for each in kept))._within(
+            _RECORD_BYTES + max(most - 30, 0) * _TASTE.size
+        )
+
+    def _within(self, most_bytes: int) -> UserRecord:
+        """The record with so many fewer of the contents that were shown, the oldest first, that it has at most so many
+        bytes packed."""
+        labels = len(self._data(SHOWN_LABELS))  # a cap that forgets is none: they come on top
+        surplus = len(self.pack()) - labels - most_bytes
+        shown = self._data(SHOWN)
+        left = max(len(shown) - -(-surplus // _SHOWN.size) * _SHOWN.size, 0)
+        return self if surplus <= 0 else self._with(SHOWN, shown[:left])
+
     def shown(self, time_s: int, content: int, service: int, labels: Iterable[int] = ()) -> UserRecord:
         """Count an impression: ever, of its content by day, of its service today, and of what it is counted by
         besides (``Decision.counted_by``) by day."""
@@ -245,9 +306,11 @@ class UserRecord:
         services = list(_SERVICE.iter_unpack(self._data(SHOWN_SERVICES)))
         today = next((each[2] for each in services if each[0] == service and each[1] == day), 0)
         others = b"".join(_SERVICE.pack(*each) for each in services if each[0] != service)
-        return counted.counted(shown=1)._with(
+        record = counted.counted(shown=1)._with(
             SHOWN_SERVICES, _SERVICE.pack(service, day, min(today + 1, _MOST_U16)) + others
         )
+        taste = len(self._data(TASTE)) // _TASTE.size
+        return record._within(_RECORD_BYTES + max(taste - 30, 0) * _TASTE.size) if taste else record
 
     def _shown_on(self, section: Section, day: int, key: int) -> UserRecord:
         """Count one more of a key on a day, in a section of keys and their days."""
@@ -266,6 +329,16 @@ class UserRecord:
             return self
         kept = data[: section.most * section.dtype.itemsize]
         return UserRecord({**self.parts, section.number: (version, kept)})
+
+
+def dwell_code(seconds: float) -> int:
+    """Seconds as a byte: eight steps for each doubling, so within 5 %; 0 is none."""
+    return min(round(8 * math.log2(1 + seconds)), 255)
+
+
+def dwell_s(code: int) -> float:
+    """The seconds that a byte of :func:`dwell_code` stands for."""
+    return float(2 ** (code / 8) - 1)
 
 
 def _one_more(day: int, last_day: int, days: int) -> tuple[int, int]:

@@ -25,6 +25,8 @@ from banditmesh.runtime.user_record import (
     SHOWN_DAYS,
     SHOWN_SERVICES,
     TARGETS,
+    TASTE,
+    TASTE_BITS,
     Section,
     repacked,
 )
@@ -44,6 +46,8 @@ class UserRecords:
     Attributes:
         click_owners, click_events: ``int64[n_clicks]`` and ``EVENT[n_clicks]``, each user's newest first.
         mute_owners, mute_events: ``int64[n_mutes]`` and ``EVENT[n_mutes]``.
+        taste_owners, taste: ``int64[n_taste]`` and ``user_record.TASTE.dtype[n_taste]``: what the user did with each of
+            the contents reacted to last, each once, the newest first; empty where the mesh does not need it.
         target_owners, target_events: ``int64[n_targets]`` and ``EVENT[n_targets]``.
         shown_owners, shown_contents: ``int64[n_shown]`` and ``user_record.SHOWN.dtype[n_shown]``: what the user was
             shown of late, each content once.
@@ -94,6 +98,20 @@ class UserRecords:
         counts = np.where(services["day"] == int(now_s // DAY_S), services["count"], 0)
         return np.bincount(owners, counts, len(self)).astype(np.int64)
 
+    def clicked(self) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint32]]:
+        """``int64[n]``, ``uint64[n]``, ``uint32[n]``: owner, content and time in seconds of each click that is
+        remembered, in either section."""
+        owners, clicks = self.entries(CLICKS)
+        of_taste, taste = self.entries(TASTE)
+        if not len(taste):
+            return owners, clicks["content"], clicks["time_s"]
+        did = taste["did"] & TASTE_BITS["click"] != 0
+        return (
+            np.concatenate([owners, of_taste[did]]),
+            np.concatenate([clicks["content"], taste["content"][did]]),
+            np.concatenate([clicks["time_s"], taste["time_s"][did]]),
+        )
+
     feedback = property(lambda self: self.count("feedback"))
     clicks = property(lambda self: self.count("clicks"))
     mutes = property(lambda self: self.count("mutes"))
@@ -104,6 +122,8 @@ class UserRecords:
     mute_events = property(lambda self: self.entries(MUTES)[1])
     target_owners = property(lambda self: self.entries(TARGETS)[0])
     target_events = property(lambda self: self.entries(TARGETS)[1])
+    taste_owners = property(lambda self: self.entries(TASTE)[0])
+    taste = property(lambda self: self.entries(TASTE)[1])
     shown_owners = property(lambda self: self.entries(SHOWN)[0])
     shown_contents = property(lambda self: self.entries(SHOWN)[1])
     shown_service_owners = property(lambda self: self.entries(SHOWN_SERVICES)[0])

@@ -98,6 +98,7 @@ class Catalog:
         most_bytes: int = MOST_BYTES,
         attributes: Collection[str] = (),
         counted_by: Collection[str] = (),
+        dimensions: int = 0,
     ) -> None:
         """See the class.
 
@@ -106,6 +107,7 @@ class Catalog:
             featurizers: Whose content side is wanted; later named by their position.
             most_bytes: Of the serialised contents together, at most.
             notes_new: Whether to note the contents that are announced and not here, for :meth:`take_new`.
+            dimensions: Of the contents' vectors; 0: they have none.
             follows: Services whose contents are noted there also when they are here and have changed: models propose
                 out of all of them, as they are now.
             attributes: Names of those that rules look at.
@@ -133,6 +135,7 @@ class Catalog:
         self.attributes = attribute_columns.columns(sorted({*attributes, *counted_by} - {SERVICE}))
         """By name; rows are those of the catalog."""
         self._counted_by = counted_by
+        self._vectors = np.zeros((_FIRST_ROWS, dimensions), np.float16)
         self._names: list[tuple[str, str]] = []
         self._shown: list[bytes] = []
         self._decided: list[bytes] = []
@@ -266,6 +269,17 @@ class Catalog:
         """The content side of the rows for the featurizer at that position; the arrays belong to the caller."""
         return self._blocks[featurizer].take(rows)
 
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """``float32[n, dimensions]``: the contents' vectors of length 1; 0 where there is none."""
+        return self._vectors.take(rows, axis=0).astype(np.float32) * (rows >= 0)[:, None]
+
+    def can_be_shown(self, rows: NDArray[np.int64], services: NDArray[np.uint64], now_s: float) -> NDArray[np.bool_]:
+        """``bool[n]``: which rows are there, of one of the services, not hidden and not expired."""
+        columns = self._columns
+        shown: NDArray[np.bool_] = (rows >= 0) & (columns["flags"].take(rows) == 0)
+        shown &= columns["expires_s"].take(rows) > now_s
+        return shown & np.isin(columns["service"].take(rows), services)
+
     # -- one row
 
     def name_of(self, row: int) -> tuple[str, str]:
@@ -300,7 +314,10 @@ class Catalog:
 
     def _write(self, row: int, fetched: Fetched, now_s: float) -> None:
         found = self._parse(fetched)
-        service, content = found if found is not None else ("", _NOTHING)
+        service, vector, content = found if found is not None else ("", b"", _NOTHING)
+        if self._vectors.shape[1]:
+            fits = len(vector) == 2 * self._vectors.shape[1]
+            self._vectors[row] = np.frombuffer(vector, "<f2") if fits else 0
         self._bytes -= len(self._shown[row]) + len(self._decided[row])
         self._names[row] = (service, content.content_id)
         self._shown[row] = SelectedContent(service=service, content=content).SerializeToString()
@@ -337,15 +354,15 @@ class Catalog:
                 labels += [attribute_columns.label_key(name, each) for each in self.attributes[name].values(row)]
         return labels[:MOST_LABELS]
 
-    def _parse(self, fetched: Fetched) -> tuple[str, Content] | None:
+    def _parse(self, fetched: Fetched) -> tuple[str, bytes, Content] | None:
         if fetched.value is None:
             return None
         try:
-            service, body = packing.unpack_content(fetched.value)
+            service, vector, body = packing.unpack_content_and_vector(fetched.value)
             content = Content.FromString(body)
             if not content.content_id:
                 raise ValueError("it has no content id")
-            return service, content
+            return service, vector, content
         except (DecodeError, ValueError, struct.error) as error:
             self.unreadable += 1
             log.warning(
@@ -366,7 +383,11 @@ class Catalog:
         stay = np.sort(order[drop:])
         self._size = len(stay)
         self.evicted += size - self._size
-        for column in (*columns.values(), *(part for block in self._blocks for part in (block.ids, block.values))):
+        for column in (
+            *columns.values(),
+            self._vectors,
+            *(part for block in self._blocks for part in (block.ids, block.values)),
+        ):
             column[: self._size] = column[stay]
         for attribute in self.attributes.values():
             attribute.keep(stay)
@@ -389,6 +410,7 @@ class Catalog:
             return
         room = max(self._size, min(2 * room, self.capacity))
         self._columns = {name: _longer(column, room) for name, column in self._columns.items()}
+        self._vectors = _longer(self._vectors, room)
         self._blocks = [FieldBlock(_longer(block.ids, room), _longer(block.values, room)) for block in self._blocks]
 
 

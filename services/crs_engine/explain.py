@@ -181,7 +181,7 @@ class Explainer:
                 name: "|".join(value) if isinstance(value, list) else str(value) for name, value in profile.items()
             },
             feedback_count=int(records.feedback[0]),
-            recent_clicks=self._names(records.click_events["content"].tolist()),
+            recent_clicks=self._names(records.clicked()[1].tolist()),
             mutes=self._names(records.mute_events["content"].tolist()),
         )
 

@@ -16,9 +16,11 @@ from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.service_options import Importing
+from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.store import Store, connect, open_store
 from banditmesh.runtime.tls import ClientTls
 from services.importer.changes import Changes
+from services.importer.embeddings import Embeddings
 from services.importer.importing import ImportDependencies
 from services.importer.jobs import Jobs
 from services.importer.lease import Leases
@@ -71,10 +73,17 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
     rejects_store, prefix = _rejects(importing, store)
     addresses = {name: service.provider for name, service in mesh.services.items() if service.provider}
     providers = ProviderCalls(
-        addresses, metrics, clock, Random(), timeout_s=importing.provider_timeout, tls=_provider_tls(settings)
+        addresses,
+        metrics,
+        clock,
+        Random(),
+        timeout_s=importing.provider_timeout,
+        tls=_provider_tls(settings),
+        dimensions=mesh.vectors.dimensions if mesh.vectors else None,
     )
     changes = Changes(redis)
-    contents = RedisContents(redis, changes, clock, ttl_s=importing.content_ttl)
+    embeddings = Embeddings(mesh.vectors, Snapshots(store, None), clock, metrics) if mesh.vectors else None
+    contents = RedisContents(redis, changes, clock, ttl_s=importing.content_ttl, embeddings=embeddings)
     jobs, wake_up = Jobs(redis), WakeUp(clock)
     files = FileAccess(
         S3Access.of(settings.store), AllowedUris(importing.allowed_uris, local_files=settings.import_local_files)

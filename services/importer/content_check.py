@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES
@@ -14,14 +15,16 @@ MAX_ATTRIBUTES = 64
 MAX_NAME_BYTES = 64
 MAX_VALUES = 64
 MAX_VALUE_BYTES = 256
+MAX_BODY_BYTES = 65536
+MAX_EMBEDDING = 512
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):")
 _RUN_BY_BROWSERS = ("javascript", "vbscript", "data")
 """An app that hands such a URI to a web view runs whatever its provider's database holds."""
 
 
-def content_problem(content: provider_pb2.Content) -> str:
-    """Return why a content is not valid, short and countable; empty: it is."""
+def content_problem(content: provider_pb2.Content, dimensions: int | None = None) -> str:
+    """Return why a content is not valid, short and countable; empty: it is. ``dimensions``: of the mesh's vectors."""
     if not content.content_id:
         return "no_id"
     if len(content.content_id.encode()) > MAX_CONTENT_ID_BYTES:
@@ -45,7 +48,21 @@ def content_problem(content: provider_pb2.Content) -> str:
         # From year 1 to 9999, as the Timestamp type says.
         if not (-62_135_596_800 <= at.seconds < 253_402_300_800 and 0 <= at.nanos < 1_000_000_000):
             return "expires_at_out_of_range"
+    if len(content.body.encode()) > MAX_BODY_BYTES:
+        return "body_too_long"
+    if content.embedding and (problem := _embedding_problem(content.embedding, dimensions)):
+        return problem
     return next((problem for attribute in content.attributes if (problem := _attribute_problem(attribute))), "")
+
+
+def _embedding_problem(embedding: Sequence[float], dimensions: int | None) -> str:
+    if len(embedding) > MAX_EMBEDDING:
+        return "embedding_too_long"
+    if dimensions is not None and len(embedding) != dimensions:
+        return "embedding_of_other_dimensions"
+    if not all(map(math.isfinite, embedding)):
+        return "embedding_not_finite"
+    return "" if any(embedding) else "embedding_is_zero"
 
 
 def _uri_problem(uri: str, *, image: bool = False) -> str:

@@ -71,6 +71,17 @@ class ImporterMetrics:
             ["service", "outcome"],
             registry=registry,
         )
+        self.without_vector = Counter(
+            f"{prefix}_contents_without_vector_total",
+            "Contents that were stored without a vector where mesh.yaml has `vectors`: no model that goes by likeness "
+            "proposes them. Rising beside contents_total means that the text model is missing",
+            registry=registry,
+        )
+        self.text_model_failures = Counter(
+            f"{prefix}_text_model_failures_total",
+            "Times that the text model could not be loaded; the one before serves, if there was one",
+            registry=registry,
+        )
         self.rejected_contents = Counter(
             f"{prefix}_rejected_contents_total",
             "Contents that a provider returned and that were ignored",

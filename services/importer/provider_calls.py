@@ -91,9 +91,10 @@ class ProviderCalls:
         *,
         timeout_s: float,
         tls: ClientTls | None = None,
+        dimensions: int | None = None,
     ) -> None:
         """``addresses``: gRPC target by service; services without a provider are not in it. ``rng`` spreads the
-        retries. ``tls``: None for plaintext.
+        retries. ``tls``: None for plaintext. ``dimensions``: of the mesh's vectors.
         """
         self._addresses = addresses
         self._metrics = metrics
@@ -101,6 +102,7 @@ class ProviderCalls:
         self._rng = rng
         self._timeout_s = timeout_s
         self._tls = tls
+        self._dimensions = dimensions
         self._connections: dict[str, Connection[provider_pb2_grpc.DataProviderServiceStub]] = {}
 
     def has_provider(self, service: str) -> bool:
@@ -177,7 +179,7 @@ class ProviderCalls:
         valid: list[provider_pb2.Content] = []
         rejected: list[RejectedContent] = []
         for content in contents:
-            problem = content_problem(content)
+            problem = content_problem(content, self._dimensions)
             if not problem and content.content_id not in asked:
                 problem = "not_asked_for"
             elif not problem and content.content_id in answered:

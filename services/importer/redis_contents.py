@@ -17,6 +17,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.known_contents import known_contents
 from banditmesh.runtime.redis import RedisClient
 from services.importer.changes import Changes
+from services.importer.embeddings import Embeddings
 
 CHUNK = 500
 
@@ -24,8 +25,17 @@ CHUNK = 500
 class RedisContents:
     """The contents of all services. Every method may raise Unavailable."""
 
-    def __init__(self, redis: RedisClient, changes: Changes, clock: Clock, *, ttl_s: float) -> None:
-        """``ttl_s``: contents that nothing confirms for so long expire."""
+    def __init__(
+        self,
+        redis: RedisClient,
+        changes: Changes,
+        clock: Clock,
+        *,
+        ttl_s: float,
+        embeddings: Embeddings | None = None,
+    ) -> None:
+        """``ttl_s``: contents that nothing confirms for so long expire. ``embeddings``: None: they get no vectors."""
+        self._embeddings = embeddings
         self._redis = redis
         self._commands: Any = redis.client
         self._changes = changes
@@ -67,7 +77,11 @@ class RedisContents:
 
     async def _save_chunk(self, service: str, contents: Sequence[provider_pb2.Content]) -> int:
         of = [content_key(service, content.content_id) for content in contents]
-        values = [packing.pack_content(service, content.SerializeToString(deterministic=True)) for content in contents]
+        vectors = [b""] * len(contents) if self._embeddings is None else await self._embeddings.of(contents)
+        values = [
+            packing.pack_content(service, _stored(content), vector)
+            for content, vector in zip(contents, vectors, strict=True)
+        ]
         before = await self._redis.read([keys.content(key) for key in of])
         changed = [key for key, value, old in zip(of, values, before, strict=True) if value != old]
         await self._mark_unannounced(service, changed)
@@ -129,3 +143,13 @@ class RedisContents:
         """
         at_ms = int((self._clock.now_s() + self._ttl_s) * 1000)
         return min(at_ms, content.expires_at.ToMilliseconds()) if content.HasField("expires_at") else at_ms
+
+
+def _stored(content: provider_pb2.Content) -> bytes:
+    """What is stored of a content, serialised: without what only the importer reads."""
+    if content.body or content.embedding:
+        own, content = content, provider_pb2.Content()
+        content.CopyFrom(own)
+        content.ClearField("body")
+        content.ClearField("embedding")
+    return content.SerializeToString(deterministic=True)

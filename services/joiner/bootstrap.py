@@ -69,6 +69,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
             metrics=metrics,
             owned=reactions,
             last_end=reactions_stream.end_offset,
+            remembers=mesh.remembers(),
         )
 
     async def open_impressions(partition: int, offsets: Offsets) -> ImpressionsProcessor:

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from banditmesh.bandits.hashing import content_key, key64, service_key
-from banditmesh.runtime.user_record import SECTIONS, Position, UserRecord
+from banditmesh.runtime.user_record import CLICKS, SECTIONS, TARGETS, TASTE_BITS, Position, UserRecord
 from services.joiner.events import ReadReaction
 from services.joiner.join import belongs
 from services.joiner.ledger import Seen, StoredReaction
 
 STREAM = "reactions"
+TAKEN_OVER = {CLICKS.name, TARGETS.name}
+"""Sections that `UserRecord.tasted` keeps instead."""
 _SECTION = {section.name: section for section in SECTIONS}
 
 
@@ -43,7 +45,9 @@ def judge(
     return new
 
 
-def advance(records: Mapping[str, UserRecord], reactions: Iterable[ReadReaction], log: int) -> dict[str, UserRecord]:
+def advance(
+    records: Mapping[str, UserRecord], reactions: Iterable[ReadReaction], log: int, remembers: int = 0
+) -> dict[str, UserRecord]:
     """Return the records that change when reactions are applied to them, by user id. Applying again changes nothing.
 
     A late reaction counts too: it is no part of an example any more, but the user did it.
@@ -52,27 +56,31 @@ def advance(records: Mapping[str, UserRecord], reactions: Iterable[ReadReaction]
         records: Of users, by user id; reactions of others are passed over.
         reactions: In the order of their offsets.
         log: Of which log those offsets are.
+        remembers: For how many contents the mesh needs what a user did with each; 0: it does not.
     """
     changed: dict[str, UserRecord] = {}
     for each in reactions:
         user_id = each.decision.user_id
         record = changed.get(user_id, records.get(user_id))
         if record is not None and each.offset > record.applied(STREAM, log):
-            changed[user_id] = _applied(record, each).moved(Position(STREAM, log, each.offset))
+            changed[user_id] = _applied(record, each, remembers).moved(Position(STREAM, log, each.offset))
     return changed
 
 
-def _applied(record: UserRecord, read: ReadReaction) -> UserRecord:
+def _applied(record: UserRecord, read: ReadReaction, remembers: int) -> UserRecord:
     kind, decision = read.kind, read.decision
     if kind is None:
         return record
     record = record.counted(**kind.counted(read.amount))
-    if not kind.section:
+    content, time_s = content_key(decision.service, decision.content_id), read.time_ms // 1000
+    if remembers and kind.name in TASTE_BITS:
+        record = record.tasted(kind.name, read.amount, time_s, content, remembers)
+    if not kind.section or (remembers and kind.section in TAKEN_OVER):
         return record
     return record.remembered(
         _SECTION[kind.section],
-        read.time_ms // 1000,
-        content_key(decision.service, decision.content_id),
+        time_s,
+        content,
         service_key(decision.service),
         key64(decision.placement),
     )

@@ -50,8 +50,11 @@ class ReactionsProcessor:
         metrics: JoinerMetrics,
         owned: MutableMapping[int, ReactionsProcessor],
         last_end: Callable[[int], int | None],
+        remembers: int = 0,
     ) -> None:
-        """``rollout_until_s``: until when a reaction of an unknown kind is taken for a newer release's."""
+        """``rollout_until_s``: until when a reaction of an unknown kind is taken for a newer release's;
+        ``remembers``: see `advance`."""
+        self._remembers = remembers
         self.partition = partition
         self._offsets = offsets
         self._checkpoint = checkpoint
@@ -155,7 +158,7 @@ class ReactionsProcessor:
         first = [read for read, _ in new]
         conflicts = await self._users.change(
             {each.decision.user_id for each in first},
-            lambda records: advance(records, first, self._checkpoint.log),
+            lambda records: advance(records, first, self._checkpoint.log, self._remembers),
             self._checkpoint.verify,
         )
         self._metrics.record_conflicts.inc(conflicts)

@@ -15,7 +15,7 @@ from banditmesh.runtime import keys, packing
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.limits import MAX_USER_ID_BYTES, check_text
 from banditmesh.runtime.redis import RedisClient
-from banditmesh.runtime.user_record import CLICKS, DAY_S, MUTES, SHOWN, SHOWN_DAYS
+from banditmesh.runtime.user_record import DAY_S, MUTES, SHOWN, SHOWN_DAYS
 from banditmesh.runtime.user_records import shows_within
 from services.joiner.impressions import ImpressionsProcessor
 from services.joiner.reactions import ReactionsProcessor
@@ -70,7 +70,7 @@ class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
         """See the contract."""
         check_text("user_id", request.user_id, MAX_USER_ID_BYTES)
         record = (await self._users.read([request.user_id]))[request.user_id].record
-        clicks, mutes = record.entries(CLICKS), record.entries(MUTES)
+        clicks, mutes = record.clicks(), record.entries(MUTES)
         shown, now_s = record.entries(SHOWN), self._clock.now_s()
         events = np.concatenate([clicks, mutes])
         names = await self._content_names(np.concatenate([events["content"], shown["content"]]))

@@ -17,10 +17,13 @@ from banditmesh.runtime.user_record import (
     MUTES,
     SHOWN,
     SHOWN_SERVICES,
+    TARGETS,
+    TASTE,
     BadRecord,
     Position,
     Section,
     UserRecord,
+    dwell_s,
 )
 from banditmesh.runtime.user_records import STATE_FEATURES, UserRecords, shows_within
 
@@ -205,3 +208,39 @@ def test_thirty_candidates_of_five_services_with_profile_and_a_full_record_fit_i
     for impression in range(2 * SHOWN.most):
         record = record.shown(NOON_S, impression, impression % 5)
     assert candidates + profile + len(record.pack()) <= 1024
+
+
+def test_what_was_done_with_a_content_is_one_entry_and_its_dwell_adds_up() -> None:
+    record = clicked(1, 2)
+    for kind, amount, content in (("dwell", 30.0, 3), ("click", 1.0, 1), ("dwell", 60.0, 3), ("target", 1.0, 3)):
+        record = record.tasted(kind, amount, 9, content, 5)
+    assert [(int(e["content"]), int(e["did"])) for e in record.entries(TASTE)] == [(3, 4 | 2), (1, 1), (2, 1)]
+    assert dwell_s(int(record.entries(TASTE)[0]["dwell"])) == pytest.approx(90, rel=0.05)
+    assert len(record.entries(CLICKS)) == 0
+    owners, contents, times_s = UserRecords([record.pack(), clicked(8).pack()]).clicked()
+    assert sorted(zip(owners.tolist(), contents.tolist(), times_s.tolist(), strict=True)) == [
+        (0, 1, 9),
+        (0, 2, 1),
+        (1, 8, 0),
+    ]
+
+
+def test_thirty_contents_and_everything_else_at_its_most_fit_into_a_kibibyte() -> None:
+    record = clicked(*range(40))
+    for name in ("mutes", "targets", "dwell_s"):
+        record = record.counted(**{name: 1})
+    for at in range(40):
+        record = record.remembered(MUTES, at, at, 1, 1).remembered(TARGETS, at, at, 1, 1)
+    for at in range(40):
+        record = record.tasted("click", 1.0, at, at, 30)
+        record = record.shown(NOON_S, at, at).moved(Position("shown", 1, at)).moved(Position("reactions", 1, at))
+        assert at == 0 or len(record.pack()) <= 1024
+    assert len(record.entries(TASTE)) == 30
+    assert record.entries(SHOWN)["content"].tolist()[0] == 39  # the newest is the last to go
+
+
+def test_a_hundred_contents_are_remembered_where_they_are_wanted() -> None:
+    record = UserRecord.empty()
+    for at in range(150):
+        record = record.tasted("click", 1.0, at, at, 100)
+    assert record.entries(TASTE)["content"].tolist() == list(range(149, 49, -1))

@@ -11,7 +11,7 @@ from services.crs_engine.pipeline.filters.base import utc
 
 class Clicked:
     """Where the placement has ``hide_clicked``: what is among the clicks that the user's state remembers
-    (``user_record.CLICKS``)."""
+    (``UserRecords.clicked``)."""
 
     name: ClassVar[str] = "clicked"
 
@@ -22,17 +22,13 @@ class Clicked:
 
     def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""
-        records = view.users.records
-        if not len(records.click_events):
+        owners, contents, _ = view.users.records.clicked()
+        if not len(contents):
             return None
-        return view.matches(
-            view.salted_contents, view.ordered_contents, records.click_owners, records.click_events["content"]
-        )
+        return view.matches(view.salted_contents, view.ordered_contents, owners, contents)
 
     def because(self, view: View, at: int, kept: Mask) -> str:
         """See `Filter.because`."""
-        records = view.users.records
-        own = (records.click_owners == view.pool.owners[at]) & (
-            records.click_events["content"] == view.pool.contents[at]
-        )
-        return f"the user clicked it at {utc(float(records.click_events['time_s'][own].max()))}"
+        owners, contents, times_s = view.users.records.clicked()
+        own = (owners == view.pool.owners[at]) & (contents == view.pool.contents[at])
+        return f"the user clicked it at {utc(float(times_s[own].max()))}"
