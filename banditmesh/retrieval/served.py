@@ -145,6 +145,15 @@ class DensityTable:
             self.landmark_s,
         )
 
+    def popularity(self, contents: NDArray[np.uint64], now_s: float) -> NDArray[np.float64]:
+        """``float64[n]``: C_a of contents, now; 0 for one that is not in the full snapshot."""
+        known = self.base["contents"]
+        if not len(known):
+            return np.zeros(len(contents))
+        at = np.minimum(np.searchsorted(known, contents), len(known) - 1)
+        clicks = np.where(known[at] == contents, self.clicks[at], 0.0)
+        return clicks * float(np.exp2((self.landmark_s - now_s) / self.params.half_life_s))
+
     def sums(self, name: str, rows: NDArray[np.int64]) -> Floats:
         """``float32[k, D]``: "clicks" or "shows" of rows."""
         n = len(self.base["contents"])

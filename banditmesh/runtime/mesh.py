@@ -419,6 +419,16 @@ class Mesh(_Section):
 
     def _wrong_retrieval(self, name: str, placement: Placement) -> dict[str, str]:
         wrong: dict[str, str] = {}
+        users = {
+            each.density.user: None
+            for each in map(placement.retrieve_of, placement.experiment.variants)
+            if each is not None and each.density is not None
+        }
+        if len(users) > 1:
+            wrong[f"placements.{name}.experiment"] = (
+                "variants have different retrieve.density.user; one user has one vector, which the learner sees: let "
+                "them be equal"
+            )
         of_variants = {
             f"experiment.variants.{key}.": each.retrieve for key, each in placement.experiment.variants.items()
         }

@@ -25,6 +25,7 @@ from services.crs_engine.batching import Batcher
 from services.crs_engine.breaker import Breaker
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.compiled_placement import compile_placements, featurizers, retrieved_services
+from services.crs_engine.densities import Densities
 from services.crs_engine.engine import Engine, RedisReads
 from services.crs_engine.explain import Explainer
 from services.crs_engine.live import BLOCK_S, LiveFollower
@@ -59,6 +60,7 @@ class Parts:
 
     engine: Engine
     models: Models
+    densities: Densities
     live: LiveFollower
     catalog: Catalog
     batcher: Batcher
@@ -94,16 +96,20 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
         most_bytes=mesh.engine.catalog_mib << 20,
         attributes={name for each in mesh.placements.values() for name in rule_options.attributes(each.rules)},
         counted_by=mesh.capped(),
+        dimensions=mesh.vectors.dimensions if mesh.vectors else 0,
     )
     contents = LiveContents(stream, catalog, followed, clock, metrics)
     sources = sorted({each.name for placement in placements.values() for each in placement.sources if each.mapped})
     live = LiveFollower(stream, [*sources, keys.PROFILES], catalog.mark_changed, clock, metrics)
-    models = Models.of(mesh, Snapshots(store, settings.model_cache), clock, metrics)
+    snapshots = Snapshots(store, settings.model_cache)
+    models = Models.of(mesh, snapshots, clock, metrics)
+    densities = Densities(mesh, snapshots, catalog, clock, metrics)
     newest = retrievers.Newest(catalog, mesh.engine.fallback_contents)
     pipeline = Pipeline(
         catalog,
         models,
-        retrievers.Retrievers([retrievers.Popularity(models), newest]),
+        densities,
+        retrievers.Retrievers([retrievers.Popularity(models), newest], [retrievers.Density(densities)]),
         {name: filters.enabled(placement) for name, placement in mesh.placements.items()},
         {name: rules.enabled(placement) for name, placement in mesh.placements.items()},
         ring,
@@ -139,15 +145,16 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.background("live contents", contents.run, critical=False)
     server.background("models", lambda: models.poll_for_ever(mesh.engine.model_poll), critical=False)
     server.background("stopped variants", lambda: stopped.run(mesh.engine.model_poll), critical=False)
+    server.background("densities", densities.run, critical=False)
     server.background("maintenance", maintenance.run, critical=False)
     server.on_stop("redis", redis.close)
     server.on_stop("redis probe", breaker.stop)
     server.on_stop("change stream", stream.close)
     server.on_stop("store", store.close)
-    await _first_load(models, maintenance, live, contents)
+    await _first_load(models, maintenance, live, contents, densities)
     await _warm(engine, server.kept.get(CATALOG))
     server.kept[CATALOG] = catalog
-    return Parts(engine, models, live, catalog, batcher, maintenance, metrics)
+    return Parts(engine, models, densities, live, catalog, batcher, maintenance, metrics)
 
 
 async def _warm(engine: Engine, former: Catalog | None) -> None:
@@ -171,10 +178,13 @@ def _store(settings: EngineSettings) -> Store:
     return KeptStore(store, settings.model_cache / "kept")
 
 
-async def _first_load(models: Models, maintenance: Maintenance, live: LiveFollower, contents: LiveContents) -> None:
+async def _first_load(
+    models: Models, maintenance: Maintenance, live: LiveFollower, contents: LiveContents, densities: Densities
+) -> None:
     try:
         async with asyncio.timeout(FIRST_LOAD_S):
             await asyncio.gather(models.poll(), live.try_reread(), contents.try_once())
+            await densities.poll()
             await maintenance.once()
     except TimeoutError:
         log.warning("started without everything loaded; it is loaded beside the traffic", waited_s=FIRST_LOAD_S)

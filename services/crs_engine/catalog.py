@@ -261,6 +261,10 @@ class Catalog:
         """``float64[n]``, seconds since the Unix epoch; inf where there is no expiry."""
         return self._columns["expires_s"].take(rows)
 
+    def services(self, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """``uint64[n]``, service keys."""
+        return self._columns["service"].take(rows)
+
     def flags(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """``uint8[n]``: :data:`HIDDEN` and :data:`ABSENT`."""
         return self._columns["flags"].take(rows)
@@ -316,8 +320,8 @@ class Catalog:
         found = self._parse(fetched)
         service, vector, content = found if found is not None else ("", b"", _NOTHING)
         if self._vectors.shape[1]:
-            fits = len(vector) == 2 * self._vectors.shape[1]
-            self._vectors[row] = np.frombuffer(vector, "<f2") if fits else 0
+            halves = np.frombuffer(vector, "<f2") if len(vector) == 2 * self._vectors.shape[1] else np.zeros(1, "<f2")
+            self._vectors[row] = halves if np.isfinite(halves).all() else 0
         self._bytes -= len(self._shown[row]) + len(self._decided[row])
         self._names[row] = (service, content.content_id)
         self._shown[row] = SelectedContent(service=service, content=content).SerializeToString()

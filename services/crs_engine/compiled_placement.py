@@ -126,8 +126,14 @@ class CompiledPlacement:
         featurizer: The placement's; its content side is in the catalog at position ``catalog_block``.
     """
 
-    def __init__(self, name: str, placement: Placement, services: Sequence[str], catalog_block: int) -> None:
-        """``services``: all services of the mesh."""
+    def __init__(
+        self, name: str, placement: Placement, services: Sequence[str], catalog_block: int, dimensions: int = 0
+    ) -> None:
+        """``services``: all services of the mesh; ``dimensions``: of contents' vectors."""
+        self.dimensions = dimensions
+        densities = [each.density for each in map(placement.retrieve_of, placement.experiment.variants) if each]
+        self.user_vector = next((each.user for each in densities if each is not None), None)
+        """How users' vectors are made; None: no model of the placement needs them."""
         self.name = name
         self.large_tokens = 0
         """Tokens that came near the limit, ever."""
@@ -252,7 +258,7 @@ def compile_placements(mesh: Mesh) -> dict[str, CompiledPlacement]:
     """All placements of the mesh, ready for serving, by name."""
     services = list(mesh.services)
     return {
-        name: CompiledPlacement(name, placement, services, block)
+        name: CompiledPlacement(name, placement, services, block, mesh.vectors.dimensions if mesh.vectors else 0)
         for block, (name, placement) in enumerate(mesh.placements.items())
     }
 

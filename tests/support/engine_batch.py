@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from banditmesh.runtime.token import KeyRing
 from banditmesh.runtime.user_record import UserRecord
 from services.crs_engine.catalog import Catalog, Fetched
 from services.crs_engine.compiled_placement import CompiledPlacement, Layout, compile_placements, featurizers
+from services.crs_engine.densities import Densities
 from services.crs_engine.engine import group_requests
 from services.crs_engine.live import LiveVersions
 from services.crs_engine.metrics import EngineMetrics
@@ -60,6 +62,7 @@ class Bench:
     mesh: Mesh = field(init=False)
     placements: dict[str, CompiledPlacement] = field(init=False)
     catalog: Catalog = field(init=False)
+    densities: Densities = field(init=False)
     values: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """By user, by source (or "profile", "state"): what Redis holds."""
 
@@ -71,7 +74,10 @@ class Bench:
             featurizers(self.placements),
             attributes={name for each in self.mesh.placements.values() for name in rule_options.attributes(each.rules)},
             counted_by=self.mesh.capped(),
+            dimensions=self.mesh.vectors.dimensions if self.mesh.vectors else 0,
         )
+        metrics = EngineMetrics(CollectorRegistry())
+        self.densities = Densities(self.mesh, cast(Any, None), self.catalog, ManualClock(NOW_S), metrics)
 
     @property
     def placement(self) -> CompiledPlacement:
@@ -84,6 +90,8 @@ class Bench:
         for name, value in fields.items():
             if name == "age_s":
                 content.attributes.add(name="published_at", number=NOW_S - float(value))  # type: ignore[arg-type]
+            elif name == "embedding":
+                content.embedding.extend(value)  # type: ignore[arg-type]
             elif name == "expires_s":
                 content.expires_at.FromSeconds(int(value))  # type: ignore[call-overload]
             elif name in ("label", "campaign", "countries"):
@@ -91,7 +99,9 @@ class Bench:
             else:
                 setattr(content, name, value)
         key = hashing.content_key(service, content_id)
-        self.catalog.put([Fetched(key, packing.pack_content(service, content.SerializeToString()))], 0.0)
+        vector = packing.pack_vector(np.array(content.embedding, np.float32))
+        content.ClearField("embedding")
+        self.catalog.put([Fetched(key, packing.pack_content(service, content.SerializeToString(), vector))], 0.0)
         return key
 
     def user(
@@ -102,10 +112,12 @@ class Bench:
         profile: packing.Profile | None = None,
         reactions: Sequence[tuple[str, str, str, float]] = (),
         shown: Sequence[tuple[str, str, float]] = (),
+        opened: Sequence[tuple[str, str, float]] = (),
         placement: str = "head",
     ) -> str:
         """A user with candidates by source, and reactions (kind, service, content id, age in seconds), and what
-        the user was shown (service, content id, age in seconds); the oldest first."""
+        the user was shown, and opened where a model remembers it (service, content id, age in seconds); the oldest
+        first."""
         own = self.values[user] = {
             source: packing.pack_candidates(1, np.array(contents, np.uint64)) for source, contents in proposals.items()
         }
@@ -114,6 +126,8 @@ class Bench:
         record = UserRecord.empty()
         for kind, service, content_id, age_s in reactions:
             record = reacted(record, kind, service, content_id, placement, NOW_S - age_s)
+        for service, content_id, age_s in opened:
+            record = record.tasted("click", 1.0, int(NOW_S - age_s), hashing.content_key(service, content_id), 30)
         for service, content_id, age_s in shown:
             key = hashing.content_key(service, content_id)
             row = int(self.catalog.find(np.array([key], np.uint64))[0])
@@ -160,7 +174,11 @@ class Bench:
         return Pipeline(
             self.catalog,
             models,  # type: ignore[arg-type]
-            retrievers.Retrievers([retrievers.Popularity(models), newest]),  # type: ignore[arg-type]
+            self.densities,
+            retrievers.Retrievers(
+                [retrievers.Popularity(models), newest],  # type: ignore[arg-type]
+                [retrievers.Density(self.densities)],
+            ),  # type: ignore[arg-type]
             {name: filters.enabled(each) for name, each in config.items()},
             {name: rules.enabled(each) for name, each in config.items()},
             RING,

@@ -90,6 +90,7 @@ class Users:
         profile_rows: The features of the profiles, and which services the users use.
         records: What the users did and were shown lately.
         muted_until_s: float64[n_users], until when the slot stays empty after a mute; 0 where it does not.
+        vectors: float32[n_users, d], where they are in the space of contents' vectors; None where no model asks.
     """
 
     reached: bool
@@ -97,6 +98,7 @@ class Users:
     profile_rows: ProfileRows
     records: UserRecords
     muted_until_s: NDArray[np.float64]
+    vectors: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ run this same page.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.token import KeyRing
+from banditmesh.runtime.user_records import UserRecords
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.compiled_placement import CompiledPlacement
+from services.crs_engine.densities import Densities
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.models import Models
 from services.crs_engine.pipeline import filters, rules, sources
@@ -29,6 +31,7 @@ from services.crs_engine.pipeline.recommenders import ByFallback, ByVariants, Re
 from services.crs_engine.pipeline.respond import respond
 from services.crs_engine.pipeline.retrievers import Retrievers
 from services.crs_engine.pipeline.rules.base import Rule
+from services.crs_engine.pipeline.user_vectors import user_vectors
 
 
 class Reads(Protocol):
@@ -49,6 +52,7 @@ class Pipeline:
 
     catalog: Catalog
     models: Models
+    densities: Densities
     retrievers: Retrievers
     filters: Mapping[str, Sequence[Filter]]
     """By placement, as are the rules."""
@@ -64,7 +68,10 @@ class Pipeline:
         with stage("sources"):
             values = await reads.users(groups)
             now_s = self.clock.now_s()
-            known = [sources.read(group, each, now_s) for group, each in zip(groups, values, strict=True)]
+            known = [
+                sources.read(group, each, now_s, self._vectors(group.placement, now_s))
+                for group, each in zip(groups, values, strict=True)
+            ]
             mapped = [
                 sources.propose(group, users, each, self.retrievers, now_s)
                 for group, users, each in zip(groups, known, values, strict=True)
@@ -80,6 +87,11 @@ class Pipeline:
             with stage("respond"):
                 answered.append(Answered(slate, respond(slate, self.catalog, self.ring, now_s)))
         return answered
+
+    def _vectors(
+        self, placement: CompiledPlacement, now_s: float
+    ) -> Callable[[UserRecords], NDArray[np.float32] | None]:
+        return lambda records: user_vectors(placement, records, self.catalog, self.densities, now_s)
 
     def _decide(self, group: Group, users: Users, mapped: Pool, now_s: float) -> Slate:
         """Fill the group's lists: by the variants' policies first, then by one fallback after the other."""

@@ -13,6 +13,7 @@ from banditmesh.bandits.batch import SparseRows
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1.events_pb2 import Decision, Features
+from banditmesh.retrieval import user_vector
 from banditmesh.runtime.token import NEAR_TOKEN_BYTES, KeyRing
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.pipeline.batch import Group, Outcome, Round, Slate
@@ -46,6 +47,7 @@ def _append(
     shared = _SharedParts(group, drawn, now_s)
     users, columns, at = drawn.shown
     features = _wire(of_shown(group, slate.users, drawn, catalog, now_s))
+    vectors = None if slate.users.vectors is None else user_vector.pack(slate.users.vectors)
     # One system call for the batch: os.urandom costs 1 us each.
     random = os.urandom(IMPRESSION_ID_BYTES * len(at))
     for number, (user, position, row, source, propensity, variant) in enumerate(
@@ -63,6 +65,8 @@ def _append(
         own = Decision(
             impression_id=impression_id, user_id=group.requests[user].user_id, position=position, propensity=propensity
         )
+        if vectors is not None:
+            own.user_vector = vectors[user]
         body = (
             own.SerializeToString(),
             catalog.decided(row),

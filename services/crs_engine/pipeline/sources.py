@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,21 @@ from services.crs_engine.pipeline.batch import Group, Mask, Pool, Users, UserVal
 from services.crs_engine.pipeline.retrievers import Retrievers
 from services.crs_engine.pipeline.retrievers.base import Proposed, Retrieved, askers
 
+UserVectors = NDArray[np.float32] | None
 _NO_ROWS = np.zeros(0, np.int64)
 
 
-def read(group: Group, values: UserValues, now_s: float) -> Users:
-    """Take apart what is known of the users. ``now_s``: seconds since the Unix epoch."""
+def read(
+    group: Group, values: UserValues, now_s: float, vectors: Callable[[UserRecords], UserVectors] = lambda _: None
+) -> Users:
+    """Take apart what is known of the users.
+
+    Args:
+        group: The users.
+        values: What Redis has of them.
+        now_s: Seconds since the Unix epoch.
+        vectors: From their records to :attr:`Users.vectors`.
+    """
     records = UserRecords([row[-1] for row in values.rows])
     profiles = _profiles([row[-2] for row in values.rows], values.layout.profile_version)
     return Users(
@@ -28,6 +38,7 @@ def read(group: Group, values: UserValues, now_s: float) -> Users:
         group.placement.users.read(profiles),
         records,
         muted_slots(group, records, now_s),
+        vectors(records),
     )
 
 
