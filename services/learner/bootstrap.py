@@ -23,6 +23,8 @@ from services.learner.archiving.bootstrap import Archivers, archive
 from services.learner.catalog import Catalog, ShardId
 from services.learner.experiment_shard import EXPERIMENT, ExperimentShard
 from services.learner.experiments import Experiments
+from services.learner.density_learner import CLICKS, DensityLearner
+from services.learner.density_shard import DensityShard
 from services.learner.learner import Learner
 from services.learner.metrics import LearnerMetrics
 from services.learner.positions import Positions
@@ -47,6 +49,7 @@ class Parts:
     publisher: Publisher
     experiments: Experiments
     archivers: Archivers
+    densities: DensityLearner
 
 
 async def bootstrap(settings: LearnerSettings, server: Server) -> None:
@@ -122,6 +125,24 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
         stall_after_s=mesh.learning.stall_after,
     )
     rollback = Rollback(snapshots, publisher, learner, thread, server.clock)
+    sums_thread = ThreadPoolExecutor(1, thread_name_prefix="densities")
+    densities = DensityLearner(
+        [
+            DensityShard(shard_id, *density)
+            for shard_id, density in catalog.densities.items()
+            if shard_id.owner(settings.replicas) == ordinal
+        ],
+        lambda which, known: KafkaReader(
+            settings.kafka,
+            topics.reactions if which == CLICKS else topics.impressions,
+            f"{group}-density-{which}",
+            known,
+        ),
+        snapshots,
+        sums_thread,
+        server.clock,
+        metrics,
+    )
     experiments = Experiments(
         mesh.placements,
         tallies,
@@ -134,7 +155,15 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
         who=f"learner {ordinal}",
     )
     servicer = LearnerServicer(
-        catalog, shards, snapshots, publisher, rollback, experiments, ordinal=ordinal, replicas=settings.replicas
+        catalog,
+        shards,
+        snapshots,
+        publisher,
+        rollback,
+        experiments,
+        densities,
+        ordinal=ordinal,
+        replicas=settings.replicas,
     )
 
     began = asyncio.Event()
@@ -154,7 +183,9 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
 
     async def publish_the_rest() -> None:
         await publisher.publish_all()
+        await densities.publish_all()
         thread.shutdown()
+        sums_thread.shutdown()
 
     server.add_service(SERVICE, learner_pb2_grpc.add_LearnerServiceServicer_to_server, servicer)
     server.check("kafka", producer.ping)
@@ -164,8 +195,9 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     server.background("learn", learn, on_crash=EndProcess())
     server.background("publish", publish, on_crash=EndProcess())
     server.background("experiments", watch, critical=False)
+    server.background("densities", densities.run, on_crash=EndProcess())
     server.on_stop("store", store.close)
     archivers = archive(settings, mesh, topics, store, server, ordinal)
     server.on_stop("dead letters", producer.stop)
     server.on_stop("last snapshots", publish_the_rest, deadline_s=FINAL_SNAPSHOTS_S)
-    return Parts(learner, publisher, experiments, archivers)
+    return Parts(learner, publisher, experiments, archivers, densities)

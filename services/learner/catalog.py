@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from banditmesh.bandits import registry
 from banditmesh.bandits.hashing import key64
+from banditmesh.retrieval.density import DensityParams
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 from banditmesh.runtime.limits import MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, check_text
 from banditmesh.runtime.mesh import Mesh
+from banditmesh.runtime.retrieval_options import Density
 
 
 class ShardId(NamedTuple):
@@ -47,6 +49,12 @@ class Catalog:
             if registry.POLICIES[model.policy].learns
         }
 
+        self.densities: Mapping[ShardId, tuple[Density, DensityParams]] = {
+            ShardId(placement, name): (density, density.params(mesh.vectors.dimensions))
+            for (placement, name), density in mesh.densities().items()
+            if mesh.vectors is not None
+        }
+
     def find(self, placement: str, model: str) -> ShardId:
         """The model of that name, or the only one of the policy of that name.
 
@@ -58,10 +66,13 @@ class Catalog:
         check_text("model", model, MAX_MODEL_NAME_BYTES)
         if placement not in self.placements:
             raise NotFound("no such placement", field="placement", value=placement, hint=_known(self.placements))
-        here = {shard_id: spec for shard_id, spec in self.models.items() if shard_id.placement == placement}
+        kinds = {shard_id: spec.policy for shard_id, spec in self.models.items()} | dict.fromkeys(
+            self.densities, "density"
+        )
+        here = {shard_id: kind for shard_id, kind in kinds.items() if shard_id.placement == placement}
         if ShardId(placement, model) in here:
             return ShardId(placement, model)
-        found = [shard_id for shard_id, spec in here.items() if spec.policy == model]
+        found = [shard_id for shard_id, kind in here.items() if kind == model]
         if not found:
             hint = _known({shard_id.model for shard_id in here})
             raise NotFound(f"{placement} has no model of that name that learns", field="model", value=model, hint=hint)

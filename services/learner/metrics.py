@@ -121,3 +121,23 @@ class LearnerMetrics:
             ["placement"],
             registry=registry,
         )
+        self.density_events = Counter(
+            "banditmesh_learner_density_events_total",
+            "Impressions (shows) and clicks that a placement's density has taken in. No clicks beside shows means that "
+            "tracker or app report none",
+            ["placement", "which"],
+            registry=registry,
+        )
+        self.density_lag = Gauge(
+            "banditmesh_learner_density_lag_records",
+            "Offsets between what the densities have read of clicks or shows, and the end; growing means that what is "
+            "hot is old news",
+            ["which"],
+            registry=registry,
+        )
+        self.density_contents = Gauge(
+            "banditmesh_learner_density_contents",
+            "Contents that a placement's density keeps sums of; at `density.contents` those shown least make room",
+            ["placement"],
+            registry=registry,
+        )

@@ -13,6 +13,8 @@ from banditmesh.runtime.snapshots import Manifest, Snapshots
 from services.learner.catalog import Catalog, ShardId
 from services.learner.experiment_reply import change, reply, timestamp
 from services.learner.experiments import Experiments
+from services.learner.density_learner import DensityLearner
+from services.learner.density_shard import DensityShard
 from services.learner.publisher import Publisher
 from services.learner.rollback import Rollback
 from services.learner.shard import Shard
@@ -34,6 +36,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         publisher: Publisher,
         rollback: Rollback,
         experiments: Experiments,
+        densities: DensityLearner,
         *,
         ordinal: int,
         replicas: int,
@@ -44,6 +47,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         self._publisher = publisher
         self._rollback = rollback
         self._experiments = experiments
+        self._densities = densities
         self._ordinal = ordinal
         self._replicas = replicas
 
@@ -54,7 +58,10 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         return learner_pb2.GetLearnerStatusResponse(
             ordinal=self._ordinal,
             replicas=self._replicas,
-            shards=[self._status(shard) for _, shard in sorted(self._shards.items())],
+            shards=[
+                *(self._status(shard) for _, shard in sorted(self._shards.items())),
+                *(_density_status(shard) for _, shard in sorted(self._densities.shards.items())),
+            ],
         )
 
     async def ListSnapshots(
@@ -76,7 +83,12 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         shard_id = self._catalog.find(request.placement, request.model)
         if request.version == 0:
             raise InvalidArgument("versions are counted from 1", field="version", value=0)
-        shard = self._shards.get(shard_id)
+        shard, density = self._shards.get(shard_id), self._densities.shards.get(shard_id)
+        if density is not None:
+            if not self._densities.restored.is_set():
+                raise Unavailable("the densities are not loaded yet", retry_after_s=1.0)
+            manifest = await self._densities.rollback(density, request.version, relearn=request.relearn)
+            return learner_pb2.RollbackSnapshotResponse(snapshot=_snapshot(manifest, manifest.version))
         if shard is None:
             owner = shard_id.owner(self._replicas)
             raise FailedPrecondition(
@@ -124,6 +136,20 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         if shard.watermark_ms:
             status.watermark.CopyFrom(timestamp(shard.watermark_ms))
         return status
+
+
+def _density_status(shard: DensityShard) -> learner_pb2.ShardStatus:
+    status = learner_pb2.ShardStatus(
+        placement=shard.id.placement,
+        model=shard.id.model,
+        examples=shard.sums.events,
+        version=shard.pointer.version if shard.pointer else 0,
+    )
+    if shard.published_at_ms:
+        status.published_at.CopyFrom(timestamp(shard.published_at_ms))
+    if shard.sums.now_s:
+        status.watermark.CopyFrom(timestamp(int(shard.sums.now_s * 1000)))
+    return status
 
 
 def _snapshot(manifest: Manifest, current: int) -> learner_pb2.Snapshot:
