@@ -21,10 +21,10 @@ from banditmesh.runtime.store import connect
 from banditmesh.runtime.stream import Consumed
 from services.learner.archiving.bootstrap import Archivers, archive
 from services.learner.catalog import Catalog, ShardId
-from services.learner.experiment_shard import EXPERIMENT, ExperimentShard
-from services.learner.experiments import Experiments
 from services.learner.density_learner import CLICKS, DensityLearner
 from services.learner.density_shard import DensityShard
+from services.learner.experiment_shard import EXPERIMENT, ExperimentShard
+from services.learner.experiments import Experiments
 from services.learner.learner import Learner
 from services.learner.metrics import LearnerMetrics
 from services.learner.positions import Positions

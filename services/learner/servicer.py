@@ -11,10 +11,10 @@ from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, Unava
 from banditmesh.runtime.limits import check_text
 from banditmesh.runtime.snapshots import Manifest, Snapshots
 from services.learner.catalog import Catalog, ShardId
-from services.learner.experiment_reply import change, reply, timestamp
-from services.learner.experiments import Experiments
 from services.learner.density_learner import DensityLearner
 from services.learner.density_shard import DensityShard
+from services.learner.experiment_reply import change, reply, timestamp
+from services.learner.experiments import Experiments
 from services.learner.publisher import Publisher
 from services.learner.rollback import Rollback
 from services.learner.shard import Shard
