@@ -13,6 +13,7 @@ from banditmesh.cli import (
     convert,
     dead_letters,
     demo,
+    experiment,
     fit,
     inspect,
     policies,
@@ -44,6 +45,7 @@ app.command("policies")(policies.policies)
 app.command("replay")(replay.replay)
 app.command("fit")(fit.fit)
 app.command("convert")(convert.convert)
+app.command("experiment")(experiment.experiment)
 app.command("inspect")(inspect.inspect)
 app.add_typer(archive.app, name="archive")
 app.command("dead-letters")(dead_letters.dead_letters)

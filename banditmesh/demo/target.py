@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from pydantic import Field, SecretStr
 
 from banditmesh.client import ClientLimits, MeshClient
 from banditmesh.local.stack import LocalMesh
 from banditmesh.runtime.addresses import KafkaAddress, S3Address
 from banditmesh.runtime.channels import open_channel
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
-from banditmesh.runtime.settings import UsesKafka, UsesStore, load_settings
+from banditmesh.runtime.settings import IsClient, UsesKafka, UsesStore, load_settings
 from banditmesh.runtime.store import connect
 from banditmesh.runtime.tls import ClientTls
 
@@ -61,13 +60,8 @@ class Target:
         return () if self.api_key is None else (("authorization", f"Bearer {self.api_key}"),)
 
 
-class ExistingSettings(UsesKafka, UsesStore):
+class ExistingSettings(IsClient, UsesKafka, UsesStore):
     """What a demo needs to know of a mesh besides its gRPC targets."""
-
-    client_ca: Path | None = Field(None, description="roots of the servers' certificates, PEM; absent: plaintext")
-    client_cert: Path | None = Field(None, description="the client's own certificate, PEM, for mutual TLS")
-    client_key: Path | None = Field(None, description="its private key, PEM")
-    client_api_key: SecretStr | None = Field(None, description="a key of the mesh's access table")
 
 
 def file_uri(path: Path) -> str:

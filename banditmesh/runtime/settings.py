@@ -96,6 +96,15 @@ class ServiceSettings(Environment):
     pod_uid: str = Field("", description="uid of this pod, so that `kubectl describe pod` finds the event")
 
 
+class IsClient(Environment):
+    """For commands that call services of a mesh."""
+
+    client_ca: Path | None = Field(None, description="roots of the servers' certificates, PEM; absent: plaintext")
+    client_cert: Path | None = Field(None, description="the client's own certificate, PEM, for mutual TLS")
+    client_key: Path | None = Field(None, description="its private key, PEM")
+    client_api_key: SecretStr | None = Field(None, description="a key of the mesh's access table")
+
+
 def _there(file: Path | None) -> Path | None:
     """The path of a file that can be read. Raises ValueError."""
     if file is not None and not os.access(file, os.R_OK):

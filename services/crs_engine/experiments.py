@@ -4,7 +4,7 @@ Each variant i draws u_i in (0, 1) from a hash of (salt, variant, user), and the
 wins (Schindelhauer and Schomaker 2005, "Weighted distributed hash tables"). P(i) = w_i / sum w. Raising one weight
 moves users only into that variant, lowering it only out of it; nobody changes between two others. When several weights
 change at once no rule without a memory moves fewer for some change that does not move more for another (Moulton and
-Jiang 2018, "Maximally consistent sampling and the Jaccard index of probability distributions", theorem 3).
+Jiang 2018, "Maximally consistent sampling and the Jaccard index of probability distributions").
 
 Before that, a holdout and a layer take their users out, each by a hash of its own (Tang, Agarwal, O'Brien, Meyer 2010,
 "Overlapping experiment infrastructure"): experiments that have other parts of one layer share no user.
