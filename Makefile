@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-learning bench-ope bench-online bench-stream proto protos-archive images chart cluster-test lock clean
+.PHONY: help setup demo test lint bench bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
@@ -51,6 +51,9 @@ bench-learning: $(STAMP) $(BENCH_STAMP) ## How well and how fast it learns, besi
 
 bench-ope: $(STAMP) ## Do off-policy intervals hold the truth, in simulations: benchmarks/ope.md
 	@$(BIN)/python -m benchmarks.ope --report benchmarks/ope.md $(ARGS)
+
+bench-experiments: $(STAMP) ## Do experiments mislead whoever looks all the time: benchmarks/experiments.md
+	@$(BIN)/python -m benchmarks.experiments --report benchmarks/experiments.md $(ARGS)
 
 bench-online: $(STAMP) $(BENCH_STAMP) ## What policies earn while they learn, beside Vowpal Wabbit: benchmarks/online.md
 	@PYTHONPATH=. $(BENCH)/bin/python -m benchmarks.online --report benchmarks/online.md $(ARGS)

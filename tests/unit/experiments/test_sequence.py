@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from banditmesh.experiments.sequence import mixture, multiplier
-from tests.unit.experiments.worlds import excludes_zero, peeked
+from benchmarks.experiments.worlds import differences, excludes_zero, peeked
 
 ALPHA = 0.05
 
@@ -24,8 +24,8 @@ def test_of_a_a_tests_no_more_than_nominal_are_false_alarms_at_any_look(
     """`make bench-experiments` looks at more worlds, more often."""
     alarms = np.zeros(experiments, np.bool_)
     looks = 0
-    for clicks, shown in peeked(np.random.default_rng(7), experiments, 25, buckets=60, **world):  # type: ignore[arg-type]
-        alarms |= excludes_zero(clicks, shown, planned=10_000)
+    for sums in peeked(np.random.default_rng(7), experiments, 25, buckets=60, **world):  # type: ignore[arg-type]
+        alarms |= excludes_zero(sums, planned=10_000)
         looks += 1
     assert looks == 25
     assert alarms.mean() <= ALPHA
@@ -33,20 +33,18 @@ def test_of_a_a_tests_no_more_than_nominal_are_false_alarms_at_any_look(
 
 def test_a_fixed_interval_that_is_peeked_at_misleads_several_times_as_often() -> None:
     """The reason for all this; and a check that the simulation can fail."""
-    from banditmesh.experiments.rates import rates
-
     alarms = np.zeros(200, np.bool_)
     z = NormalDist().inv_cdf(1 - ALPHA / 2)
-    for clicks, shown in peeked(np.random.default_rng(8), 200, 30, buckets=60):
-        found = rates(clicks, shown)
-        alarms |= np.abs(np.diff(found.values, axis=1)[:, 0]) > z * np.sqrt(found.variances.sum(axis=1))
+    for sums in peeked(np.random.default_rng(8), 200, 30, buckets=60):
+        difference, variance = differences(sums)
+        alarms |= np.abs(difference) > z * np.sqrt(variance)
     assert alarms.mean() > 2 * ALPHA
 
 
 def test_a_difference_is_found_soon() -> None:
     found = np.zeros(100, np.bool_)
-    for clicks, shown in peeked(np.random.default_rng(9), 100, 25, buckets=60, users=20.0, spread=100.0, lift=0.3):
-        found |= excludes_zero(clicks, shown, planned=10_000)
+    for sums in peeked(np.random.default_rng(9), 100, 25, buckets=60, users=20.0, spread=100.0, lift=0.3):
+        found |= excludes_zero(sums, planned=10_000)
     assert found.mean() > 0.9
 
 
