@@ -5,9 +5,10 @@ sampling would have earned on the stream that was logged uniformly, with a rewar
 from __future__ import annotations
 
 import csv
+import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from banditmesh.ope.estimator import Estimator
 from banditmesh.ope.ips import Ips
 from banditmesh.ope.mrdr import Mrdr, importance
 from banditmesh.ope.rows import Rows
+from banditmesh.ope.slates import Assumption, ListRows, SlateIps
 from banditmesh.ope.snips import Snips
 from banditmesh.ope.switch import Switch
 from benchmarks.learning.figure import Figure
@@ -86,6 +88,39 @@ def run(scratch: Path, data: Path) -> Iterator[Figure]:
             )
         )
         yield _compared(campaign, mrdr, peer)
+        yield from _ranked(campaign, logged, policy)
+
+
+def _ranked(campaign: str, logged: dict[str, np.ndarray], policy: np.ndarray) -> Iterator[Figure]:
+    """Lists of three: the first row of each position in the file, the second one of each, and so on."""
+    of_position = [np.flatnonzero(logged["position"] == each) for each in range(3)]
+    order = np.column_stack([rows[: min(map(len, of_position))] for rows in of_position]).ravel()
+    lists = np.arange(len(order)) // 3
+    propensities = logged["propensity"][order]
+    targets = policy[order, logged["item"][order]]
+    rewards = logged["click"][order]
+    slates = importlib.import_module("obp.ope.estimators_slate")
+
+    def up_to(each: np.ndarray) -> np.ndarray:
+        return np.cumprod(each.reshape(-1, 3), axis=1)
+
+    def whole(each: np.ndarray) -> np.ndarray:
+        return np.repeat(up_to(each)[:, -1], 3)
+
+    given = {"slate_id": lists, "reward": rewards, "position": np.arange(len(order)) % 3}
+    peers: dict[Assumption, tuple[str, str, Callable[[np.ndarray], np.ndarray]]] = {
+        "standard": ("SlateStandardIPS", "", whole),
+        "independence": ("SlateIndependentIPS", "_item_position", np.asarray),
+        "cascade": ("SlateRewardInteractionIPS", "_cascade", lambda each: up_to(each).ravel()),
+    }
+    for assumption, (name, suffix, of) in peers.items():
+        scores = {f"pscore{suffix}": of(propensities), f"evaluation_policy_pscore{suffix}": of(targets)}
+        peer = float(getattr(slates, name)(len_list=3).estimate_policy_value(**given, **scores))
+        estimator = SlateIps(assumption)
+        estimator.add(ListRows(lists, rewards, propensities, targets))
+        gap = abs(estimator.value - peer)
+        what = f"{campaign}: distance of lists by {assumption} from obp's {name}, {peer:.8f}"
+        yield Figure("estimators", what, gap, f"<= {TOLERANCE:g}", gap <= TOLERANCE)
 
 
 def _compared(campaign: str, estimator: Estimator, peer: float) -> Figure:
