@@ -45,6 +45,7 @@ def encode(decisions: Sequence[Decision], view: View) -> LoggedBatch:
         propensities,
         rewards,
         given,
+        _,
     ) = zip(*decisions, strict=True)
     if view.needed:
         for decision in decisions:

@@ -48,6 +48,7 @@ class Decision(NamedTuple):
         reward: what it earned; None in a row of full information.
         targets: n probabilities with which another policy would show the candidates, each may be None; None for all
             unless they were asked for.
+        reactions: what users did with what was shown, such as click and mute; None when the log does not say.
     """
 
     line: int
@@ -64,6 +65,7 @@ class Decision(NamedTuple):
     propensity: float | None
     reward: float | None
     targets: Sequence[float | None] | None
+    reactions: Sequence[str] | None
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -136,6 +138,7 @@ def parse(row: object, line: int, where: str, target: str | None = None) -> Deci
             propensity,
             reward,
             None if target is None else targets(row, listed, shown, target, where),
+            _reactions(row, where),
         )
     )
 
@@ -208,6 +211,15 @@ def _number(given: Mapping[str, Any], key: str, where: str, at: int | None = Non
     if type(value) not in _NUMERIC or not -LARGEST <= value <= LARGEST:
         raise BrokenRow(where, "must be a finite number", field=_field(key, at), value=value)
     return float(value)
+
+
+def _reactions(row: Mapping[str, Any], where: str) -> Sequence[str] | None:
+    value = row.get("reactions")
+    if value is None:
+        return None
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return value
+    raise BrokenRow(where, "must be a list of names such as click and mute", field="reactions", value=value)
 
 
 def _time(row: Mapping[str, Any], where: str) -> float:

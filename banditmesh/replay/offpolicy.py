@@ -61,15 +61,10 @@ class OffPolicy(Run):
 
     def take(self, batch: LoggedBatch, predicted: NDArray[np.float32] | None) -> None:
         """See `Run.take`."""
-        offsets, shown = batch.candidates.offsets, batch.shown
         probabilities = self._of(batch)
-        q = np.zeros(len(batch.candidates)) if predicted is None else predicted.astype(np.float64)
-        expected = np.zeros(len(batch)) if predicted is None else segments.sums(probabilities * q, offsets)
-        rewards = batch.rewards.astype(np.float64)
-        keys = batch.lines.astype(np.uint64)
-        rows = Rows(keys, rewards, batch.propensities, probabilities[shown], expected, q[shown])
+        rows = rows_of(batch, probabilities, predicted)
         self.evaluation.add(rows)
-        self.evaluation.unseen.add(batch.candidates.contents, np.nan_to_num(probabilities), shown)
+        self.evaluation.unseen.add(batch.candidates.contents, np.nan_to_num(probabilities), batch.shown)
         for term in doubly_robust(rows, rows.weights).tolist():
             self.tally.add(term)
         self.tally.rows += len(batch)
@@ -79,6 +74,25 @@ class OffPolicy(Run):
     def _of(self, batch: LoggedBatch) -> NDArray[np.float64]:
         """float64[n_candidates]: what the evaluated policy would do."""
         return self._probabilities(batch.candidates)
+
+
+def rows_of(batch: LoggedBatch, probabilities: NDArray[np.float64], predicted: NDArray[np.float32] | None) -> Rows:
+    """What estimators see of a batch.
+
+    Args:
+        probabilities: float64[n_candidates], what the evaluated policy would do.
+        predicted: float32[n_candidates], a reward model's means; None: there is none.
+    """
+    q = np.zeros(len(batch.candidates)) if predicted is None else predicted.astype(np.float64)
+    expected = np.zeros(len(batch)) if predicted is None else segments.sums(probabilities * q, batch.candidates.offsets)
+    return Rows(
+        batch.lines.astype(np.uint64),
+        batch.rewards.astype(np.float64),
+        batch.propensities,
+        probabilities[batch.shown],
+        expected,
+        q[batch.shown],
+    )
 
 
 class OfColumn(OffPolicy):

@@ -8,7 +8,7 @@ predicts each part of the log before it learns from it. Link and prior are read 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,10 @@ BLOCK = LEARN_EVERY
 _SCALE_ROWS = 8192
 
 
+Relabel = Callable[[list[Decision]], list[Decision]]
+"""Gives rows another reward, such as whether they were clicked."""
+
+
 class RewardModel(ABC):
     """Attributes:
     view: how batches must be encoded for it.
@@ -47,19 +51,27 @@ class CrossFitted(RewardModel):
     Args:
         log: a file that can be read twice.
         spec: the policy that predicts.
+        relabel: what it predicts instead of the rewards of the log.
+        told: which share of the log has been read.
 
     Raises:
         BrokenRow, InvalidArgument: as `decisions.reader.read` does; also for a log without rows.
     """
 
-    def __init__(self, log: Path, spec: Spec) -> None:
-        first = _first(log)
+    def __init__(
+        self,
+        log: Path,
+        spec: Spec,
+        relabel: Relabel = lambda rows: rows,
+        told: Callable[[float], None] = lambda share: None,
+    ) -> None:
+        first = relabel(_first(log))
         self.view = spec.view(first)
         spec = scaled(spec, [encode(first, self.view).shown_examples()])
         self._models = [spec.build() for _ in range(FOLDS)]
         start = 0
-        for decisions in batches(log):
-            batch = encode(decisions, self.view)
+        for decisions in batches(log, told):
+            batch = encode(relabel(decisions), self.view)
             rows, flat = batch.shown_rows()
             folds = (start + rows // BLOCK) % FOLDS
             for fold, model in enumerate(self._models):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,25 +64,25 @@ def saved(text: str) -> SavedSpec:
     """
     address, _, params = text.partition("::")
     snapshot = asyncio.run(_loaded(address))
-    manifest = snapshot.manifest
-    said = parse(f"{manifest.policy}:{params}")
+    said = parse(f"{snapshot.manifest.policy}:{params}")
     if said.params:
         wrong = next(iter(said.params))
         raise InvalidArgument(f"model {text}: {wrong} is part of the model as it was saved", field=wrong)
+    found = published(snapshot, said.explore, said.explore_params, said.features)
+    return replace(found, text=f"{found.text}::{params}") if params else found
+
+
+def published(
+    snapshot: Snapshot, explore: str, explore_params: Mapping[str, Any], features: Mapping[str, Any]
+) -> SavedSpec:
+    """A snapshot as what a replay evaluates. Raises InvalidArgument when its tensors are not its policy's."""
+    manifest = snapshot.manifest
     where = f"{manifest.placement}/{manifest.model} version {manifest.version}"
-    found = SavedSpec(
-        f"{where}::{params}" if params else where,
-        manifest.policy,
-        manifest.params,
-        said.explore,
-        said.explore_params,
-        said.features,
-        snapshot.tensors,
-    )
+    found = SavedSpec(where, manifest.policy, manifest.params, explore, explore_params, features, snapshot.tensors)
     try:
         found.build()
     except BanditError as error:
-        raise InvalidArgument(f"model {text}: {error}", field="model", value=text) from error
+        raise InvalidArgument(f"model {where}: {error}", field="model", value=where) from error
     return found
 
 

@@ -50,7 +50,7 @@ of the same size that is asked once, at the horizon. *sequence*: found at or bef
 |---|---|---|---|---|
 {chr(10).join(powers)}
 
-A fixed test has a little more power at its horizon, and nothing before or after it; large differences end early.
+A fixed test finds more at its horizon, and may be asked nothing before it; large differences end early.
 
 ## CUPED
 
