@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test lock clean
+.PHONY: help setup demo test lint bench bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test clients-test audit lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
@@ -69,6 +69,12 @@ images: $(STAMP) ## Build the images of deploy/docker; ARGS="--builder buildah e
 CLUSTER ?= cluster
 cluster-test: $(STAMP) ## The chart on a real Kubernetes under traffic; CLUSTER= names the tool (up, build, kubeconfig)
 	@CLUSTER="$(CLUSTER)" BIN="$(BIN)" tests/cluster/run.sh $(ARGS)
+
+clients-test: $(STAMP) ## Compile and run the Java and Kotlin clients of docs/clients.md against a mesh (Maven; minutes the first time)
+	@$(BIN)/pytest -m jvm tests/deploy/test_running_mesh.py $(ARGS)
+
+audit: $(STAMP) ## Known vulnerabilities of every locked package; says so where the advisory data cannot be had
+	@tools/audit.sh
 
 chart: $(STAMP) ## Write the chart's README.md, values.schema.json and dashboards again
 	@$(BIN)/python tools/chart_reference.py

@@ -37,7 +37,7 @@ from tests.deploy.tools import CHART, helm
 
 SETTINGS = (EngineSettings, ImporterSettings, TrackerSettings, JoinerSettings, LearnerSettings, ExistingSettings)
 CUSTOM = {"PodMonitor", "PrometheusRule", "ScaledObject", "Certificate"}
-"""Kinds of others, whose schemas are not Kubernetes' own: `make cluster-test` checks them against their CRDs."""
+"""Kinds of others, whose schemas are not Kubernetes' own: see test_custom_objects.py."""
 
 
 @pytest.mark.parametrize("values", VALUES_FILES)

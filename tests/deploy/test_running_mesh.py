@@ -102,6 +102,22 @@ def test_the_go_client_of_the_page_selects_and_tracks(mesh: LocalMesh, tmp_path:
     assert_shown_and_clicked(run_lines(block(text, "sh"), mesh, tmp_path))
 
 
+@pytest.mark.jvm
+@pytest.mark.parametrize(
+    ("language", "fence", "file"), [("Java", "java", "java/Shop.java"), ("Kotlin", "kotlin", "kotlin/Shop.kt")]
+)
+def test_the_jvm_clients_of_the_page_select_and_track(
+    language: str, fence: str, file: str, mesh: LocalMesh, tmp_path: Path
+) -> None:
+    text = section(language)
+    source = tmp_path / "src" / "main" / file
+    source.parent.mkdir(parents=True)
+    source.write_text(block(text, fence))
+    (tmp_path / "pom.xml").write_text(block(text, "xml"))
+    shutil.copytree(ROOT / "protos", tmp_path / "protos")
+    assert_shown_and_clicked(run_lines(block(text, "sh"), mesh, tmp_path))
+
+
 def named_metrics() -> dict[str, set[str]]:
     """The metrics that rules and dashboards name, and the labels that they select or group by, without what Prometheus
     itself adds."""
