@@ -1,6 +1,6 @@
 """What a mesh for so many users costs: cores, memory, Redis, Kafka, out of measured figures.
 
-Every figure names where it was measured; `python -m benchmarks.services` and `benchmarks/engine.md` measure them again.
+Every figure names where it was measured; `python -m benchmarks.services` measures the CPU again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ IMPRESSION_DAYS, EXAMPLE_DAYS = 7, 30
 """Retention of the topics (banditmesh/runtime/kafka/topics.py)."""
 
 CPU_US = {
-    "engine": 100.0,  # a selection; 71 in batches of 32, 296 alone (benchmarks/engine.md)
-    "tracker": 250.0,  # an event
-    "joiner": 900.0,  # an impression with its reactions
-    "learner": 250.0,  # an example and model
-    "importer": 250.0,  # a row of 30 candidates
+    "engine": 215.0,  # a selection
+    "tracker": 179.0,  # an event
+    "joiner": 245.0,  # an impression with its reactions
+    "learner": 64.0,  # an example and model
+    "importer": 53.0,  # a row of 30 candidates
 }
+"""CPU µs, measured in a whole mesh (benchmarks/services.md)."""
 BUSY_SHARE = 0.6
 """How busy a process may be at the peak."""
 IMPORT_WITHIN_S = 1800

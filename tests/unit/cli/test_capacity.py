@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -56,3 +59,23 @@ def test_counts_are_written_as_people_write_them(text: str, number: int) -> None
 def test_what_is_no_count_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected a number|could not convert"):
         count(text)
+
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_it_counts_with_the_figures_that_were_measured() -> None:
+    page = (ROOT / "benchmarks" / "services.md").read_text()
+    measured = re.findall(r"^\| (\w+) \| (\d+) \|", page, re.MULTILINE)
+    assert {name: float(us) for name, us in measured} == CPU_US
+
+
+def test_the_sizes_in_the_manual_are_worked_out_of_them() -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    for users, impressions, peak, models in ((1, 5, 2.5, 2), (10, 50, 25, 4), (100, 500, 250, 10)):
+        needed = plan(Demand(users * 1_000_000, impressions * 1_000_000, round(peak * 1000), models))
+        row = (
+            f"| {users} M, {impressions} M, {peak:g} k/s, {models} models | {sum(needed.cores.values()):,.1f} "
+            f"| {sum(needed.replicas.values()):,} | {needed.redis_gib:,.1f} GiB | {needed.kafka_gib_a_day:,.1f} GiB |"
+        )
+        assert row in page
