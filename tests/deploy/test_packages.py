@@ -39,7 +39,7 @@ NEEDS = {
     "importer": {"redis", "hiredis", "boto3", "pyarrow", "fsspec", "hdfs-native"},
     "tracker": {"aiokafka", "boto3"},  # boto3: what AWS's signer of MSK logins stands on
     "joiner": {"redis", "hiredis", "aiokafka", "boto3"},
-    "learner": {"aiokafka", "boto3", "safetensors"},
+    "learner": {"aiokafka", "boto3", "safetensors", "pyarrow"},
 }
 SERVERS_CLIENTS = set().union(*NEEDS.values())
 
