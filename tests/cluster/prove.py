@@ -1,8 +1,8 @@
 """`make cluster-test`: the chart on a real Kubernetes, under traffic, step by step.
 
-Needs a cluster with two nodes and the images in it (``banditmesh-*:0.1.0``, and ``:0.1.1`` for the upgrade),
-its ``KUBECONFIG``, helm and kubectl on the PATH. Each step's calls, failures and slowest call are printed; exit code 1
-when a call failed that must not, or an impression was lost or doubled.
+Needs a cluster with two nodes and the images in it (``banditmesh-*:0.1.0``, and ``:0.1.1`` for the upgrade), its
+``KUBECONFIG``, helm, kubectl and grpcurl on the PATH. Each step's calls, failures and slowest call are printed; exit
+code 1 when a call failed that must not, an impression was lost or doubled, or anything else was not as it must be.
 """
 
 from __future__ import annotations
@@ -10,295 +10,275 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "deploy" / "helm" / "banditmesh"
-SERVICES = ("importer", "engine", "tracker", "joiner", "learner")
-QUIET_S = 3
-LOAD = ("--placement=hello", "--import-into=hello/greeting")
+import yaml
 
+from tests.cluster import cold, doors, secured
+from tests.cluster.kube import CHART, NEXT_TAG, ROOT, SERVICES, TAG, Cluster, Failed, say, sh, until
+from tests.cluster.traffic import Traffic
 
-class Failed(Exception):
-    """A step did not do what it must."""
-
-
-def sh(
-    *words: object, check: bool = True, stdin: str | None = None, timeout: float = 600
-) -> subprocess.CompletedProcess[str]:
-    argv = [str(word) for word in words]
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout)
-    if check and done.returncode != 0:
-        said = f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
-        raise Failed(f"{' '.join(argv)[:200]} ended with {done.returncode}:\n{said}")
-    return done
+PHASES = ("install", "doors", "traffic", "secured", "cold")
+DEMO_VISITS = 1500
+SELECT = ("-d", '{"placement": "hello", "user_id": "banditmesh-test"}')
+METHOD = "banditmesh.crs_engine.v1.CrsEngineService/SelectContent"
 
 
 class Proof:
-    """The cluster, and what was found."""
+    """The release in the namespace ``demo``."""
 
-    def __init__(self, namespace: str, rate: float, seed: int, more_values: list[str]) -> None:
-        self.namespace, self.rate = namespace, rate
+    def __init__(self, cluster: Cluster, per_second: float, seed: int, more_values: list[str]) -> None:
+        self.cluster = cluster
         self.more_values = more_values
         self.random = random.Random(seed)
-        self.rows: list[tuple[str, int, int, float, float]] = []
-        self.problems: list[str] = []
-
-    # --- Kubernetes ---------------------------------------------------------------------------------------------------
-
-    def kubectl(self, *words: object, **options: Any) -> str:
-        return sh("kubectl", "-n", self.namespace, *words, **options).stdout
-
-    def helm(self, verb: str, *words: object) -> str:
-        done = sh("helm", verb, "-n", self.namespace, *words, timeout=1200)
-        warnings = [line for line in done.stderr.splitlines() if "arning" in line]
-        if warnings:
-            self.problems.append(f"helm {verb}: {warnings[:3]}")
-        return done.stdout
-
-    def pods(self, component: str) -> list[str]:
-        selector = f"app.kubernetes.io/component={component}"
-        names = self.kubectl("get", "pods", "-l", selector, "--field-selector=status.phase=Running", "-o", "name")
-        return names.split()
-
-    def rolled_out(self) -> None:
-        for service in SERVICES:
-            kind = "statefulset" if service == "learner" else "deployment"
-            self.kubectl("rollout", "status", f"{kind}/mesh-{service}", "--timeout=300s")
-
-    # --- traffic ------------------------------------------------------------------------------------------------------
-
-    def start_load(self) -> None:
-        script = (Path(__file__).parent / "load.py").read_text()
-        config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "load"}, "data": {"load.py": script}}
-        self.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(config))
-        test = json.loads(self.kubectl("get", "pod", "mesh-test-loop", "-o", "json"))
-        container = test["spec"]["containers"][0]
-        endpoints = "importer=mesh-importer:50051,engine=dns:///mesh-engine:50052,tracker=dns:///mesh-tracker:50053"
-        container |= {
-            "name": "load",
-            "command": ["python", "/load/load.py"],
-            "args": ["--endpoints", endpoints, *LOAD, f"--per-second={self.rate}"],
-            "volumeMounts": [*container["volumeMounts"], {"name": "load", "mountPath": "/load"}],
-        }
-        script_volume = {"name": "load", "configMap": {"name": "load"}}
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "load", "labels": test["metadata"]["labels"]},
-            "spec": {
-                key: test["spec"][key]
-                for key in ("restartPolicy", "securityContext", "automountServiceAccountToken", "enableServiceLinks")
-            }
-            | {"containers": [container], "volumes": [*test["spec"]["volumes"], script_volume]},
-        }
-        self.kubectl("delete", "pod", "load", "--ignore-not-found", "--wait")
-        self.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
-        self.until("load to begin", lambda: '"select"' in self.kubectl("logs", "load", "--tail=1", check=False))
-
-    def counts(self) -> dict[str, Any]:
-        lines = [line for line in self.kubectl("logs", "load", "--tail=3").splitlines() if line.startswith("{")]
-        return dict(json.loads(lines[-1])) if lines else {}
-
-    def until(self, what: str, true: Callable[[], object], within_s: float = 180) -> None:
-        deadline = time.monotonic() + within_s
-        while not true():
-            if time.monotonic() > deadline:
-                raise Failed(f"waited {within_s:g} s for {what}")
-            time.sleep(0.5)
-
-    @contextmanager
-    def step(self, name: str, *, tracks_may_fail: bool = False) -> Iterator[None]:
-        """Count the calls that go on meanwhile."""
-        before, began = self.counts(), time.time()
-        print(f"  {name} …", flush=True)
-        yield
-        time.sleep(QUIET_S)
-        after, took_s = self.counts(), time.time() - began
-        grown = {key: after[key] - before.get(key, 0) for key in after if isinstance(after[key], int)}
-        calls = grown.get("select", 0) + grown.get("track", 0)
-        failed = grown.get("select failed", 0) + grown.get("track failed", 0)
-        log = self.kubectl("logs", "load", f"--since={int(took_s) + 1}s").splitlines()
-        lines = [json.loads(line) for line in log if line.startswith("{")]
-        slowest = max((line["slowest_s"] for line in lines), default=0.0)
-        fallback = sum(count for key, count in grown.items() if key.startswith("origin fallback"))
-        self.rows.append((name, calls, failed, took_s, slowest))
-        said = f"{calls} calls, {failed} failed, {fallback} from the fallback"
-        print(f"    {said}, slowest selection {slowest:.2f} s, {took_s:.0f} s", flush=True)
-        if failed and not (tracks_may_fail and not grown.get("select failed", 0)):
-            self.problems.append(f"{name}: {failed} of {calls} calls failed")
-
-    # --- steps --------------------------------------------------------------------------------------------------------
-
-    def install(self) -> None:
-        namespace = {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {
-                "name": self.namespace,
-                "labels": {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")},
-            },
-        }
-        sh("kubectl", "apply", "--server-side", "-f", "-", stdin=json.dumps(namespace))
-        began = time.time()
-        self.helm("install", "mesh", CHART, *self.values(), "--wait", "--timeout", "15m")
-        print(f"installed and ready after {time.time() - began:.0f} s", flush=True)
+        self.traffic = Traffic(cluster, per_second)
 
     def values(self, *more: object) -> list[object]:
-        return ["-f", CHART / "values-evaluation.yaml", "--set", "image.tag=0.1.0", *self.more_values, *more]
+        return ["-f", CHART / "values-evaluation.yaml", "--set", f"image.tag={TAG}", *self.more_values, *more]
 
-    def helm_test(self) -> None:
-        said = self.helm("test", "mesh", "--logs", "--timeout", "5m")
-        print("\n".join(f"  {line}" for line in said.splitlines() if " s  " in line), flush=True)
+    # --- without traffic ----------------------------------------------------------------------------------------------
 
-    def gitops(self) -> None:
+    def install(self, previous: str) -> None:
+        """First as GitOps does, with the chart of the release before where there is one; then with Helm."""
+        cluster = self.cluster
+        cluster.make_namespace()
+        if previous:
+            self._from_previous(previous)
+        began = time.time()
+        cluster.helm("install", "mesh", CHART, *self.values(), "--wait", "--timeout", "15m")
+        say(f"✔ installed and ready after {time.time() - began:.0f} s")
+        said = cluster.helm("test", "mesh", "--logs", "--timeout", "5m")
+        print("\n".join(f"    {line}" for line in said.splitlines() if " s  " in line), flush=True)
+        cluster.expect("the engine has loaded" in said, "helm test goes once around the loop")
+        self._second_apply()
+        self._grpcurl()
+
+    def _from_previous(self, revision: str) -> None:
+        """An upgrade by `kubectl apply` from the chart of another revision; a field that cannot change would fail."""
+        cluster = self.cluster
+        with tempfile.TemporaryDirectory() as folder:
+            path = "deploy/helm/banditmesh"
+            archive = subprocess.run(["git", "archive", revision, path], cwd=ROOT, capture_output=True, check=True)
+            subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+            old = Path(folder) / path
+            words = ["mesh", old, "-n", cluster.namespace, "-f", old / "values-evaluation.yaml", "--no-hooks"]
+            text = sh("helm", "template", *words, "--set", f"image.tag={TAG}").stdout
+            self._apply_text(text)
+        cluster.rolled_out()
+        text = sh("helm", "template", "mesh", CHART, "-n", cluster.namespace, *self.values(), "--no-hooks").stdout
+        self._apply_text(text)
+        cluster.rolled_out()
+        version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+        say(f"✔ kubectl apply of chart {version} over that of {revision[:10]} works")
+        sh("kubectl", "delete", "namespace", cluster.namespace, "--wait", timeout=300)
+        cluster.make_namespace()
+
+    def _apply_text(self, text: str) -> None:
+        words = ["--server-side", "--force-conflicts", "--field-manager=helm"]
+        self.cluster.kubectl("apply", *words, "-f", "-", stdin=text)
+
+    def _second_apply(self) -> None:
         """A second apply of the same is a no-op, and so is an apply over what Helm has installed."""
-        text = sh("helm", "template", "mesh", CHART, "-n", self.namespace, *self.values(), "--no-hooks").stdout
-        versions = []
-        for _ in range(2):
-            self.kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=helm", "-f", "-", stdin=text)
-            kinds = "deployment,statefulset,service,configmap,job,poddisruptionbudget,networkpolicy,serviceaccount"
-            objects = json.loads(self.kubectl("get", kinds, "-o", "json"))["items"]
-            versions.append({(each["kind"], each["metadata"]["name"]): generation(each) for each in objects})
-        if versions[0] != versions[1]:
-            self.problems.append("a second apply changed something")
-        print(f"  {len(versions[0])} objects, the same after a second apply", flush=True)
-
-    def arrows(self) -> None:
-        """From pods of each role to each port: open where the design has an arrow, refused everywhere else."""
-        targets = {
-            "importer": ("mesh-importer", 50051), "engine": ("mesh-engine", 50052), "tracker": ("mesh-tracker", 50053),
-            "joiner": ("mesh-joiner", 50054), "learner": ("mesh-learner", 50055), "metrics": ("mesh-engine", 9090),
-            "kafka": ("mesh-kafka", 9092), "valkey": ("mesh-valkey", 6379), "s3": ("mesh-s3", 8333),
-        }  # fmt: skip
-        allowed = {"stranger": set(), "app": {"engine", "tracker"}, "team": {"importer"}, "operator": set(SERVICES)}
-        code = (
-            "import socket, sys\n"
-            "for word in sys.argv[1:]:\n"
-            "    name, host, port = word.split(',')\n"
-            "    try:\n"
-            "        socket.create_connection((host, int(port)), timeout=4).close(); print(name, 'open')\n"
-            "    except OSError: print(name, 'closed')\n"
+        text = sh("helm", "template", "mesh", CHART, "-n", self.cluster.namespace, *self.values(), "--no-hooks").stdout
+        kinds = (
+            "deployment,statefulset,service,configmap,secret,job,poddisruptionbudget,networkpolicy,serviceaccount,"
+            "role,rolebinding"
         )
-        words = [f"{name},{host},{port}" for name, (host, port) in targets.items()]
-        for role, may in allowed.items():
-            labels = {"banditmesh/role": role}
-            container = {
-                "name": "probe", "image": "banditmesh-tools:0.1.0", "imagePullPolicy": "IfNotPresent",
-                "command": ["python", "-c", code, *words],
-                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-            }  # fmt: skip
-            security = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-            pod = {
-                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"probe-{role}", "labels": labels},
-                "spec": {"restartPolicy": "Never", "securityContext": security, "containers": [container]},
-            }  # fmt: skip
-            self.kubectl("delete", "pod", f"probe-{role}", "--ignore-not-found", "--wait")
-            self.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
-            phase = ["get", "pod", f"probe-{role}", "-o", "jsonpath={.status.phase}"]
-            self.until(f"probe of {role}", lambda phase=phase: self.kubectl(*phase) in ("Succeeded", "Failed"), 120)
-            found = dict(line.split() for line in self.kubectl("logs", f"probe-{role}").splitlines())
-            opened = {name for name, state in found.items() if state == "open"}
-            if opened != may or len(found) != len(targets):
-                self.problems.append(f"network policy: {role} reaches {sorted(opened)}, should {sorted(may)}")
-            print(f"  {role}: open {sorted(opened) or 'nothing'}, closed {len(found) - len(opened)}", flush=True)
+        versions = []
+        for _ in range(3):
+            objects = self.cluster.get(kinds)["items"]
+            versions.append({(each["kind"], each["metadata"]["name"]): generation(each) for each in objects})
+            self._apply_text(text)
+        same = versions[0] == versions[1] == versions[2]
+        self.cluster.expect(same, f"{len(versions[0])} objects, the same after two applies of the rendered chart")
+
+    def _grpcurl(self) -> None:
+        """From a pod, and from here through a port-forward."""
+        words = ["grpcurl", "-plaintext", *SELECT, "mesh-engine:50052", METHOD]
+        said = self.cluster.run("grpcurl", words, labels={"banditmesh/role": "app"})
+        self.cluster.expect("banditmesh-hello" in said, "grpcurl selects from a pod", said[:200])
+        argv = ["kubectl", "-n", self.cluster.namespace, "port-forward", "svc/mesh-engine", ":50052"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as forward:
+            try:
+                assert forward.stdout is not None
+                (port,) = re.findall(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
+                said = sh("grpcurl", "-plaintext", *SELECT, f"localhost:{port}", METHOD).stdout
+                listed = sh("grpcurl", "-plaintext", f"localhost:{port}", "list").stdout
+            finally:
+                forward.terminate()
+        self.cluster.expect(
+            "banditmesh-hello" in said and "CrsEngineService" in listed,
+            "grpcurl lists and selects through a port-forward",
+        )
+
+    # --- under traffic ------------------------------------------------------------------------------------------------
 
     def under_load(self, pods_to_delete: int, *, quick: bool) -> None:
-        with self.step("nothing else"):
+        cluster, step = self.cluster, self.traffic.step
+        with step("nothing else"):
             time.sleep(20)
+        with step("mesh.yaml broken, then changed"):
+            self._mesh_yaml()
+        with step(f"the demo's traffic as a Job, {DEMO_VISITS} visits"):
+            self._demo()
         # The services alone: Kafka and Valkey of an evaluation have an image too, and one pod each.
-        tags = [word for service in SERVICES for word in ("--set", f"{service}.image.tag=0.1.1")]
-        with self.step("upgrade of all services to another tag"):
-            self.helm("upgrade", "mesh", CHART, *self.values(*tags), "--wait", "--timeout", "10m")
-            self.rolled_out()
-        with self.step("helm rollback"):
-            self.helm("rollback", "mesh", "--wait", "--timeout", "10m")
-            self.rolled_out()
-        for service, counts in (("engine", (3, 1, 2)), ("joiner", (2, 1))):
+        tags = [word for service in SERVICES for word in ("--set", f"{service}.image.tag={NEXT_TAG}")]
+        with step("upgrade of all services to another tag"):
+            cluster.helm("upgrade", "mesh", CHART, *self.values(*tags), "--wait", "--timeout", "10m")
+            self._runs(NEXT_TAG)
+        with step("helm rollback"):
+            cluster.helm("rollback", "mesh", "--wait", "--timeout", "10m")
+            self._runs(TAG)
+        for service, counts in (("engine", (1, 3, 1, 2)), ("joiner", (2, 1))):
             for count in counts:
-                with self.step(f"{service} to {count}"):
-                    self.kubectl("scale", f"deployment/mesh-{service}", f"--replicas={count}")
-                    self.rolled_out()
-        with self.step("learner restarted"):
-            self.kubectl("rollout", "restart", "statefulset/mesh-learner")
-            self.rolled_out()
-        with self.step(f"{pods_to_delete} random pods deleted"):
+                with step(f"{service} to {count}"):
+                    cluster.kubectl("scale", f"deployment/mesh-{service}", f"--replicas={count}")
+                    cluster.rolled_out()
+        with step("learner restarted"):
+            cluster.kubectl("rollout", "restart", "statefulset/mesh-learner")
+            cluster.rolled_out()
+        with step(f"{pods_to_delete} random pods deleted"):
             for _ in range(pods_to_delete):
-                service = self.random.choice(SERVICES)
-                pods = self.pods(service)
+                pods = cluster.pods(self.random.choice(SERVICES))
                 if pods:
-                    self.kubectl("delete", self.random.choice(pods), "--wait=false")
-                time.sleep(1 if quick else 4)
-                self.rolled_out()
+                    name = self.random.choice(pods)["metadata"]["name"]
+                    cluster.kubectl("delete", "pod", name, "--wait=false")
+                time.sleep(1 if quick else 3)
+                cluster.rolled_out()
         for node in sh("kubectl", "get", "nodes", "-o", "name").stdout.split():
-            with self.step(f"{node} drained", tracks_may_fail=True):
+            with step(f"{node} drained", tracks_may_fail=True):
                 drain = ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"]
                 services = "app.kubernetes.io/component in (importer,engine,tracker,joiner,learner)"
-                sh("kubectl", *drain, "--pod-selector", services, check=False)
+                sh("kubectl", *drain, "--pod-selector", services)
                 sh("kubectl", "uncordon", node)
-                self.rolled_out()
+                cluster.rolled_out()
         for server in ("kafka", "valkey"):
-            with self.step(f"{server} deleted", tracks_may_fail=True):
-                self.kubectl("delete", "pod", f"mesh-{server}-0", "--wait=true")
-                self.kubectl("rollout", "status", f"statefulset/mesh-{server}", "--timeout=180s")
-                self.rolled_out()
+            with step(f"{server} deleted", tracks_may_fail=True):
+                cluster.kubectl("delete", "pod", f"mesh-{server}-0", "--wait=true")
+                cluster.kubectl("rollout", "status", f"statefulset/mesh-{server}", "--timeout=180s")
+                cluster.rolled_out()
+        self.traffic.finish()
 
-    def finish(self) -> None:
-        self.kubectl("exec", "load", "--", "touch", "/tmp/stop")
-        self.until("the load's last word", lambda: '"done": true' in self.kubectl("logs", "load", "--tail=1"), 240)
-        last = self.counts()
-        print(json.dumps(last), flush=True)
-        if last["missing"] or last["twice"]:
-            self.problems.append(f"{last['missing']} impressions missing, {last['twice']} twice")
+    def _runs(self, tag: str) -> None:
+        """Every pod of the services was replaced."""
+        cluster = self.cluster
+        cluster.rolled_out()
+        images = {pod["spec"]["containers"][0]["image"] for service in SERVICES for pod in cluster.pods(service)}
+        right = {image for image in images if image.endswith(f":{tag}")}
+        cluster.expect(images == right and len(right) == len(SERVICES), f"every pod runs {tag}", images - right)
 
-    def report(self) -> str:
-        head = "| while | calls | failed | seconds | slowest selection |\n|---|---:|---:|---:|---:|\n"
-        rows = [
-            f"| {name} | {calls} | {failed} | {took_s:.0f} | {slowest_s:.2f} s |"
-            for name, calls, failed, took_s, slowest_s in self.rows
+    def _mesh_yaml(self) -> None:
+        """A broken one is refused by all five, a right one taken by all five, and nothing restarts."""
+        cluster = self.cluster
+        good = cluster.get("configmap", "mesh-mesh")["data"]["mesh.yaml"]
+        broken = good.replace("sources: [hello/greeting]", "sauces: [hello/greeting]")
+        changed = good.replace("weight: 1,", "weight: 2,")
+        assert good != broken
+        assert good != changed
+        for text, reason, word in ((broken, "MeshYamlRefused", "sauces"), (changed, "MeshYamlTaken", "in effect")):
+            patch = json.dumps({"data": {"mesh.yaml": text}})
+            cluster.kubectl("patch", "configmap", "mesh-mesh", "--patch", patch)
+
+            def told(reason: str = reason, word: str = word) -> bool:
+                events = cluster.get("events", f"--field-selector=reason={reason}")["items"]
+                return {
+                    each["source"]["component"].removeprefix("banditmesh-").removeprefix("crs-")
+                    for each in events
+                    if word in each["message"]
+                } == set(SERVICES)
+
+            took_s = until(f"events {reason} of all five services", told, 180)
+            stale = {
+                service: cluster.metric(cluster.pods(service)[0]["metadata"]["name"], "banditmesh_mesh_stale ")
+                for service in SERVICES
+            }
+            right = set(stale.values()) == {float(text == broken)}
+            cluster.expect(right, f"{reason} from all five {took_s:.0f} s after the ConfigMap has changed", stale)
+        cluster.kubectl("patch", "configmap", "mesh-mesh", "--patch", json.dumps({"data": {"mesh.yaml": good}}))
+        restarts = [
+            each["restartCount"]
+            for service in SERVICES
+            for pod in cluster.pods(service)
+            for each in pod["status"]["containerStatuses"]
         ]
-        return head + "\n".join(rows) + "\n"
+        cluster.expect(not sum(restarts), "no container has restarted", restarts)
+
+    def _demo(self) -> None:
+        """Real ratings as traffic; the Job itself fails unless each impression became exactly one example."""
+        cluster = self.cluster
+        values = ("--set", "evaluation.demo.traffic=true", "--set", f"evaluation.demo.visits={DEMO_VISITS}")
+        text = sh(
+            "helm", "template", "mesh", CHART, "-n", cluster.namespace, *self.values(*values), "--no-hooks"
+        ).stdout
+        (job,) = (each for each in yaml.safe_load_all(text) if each and "-demo-" in each["metadata"]["name"])
+        cluster.kubectl("delete", "job", job["metadata"]["name"], "--ignore-not-found", "--wait")
+        cluster.apply(job)
+        name = job["metadata"]["name"]
+
+        def ended() -> Any:
+            status = cluster.get("job", name)["status"]
+            return status.get("succeeded") or status.get("failed")
+
+        until("the demo's Job", ended, 600)
+        said = cluster.kubectl("logs", f"job/{name}", "--tail=40")
+        outcome = [line.strip() for line in said.splitlines() if "example" in line or "click rate" in line]
+        cluster.expect(
+            bool(cluster.get("job", name)["status"].get("succeeded")), f"the demo: {'; '.join(outcome[-3:])}", said
+        )
 
 
 def generation(each: dict[str, Any]) -> object:
     """What changes with an object's specification."""
-    return each["metadata"].get("generation") or (each["metadata"]["uid"], each.get("data"))
+    return each["metadata"].get("generation") or (
+        each["metadata"]["uid"],
+        json.dumps(each.get("data") or each.get("rules")),
+    )
 
 
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--namespace", default="demo")
     parser.add_argument("--per-second", type=float, default=25, help="visits of the Python client")
     parser.add_argument("--pods", type=int, default=30, help="random pods that are deleted")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="shorter pauses")
-    parser.add_argument("--only-load", action="store_true", help="of a mesh that is installed and tested already")
+    parser.add_argument(
+        "--phase", choices=PHASES, action="append", help="some of them, in a cluster that has the others"
+    )
+    parser.add_argument("--previous", default="", help="git revision with the previous version of the chart")
     parser.add_argument("--set", action="append", default=[], help="as helm's --set-json")
     arguments = parser.parse_args()
+    phases, problems = arguments.phase or PHASES, list[str]()
+    demo = Cluster("demo", problems)
     more = [word for one in arguments.set for word in ("--set-json", one)]
-    proof = Proof(arguments.namespace, arguments.per_second, arguments.seed, more)
+    proof = Proof(demo, arguments.per_second, arguments.seed, more)
+    began = time.monotonic()
     try:
-        if not arguments.only_load:
-            proof.install()
-            proof.helm_test()
-            proof.gitops()
-            proof.arrows()
-        proof.start_load()
-        proof.under_load(arguments.pods, quick=arguments.quick)
-        proof.finish()
+        if "install" in phases:
+            proof.install(arguments.previous)
+        if "doors" in phases:
+            doors.arrows(demo)
+        if "traffic" in phases:
+            proof.traffic.start()
+            proof.under_load(arguments.pods, quick=arguments.quick)
+            demo.helm("uninstall", "mesh", "--wait")
+        if "secured" in phases:
+            secured.prove(Cluster("secured", problems))
+        if "cold" in phases:
+            cold.prove(Cluster("cold", problems))
     except Failed as error:
-        proof.problems.append(str(error))
-    print(proof.report())
-    for problem in proof.problems:
+        problems.append(str(error))
+    print(proof.traffic.report())
+    for problem in problems:
         print(f"✘ {problem}")
-    return 1 if proof.problems else 0
+    print(f"{'failed' if problems else 'passed'} after {(time.monotonic() - began) / 60:.0f} min: {', '.join(phases)}")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":
