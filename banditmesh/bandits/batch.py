@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.errors import InvalidBatch
+from banditmesh.bandits.feedback import Feedback
 
 
 def _vector(name: str, given: ArrayLike, dtype: type[np.generic], length: int | None = None) -> NDArray[Any]:
@@ -173,6 +174,7 @@ class Candidates:
         contents, logics, services: uint64[n_candidates], keys (`hashing`); a policy's arm is one of the three.
         context: n_decisions rows, the features that all candidates of a decision share.
         features: n_candidates rows, the candidate's own features (content side and crosses).
+        feedback: what the decisions' users did of late, for a policy that asks for it; None when not at hand.
     """
 
     offsets: NDArray[np.int64]
@@ -181,6 +183,7 @@ class Candidates:
     services: NDArray[np.uint64]
     context: SparseRows
     features: SparseRows
+    feedback: Feedback | None = None
 
     @classmethod
     def checked(
@@ -191,11 +194,15 @@ class Candidates:
         services: ArrayLike,
         context: SparseRows,
         features: SparseRows,
+        feedback: Feedback | None = None,
     ) -> Self:
         """Builds a batch with every part verified; `InvalidBatch` names the field that is wrong."""
         keys = _vector("contents", contents, np.uint64)
         n = len(keys)
         checked_offsets = _offsets("offsets", offsets, n)
+        if feedback is not None and len(feedback) != len(checked_offsets) - 1:
+            message = f"is of {len(feedback)} users where {len(checked_offsets) - 1} belong"
+            raise InvalidBatch(message, field="feedback.counts", value=len(feedback))
         _rows("context", context, len(checked_offsets) - 1)
         _rows("features", features, n)
         return cls(
@@ -205,6 +212,7 @@ class Candidates:
             _vector("services", services, np.uint64, n),
             SparseRows.checked(context.offsets, context.ids, context.values, field="context"),
             SparseRows.checked(features.offsets, features.ids, features.values),
+            feedback,
         )
 
     def __len__(self) -> int:
@@ -220,6 +228,7 @@ class Candidates:
             self.services[first:last],
             self.context.part(start, stop),
             self.features.part(first, last),
+            None if self.feedback is None else self.feedback.part(start, stop),
         )
 
 

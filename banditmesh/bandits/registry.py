@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from banditmesh.bandits.als import Als
+from banditmesh.bandits.blend import Blend
 from banditmesh.bandits.errors import InvalidParams, UnknownName
 from banditmesh.bandits.exploration.base import Exploration
 from banditmesh.bandits.exploration.epsilon_greedy import EpsilonGreedy
@@ -30,7 +32,7 @@ from banditmesh.bandits.popularity import Popularity
 from banditmesh.bandits.uniform_random import UniformRandom
 
 POLICIES: Final[dict[str, type[Policy]]] = {
-    policy.name: policy for policy in (Fm, Linear, Linucb, LinucbHybrid, Nfm, Popularity, UniformRandom)
+    policy.name: policy for policy in (Als, Blend, Fm, Linear, Linucb, LinucbHybrid, Nfm, Popularity, UniformRandom)
 }
 
 EXPLORATIONS: Final[dict[str, type[Exploration]]] = {
@@ -53,6 +55,12 @@ def build(name: str, params: Mapping[str, Any] | None = None) -> Policy:
 def load(name: str, params: Mapping[str, Any] | None, tensors: Mapping[str, NDArray[Any]]) -> Policy:
     """The policy that a snapshot holds. Raises `UnknownName`, `InvalidParams` or `InvalidTensors`."""
     return _lookup(POLICIES, name, "policy").from_tensors(policy_params(name, params), tensors)
+
+
+def stands_on(name: str, params: Mapping[str, Any] | None = None) -> Mapping[str, Mapping[str, Any]]:
+    """The policies that this one scores by and that have models of their own, with their parameters."""
+    found: Mapping[str, Mapping[str, Any]] = getattr(build(name, params), "stands_on", {})
+    return found
 
 
 def model_name(name: str, params: Mapping[str, Any] | None = None) -> str:

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from banditmesh.cli import (
+    als,
     archive,
     capacity,
     check,
@@ -47,6 +48,7 @@ app.command("fit")(fit.fit)
 app.command("convert")(convert.convert)
 app.command("experiment")(experiment.experiment)
 app.command("inspect")(inspect.inspect)
+app.add_typer(als.app, name="als")
 app.add_typer(archive.app, name="archive")
 app.command("dead-letters")(dead_letters.dead_letters)
 

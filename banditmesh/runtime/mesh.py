@@ -13,10 +13,18 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 import yaml
 from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError, model_validator
 
+from banditmesh.bandits.als import AlsParams
 from banditmesh.bandits.durations import Duration, Positive
 from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.features import FeatureSpec
-from banditmesh.bandits.registry import EXPLORATIONS, POLICIES, build_exploration, model_name, policy_params
+from banditmesh.bandits.registry import (
+    EXPLORATIONS,
+    POLICIES,
+    build_exploration,
+    model_name,
+    policy_params,
+    stands_on,
+)
 from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.retrieval.user_vector import MOST_TOKEN_DIMENSIONS
 from banditmesh.runtime.access_table import SERVICE, AccessTable
@@ -24,7 +32,7 @@ from banditmesh.runtime.archive_options import Archive, Decisions
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.experiment_options import RESERVED, GuardedMetric, Guardrail, Layer
 from banditmesh.runtime.placement_options import Filters
-from banditmesh.runtime.retrieval_options import EVERYBODYS, Density, Retrieve, Vectors
+from banditmesh.runtime.retrieval_options import ALS, EVERYBODYS, Density, Retrieve, Vectors
 from banditmesh.runtime.rule_options import Rules, capped, check_rules
 from banditmesh.runtime.section import Name
 from banditmesh.runtime.section import Section as _Section
@@ -498,7 +506,9 @@ class Mesh(_Section):
 
     def remembers(self) -> int:
         """For how many of the contents that a user reacted to last the models need what the user did; 0: for none."""
-        return max((density.user.clicks for density in self.densities().values()), default=0)
+        tastes = [policy_params(ALS, each.params) for each in self.models().values() if each.policy == ALS]
+        clicks = [density.user.clicks for density in self.densities().values()]
+        return max([*clicks, *(each.feedback for each in tastes if isinstance(each, AlsParams))], default=0)
 
     def join_window_s(self, placement: str) -> float:
         """Return the join window of a placement in seconds; of one that is not known (any more): ``join.window``."""
@@ -514,10 +524,15 @@ class Mesh(_Section):
                 before = found.get((placement, variant.model))
                 variants = (*before.variants, name) if before else (name,)
                 found[placement, variant.model] = Model(variant.policy_name, variant.policy_params, variants)
+                for policy, params in stands_on(variant.policy_name, variant.policy_params).items():
+                    found.setdefault((placement, model_name(policy, params)), Model(policy, dict(params)))
             retrieves = [config.retrieve_of(name) for name in config.experiment.variants]
             retrieved = [name for each in retrieves if each is not None for name in each.models()]
             if POPULARITY.policy in (*config.fallback, *config.sources, *retrieved):
                 found.setdefault((placement, model_name(POPULARITY.policy, POPULARITY.params)), POPULARITY)
+            for each in retrieves:
+                if each is not None and each.als is not None:
+                    found.setdefault((placement, each.als.model_name), Model(ALS, each.als.model))
         return found
 
 

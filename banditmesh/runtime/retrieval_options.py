@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from banditmesh.bandits.durations import Positive
+from banditmesh.bandits.errors import BanditError
+from banditmesh.bandits.registry import model_name, policy_params
 from banditmesh.retrieval.density import DensityParams
 from banditmesh.retrieval.user_vector import token_dimensions
 from banditmesh.runtime.section import Name, Section
@@ -16,6 +18,7 @@ from banditmesh.runtime.user_record import MOST_TASTE
 Weight = Annotated[float, Field(ge=0, le=100)]
 
 MOST_RETRIEVED: Final = 1000
+ALS: Final = "als"
 
 
 class Retrieved(Section):
@@ -77,6 +80,27 @@ class Density(Retrieved):
         )
 
 
+class Taste(Retrieved):
+    """What the user would like, by a fit of `als` on what all users did."""
+
+    model: dict[str, Any] = Field(
+        default={}, description="Parameters of `als`, where they are not the defaults: {factors: 32}; see its policy."
+    )
+
+    @model_validator(mode="after")
+    def _is_a_model(self) -> Self:
+        try:
+            policy_params(ALS, self.model)
+        except BanditError as error:
+            raise ValueError(f"model: {error}") from error
+        return self
+
+    @property
+    def model_name(self) -> str:
+        """Under which its snapshots are."""
+        return model_name(ALS, self.model)
+
+
 class Vectors(Section):
     """Vectors of contents, for models that retrieve by likeness."""
 
@@ -91,7 +115,7 @@ class Vectors(Section):
 class Retrieve(Section):
     """Models of the engine that propose out of all live contents of services, each its share. They are sources like
     the mappings: filters, features, score and draw are the same, and of a content that two propose the first one in
-    this order gets it: mappings, popularity, newest, density. A variant's own section takes the place of the
+    this order gets it: mappings, popularity, newest, density, als. A variant's own section takes the place of the
         placement's."""
 
     from_: list[Name] | None = Field(
@@ -104,10 +128,14 @@ class Retrieve(Section):
     newest: Retrieved | None = Field(
         None, description="The youngest contents, so that what nobody was shown yet gets its chance."
     )
-
     density: Density | None = Field(
         None,
         description="What users near this user click now; needs `vectors`, and remembers the last clicks of users.",
+    )
+
+    als: Taste | None = Field(
+        None,
+        description="What the user would like by taste; needs `banditmesh als fit`, and remembers users' feedback.",
     )
 
     @model_validator(mode="after")

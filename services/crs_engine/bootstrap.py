@@ -109,7 +109,9 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
         catalog,
         models,
         densities,
-        retrievers.Retrievers([retrievers.Popularity(models), newest], [retrievers.Density(densities)]),
+        retrievers.Retrievers(
+            [retrievers.Popularity(models), newest], [retrievers.Density(densities), retrievers.Als(models)]
+        ),
         {name: filters.enabled(placement) for name, placement in mesh.placements.items()},
         {name: rules.enabled(placement) for name, placement in mesh.placements.items()},
         ring,

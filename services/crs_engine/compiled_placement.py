@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from banditmesh.bandits import hashing
+from banditmesh.bandits.als import Als
+from banditmesh.bandits.blend import Blend
 from banditmesh.bandits.exploration.base import Exploration
 from banditmesh.bandits.exploration.zipf import Zipf
 from banditmesh.bandits.features import Featurizer
@@ -176,6 +178,9 @@ class CompiledPlacement:
         ]
         self.models = list(dict.fromkeys(each.model for each in self._apart))
         self.take((), 0.0)
+        names = {variant.policy_name for variant in placement.experiment.variants.values()}
+        self.uses_feedback = bool(names & {Als.name, Blend.name})
+        """Whether a policy looks at what users did of late."""
         self.uses_said = bool(placement.features.candidate)
         """Whether a feature is what a candidate's source says of it."""
         self.spec = placement.features

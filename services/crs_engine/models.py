@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
 from banditmesh.bandits import registry
+from banditmesh.bandits.als import Als
 from banditmesh.bandits.batch import Candidates, SparseRows
+from banditmesh.bandits.blend import Blend
 from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.policy import Policy
 from banditmesh.bandits.popularity import Popularity
@@ -44,6 +46,8 @@ class LoadedModel:
     published_at_ms: int = 0
     loaded_at_s: float = 0.0
     examples: int = 0
+    beneath: int = 0
+    """The version of the snapshot that its policy stands on; 0: there is none, or it needs none."""
 
 
 @dataclass(eq=False)
@@ -137,6 +141,7 @@ class Models:
             policy, manifest.version, manifest.published_at_ms, self.clock.now_s(), manifest.examples
         )
         slot.seen, slot.refused = pointer, ""
+        self._assemble(slot.placement)
         if popular is not None and slot.model == FALLBACK:
             self.popular_contents[slot.placement] = popular
         self.metrics.model_version.labels(slot.placement, slot.model).set(manifest.version)
@@ -148,6 +153,17 @@ class Models:
             version=manifest.version,
             examples=manifest.examples,
         )
+
+    def _assemble(self, placement: str) -> None:
+        """Put policies that score by another one's model beside the newest of it, one reference at a time."""
+        for (at, _), slot in self.slots.items():
+            policy = slot.loaded.policy
+            if at != placement or not isinstance(policy, Blend):
+                continue
+            (name, params), *_ = policy.stands_on.items()
+            beneath = self.slots[placement, registry.model_name(name, params)].loaded
+            if isinstance(beneath.policy, Als) and policy.personal is not beneath.policy:
+                slot.loaded = replace(slot.loaded, policy=policy.standing_on(beneath.policy), beneath=beneath.version)
 
     def _refuse(self, slot: ModelSlot, reason: str, message: str) -> None:
         slot.refused = message

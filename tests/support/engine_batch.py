@@ -177,7 +177,7 @@ class Bench:
             self.densities,
             retrievers.Retrievers(
                 [retrievers.Popularity(models), newest],  # type: ignore[arg-type]
-                [retrievers.Density(self.densities)],
+                [retrievers.Density(self.densities), retrievers.Als(models)],
             ),  # type: ignore[arg-type]
             {name: filters.enabled(each) for name, each in config.items()},
             {name: rules.enabled(each) for name, each in config.items()},

@@ -14,6 +14,7 @@ from services.crs_engine.buckets import bucket_ids, buckets
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.pipeline.batch import Group, Pool, Round, Users
 from services.crs_engine.pipeline.fatigue import FATIGUE
+from services.crs_engine.pipeline.feedback import feedback
 
 SCORE: Final = np.uint32(hashing.numeric_id("score"))
 
@@ -37,7 +38,9 @@ def featurize(group: Group, users: Users, pool: Pool, catalog: Catalog, now_s: f
             if name in columns:
                 _fill_said(content_block, columns[name], name, said)
     context, own = placement.featurizer.rows(user_block, content_block, pool.offsets)
-    return Candidates(pool.offsets, pool.contents, placement.logic_keys[pool.sources], pool.services, context, own)
+    did = feedback(users.records) if placement.uses_feedback else None
+    logics = placement.logic_keys[pool.sources]
+    return Candidates(pool.offsets, pool.contents, logics, pool.services, context, own, did)
 
 
 def _fill_said(block: FieldBlock, column: int, name: str, said: NDArray[np.float32]) -> None:

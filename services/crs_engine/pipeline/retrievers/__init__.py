@@ -3,12 +3,13 @@ them, and a field in ``Retrieve`` of ``banditmesh.runtime.retrieval_options``.""
 
 from __future__ import annotations
 
+from services.crs_engine.pipeline.retrievers.als import Als
 from services.crs_engine.pipeline.retrievers.base import Everybodys, Retriever
 from services.crs_engine.pipeline.retrievers.density import Density
 from services.crs_engine.pipeline.retrievers.newest import Newest
 from services.crs_engine.pipeline.retrievers.popularity import Popularity
 
-__all__ = ["Density", "Everybodys", "Newest", "Popularity", "Retrievers"]
+__all__ = ["Als", "Density", "Everybodys", "Newest", "Popularity", "Retrievers"]
 
 
 class Retrievers:
