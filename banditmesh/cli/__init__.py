@@ -14,6 +14,7 @@ from banditmesh.cli import (
     convert,
     dead_letters,
     demo,
+    evaluate,
     experiment,
     fit,
     inspect,
@@ -46,6 +47,7 @@ app.command("policies")(policies.policies)
 app.command("replay")(replay.replay)
 app.command("fit")(fit.fit)
 app.command("convert")(convert.convert)
+app.command("evaluate")(evaluate.evaluate)
 app.command("experiment")(experiment.experiment)
 app.command("inspect")(inspect.inspect)
 app.add_typer(als.app, name="als")

@@ -7,13 +7,13 @@ by row, after its estimators have seen the row; a published model stays as it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from banditmesh.decisions.batch import LoggedBatch
 from banditmesh.decisions.encoder import encode
@@ -26,7 +26,7 @@ from banditmesh.ope.support import Support
 from banditmesh.ope.unseen import Unseen
 from banditmesh.ope.warnings import warnings
 from banditmesh.replay.offpolicy import LEARN_EVERY, rows_of
-from banditmesh.replay.reward_model import CrossFitted, Relabel
+from banditmesh.replay.reward_model import Folds, first_rows
 from banditmesh.replay.run import Run
 from banditmesh.runtime.errors import InvalidArgument
 
@@ -37,6 +37,8 @@ RATES: Final = {"click_rate": "click", "mute_rate": "mute"}
 """Metric → the reaction that it counts."""
 Progress = Callable[[str, int, float], None]
 """Told what is being done, how many rows of it, and which share of the log that is. May raise, to end the work."""
+Labels = Mapping[str, NDArray[np.float32]]
+"""By metric, float32[n_rows]: what stands in the place of the rewards."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Policy(Run):
         if self._learns:
             self._policy.learn(batch.shown_examples())
 
-    def probabilities(self, batch: LoggedBatch) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    def probabilities(self, batch: LoggedBatch) -> NDArray[np.float64]:
         """float64[n_candidates]."""
         return self._probabilities(batch.candidates)
 
@@ -104,44 +106,50 @@ def judge(
         BrokenRow, NotFound, InvalidArgument: as `decisions.reader.read` does; also for an empty log, and for a row that
             does not say what was shown, or with which propensity.
     """
-    first = next(batches(log), None)
-    if first is None:
+    first = first_rows(log)
+    if not first:
         raise InvalidArgument(f"{log} has no rows", field="log", value=str(log))
-    relabels: dict[str, Relabel] = {REWARD: lambda rows: rows}
-    if all(each.reactions is not None for each in first):
-        relabels |= {metric: _whether(reaction) for metric, reaction in RATES.items()}
-    models = {
-        metric: CrossFitted(log, parse(reward_model), relabel, partial(progress, f"fitting {metric}", 0))
-        for metric, relabel in relabels.items()
-    }
-    policy, view = Policy(spec, seed, None), spec.view(first)
-    evaluations = {metric: Evaluation(rewards=None if metric == REWARD else Interval(0.0, 1.0)) for metric in relabels}
-    unseen, sums = Unseen(), dict.fromkeys(relabels, 0.0)
-    rows = blocks = 0
-    share, times = 0.0, (first[0].time_s, first[0].time_s)
+    for decision in first:
+        _demand(decision)
+    metrics = (REWARD, *(RATES if all(each.reactions is not None for each in first) else ()))
+    model, share = parse(reward_model), 0.0
+    view, model_view = spec.view(first), model.view(first)
 
     def tell(read: float) -> None:
         nonlocal share
         share = read
 
+    def labelled(decisions: Sequence[Decision], batch: LoggedBatch) -> dict[str, LoggedBatch]:
+        return {metric: replace(batch, rewards=each) for metric, each in _labels(metrics, decisions).items()}
+
+    folds = {metric: Folds(model, each) for metric, each in labelled(first, encode(first, model_view)).items()}
+    rows = 0
+    for decisions in batches(log, tell):
+        for metric, batch in labelled(decisions, encode(decisions, model_view)).items():
+            folds[metric].learn(batch)
+        rows += len(decisions)
+        progress("fitting", rows, share)
+    policy, unseen, sums = Policy(spec, seed, None), Unseen(), dict.fromkeys(metrics, 0.0)
+    evaluations = {metric: Evaluation(rewards=None if metric == REWARD else Interval(0.0, 1.0)) for metric in metrics}
+    rows = blocks = 0
     for decisions in batches(log, tell):
         for decision in decisions:
             _demand(decision)
         seen = encode(decisions, view)
-        labelled = {metric: relabel(decisions) for metric, relabel in relabels.items()}
-        encoded = {metric: encode(labelled[metric], models[metric].view) for metric in relabels}
+        batches_of = labelled(decisions, seen if view == model_view else encode(decisions, model_view))
         for start in range(0, len(decisions), LEARN_EVERY):
-            block = seen.part(start, min(start + LEARN_EVERY, len(decisions)))
+            end = min(start + LEARN_EVERY, len(decisions))
+            block = seen.part(start, end)
             probabilities = policy.probabilities(block)
             for metric, evaluation in evaluations.items():
-                part = encoded[metric].part(start, start + len(block))
-                evaluation.add(rows_of(part, probabilities, models[metric].predict(part, blocks)))
+                part = batches_of[metric].part(start, end)
+                evaluation.add(rows_of(part, probabilities, folds[metric].predict(part, blocks)))
                 sums[metric] += float(part.rewards.sum(dtype=np.float64))
             unseen.add(block.candidates.contents, np.nan_to_num(probabilities), block.shown)
             policy.take(block, None)
             blocks += 1
         rows += len(decisions)
-        times = (times[0], decisions[-1].time_s)
+        times = (first[0].time_s, decisions[-1].time_s)
         progress("evaluating", rows, share)
     whole = evaluations[REWARD]
     return Judgement(
@@ -155,13 +163,16 @@ def judge(
     )
 
 
+def _labels(metrics: Sequence[str], decisions: Sequence[Decision]) -> Labels:
+    found = {REWARD: np.array([each.reward for each in decisions], np.float32)}
+    for metric in metrics:
+        if metric != REWARD:
+            found[metric] = np.array([RATES[metric] in (each.reactions or ()) for each in decisions], np.float32)
+    return found
+
+
 def _judged(evaluation: Evaluation, logged: float) -> Judged:
     return Judged(evaluation.estimates, evaluation.choice, logged)
-
-
-def _whether(reaction: str) -> Relabel:
-    """The reward is 1 where there was this reaction, else 0."""
-    return lambda rows: [each._replace(reward=float(reaction in (each.reactions or ()))) for each in rows]
 
 
 def _demand(decision: Decision) -> None:

@@ -8,7 +8,7 @@ predicts each part of the log before it learns from it. Link and prior are read 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,6 @@ BLOCK = LEARN_EVERY
 _SCALE_ROWS = 8192
 
 
-Relabel = Callable[[list[Decision]], list[Decision]]
-"""Gives rows another reward, such as whether they were clicked."""
-
-
 class RewardModel(ABC):
     """Attributes:
     view: how batches must be encoded for it.
@@ -45,44 +41,55 @@ class RewardModel(ABC):
         """float32[n_candidates], the expected rewards of a block's candidates; `block` counts from 0 over the log."""
 
 
+class Folds:
+    """One model for each fold, fitted on the rows of all others. A first pass over the log goes through `learn`.
+
+    Args:
+        spec: the policy that predicts.
+        first: rows from the beginning of the log, which tell the scale of the rewards.
+    """
+
+    def __init__(self, spec: Spec, first: LoggedBatch) -> None:
+        spec = scaled(spec, [first.shown_examples()])
+        self._models = [spec.build() for _ in range(FOLDS)]
+        self._start = 0
+
+    def learn(self, batch: LoggedBatch) -> None:
+        """Takes in the next rows of the log."""
+        rows, flat = batch.shown_rows()
+        folds = (self._start + rows // BLOCK) % FOLDS
+        for fold, model in enumerate(self._models):
+            others = folds != fold
+            if others.any():
+                model.learn(batch.examples_of(rows[others], flat[others]))
+        self._start += -(-len(batch) // BLOCK)
+
+    def predict(self, batch: LoggedBatch, block: int) -> NDArray[np.float32]:
+        """See `RewardModel.predict`."""
+        return _finite(self._models[block % FOLDS].score(batch.candidates).mean)
+
+
 class CrossFitted(RewardModel):
     """One model for each fold. Fitting reads the log from its beginning to its end.
 
     Args:
         log: a file that can be read twice.
         spec: the policy that predicts.
-        relabel: what it predicts instead of the rewards of the log.
-        told: which share of the log has been read.
 
     Raises:
         BrokenRow, InvalidArgument: as `decisions.reader.read` does; also for a log without rows.
     """
 
-    def __init__(
-        self,
-        log: Path,
-        spec: Spec,
-        relabel: Relabel = lambda rows: rows,
-        told: Callable[[float], None] = lambda share: None,
-    ) -> None:
-        first = relabel(_first(log))
+    def __init__(self, log: Path, spec: Spec) -> None:
+        first = first_rows(log)
         self.view = spec.view(first)
-        spec = scaled(spec, [encode(first, self.view).shown_examples()])
-        self._models = [spec.build() for _ in range(FOLDS)]
-        start = 0
-        for decisions in batches(log, told):
-            batch = encode(relabel(decisions), self.view)
-            rows, flat = batch.shown_rows()
-            folds = (start + rows // BLOCK) % FOLDS
-            for fold, model in enumerate(self._models):
-                others = folds != fold
-                if others.any():
-                    model.learn(batch.examples_of(rows[others], flat[others]))
-            start += -(-len(decisions) // BLOCK)
+        self._folds = Folds(spec, encode(first, self.view))
+        for decisions in batches(log):
+            self._folds.learn(encode(decisions, self.view))
 
     def predict(self, batch: LoggedBatch, block: int) -> NDArray[np.float32]:
         """See `RewardModel.predict`."""
-        return _finite(self._models[block % FOLDS].score(batch.candidates).mean)
+        return self._folds.predict(batch, block)
 
 
 class Progressive(RewardModel):
@@ -104,7 +111,7 @@ class Progressive(RewardModel):
         return _finite(mean)
 
 
-def _first(log: Path) -> list[Decision]:
+def first_rows(log: Path) -> list[Decision]:
     """As many rows as tell the scale of the rewards, however rare they are, and fit into memory."""
     found: list[Decision] = []
     candidates = 0

@@ -71,6 +71,7 @@ METHODS: Final[Mapping[str, Needs]] = {
         EvaluatePolicy=_OPERATOR,
         GetExperimentReport=_OPERATOR,
         ResumeVariant=_OPERATOR,
+        WatchEvaluation=_OPERATOR,
     ),
 }
 """What is not listed needs an operator."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from services.learner.archiving.bootstrap import Archivers, archive
 from services.learner.catalog import Catalog, ShardId
 from services.learner.density_learner import CLICKS, DensityLearner
 from services.learner.density_shard import DensityShard
+from services.learner.evaluations import EVALUATION_DEADLINE_S, Evaluations
 from services.learner.experiment_shard import EXPERIMENT, ExperimentShard
 from services.learner.experiments import Experiments
 from services.learner.learner import Learner
@@ -154,6 +156,10 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
         metrics,
         who=f"learner {ordinal}",
     )
+    evaluations = Evaluations(mesh.placements, store, server.clock)
+    methods = (f"/{SERVICE.full_name}/{name}" for name in ("EvaluatePolicy", "WatchEvaluation"))
+    deadlines_s = {**server.options.deadlines_s, **dict.fromkeys(methods, EVALUATION_DEADLINE_S)}
+    server.options = dataclasses.replace(server.options, deadlines_s=deadlines_s)
     servicer = LearnerServicer(
         catalog,
         shards,
@@ -161,6 +167,7 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
         publisher,
         rollback,
         experiments,
+        evaluations,
         densities,
         ordinal=ordinal,
         replicas=settings.replicas,

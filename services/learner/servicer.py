@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Never
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from banditmesh.contracts.learner.v1 import learner_pb2, learner_pb2_grpc
 from banditmesh.runtime.access import CURRENT
-from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, Unavailable, Unimplemented
+from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, Unavailable
 from banditmesh.runtime.limits import check_text
 from banditmesh.runtime.snapshots import Manifest, Snapshots
 from services.learner.catalog import Catalog, ShardId
 from services.learner.density_learner import DensityLearner
 from services.learner.density_shard import DensityShard
+from services.learner.evaluation_reply import evaluated, question
+from services.learner.evaluations import Evaluations
 from services.learner.experiment_reply import change, reply, timestamp
 from services.learner.experiments import Experiments
 from services.learner.publisher import Publisher
@@ -36,6 +38,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         publisher: Publisher,
         rollback: Rollback,
         experiments: Experiments,
+        evaluations: Evaluations,
         densities: DensityLearner,
         *,
         ordinal: int,
@@ -47,6 +50,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         self._publisher = publisher
         self._rollback = rollback
         self._experiments = experiments
+        self._evaluations = evaluations
         self._densities = densities
         self._ordinal = ordinal
         self._replicas = replicas
@@ -102,9 +106,21 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         manifest = await self._rollback(shard, request.version, relearn=request.relearn)
         return learner_pb2.RollbackSnapshotResponse(snapshot=_snapshot(manifest, manifest.version))
 
-    async def EvaluatePolicy(self, request: learner_pb2.EvaluatePolicyRequest, context: Context) -> Never:
-        """Of a later version."""
-        raise Unimplemented("the archive of examples, which off-line evaluation reads, is not written by this version")
+    async def EvaluatePolicy(
+        self, request: learner_pb2.EvaluatePolicyRequest, context: Context
+    ) -> learner_pb2.EvaluatePolicyResponse:
+        """See learner.proto. Any replica does it for every placement."""
+        return evaluated(await self._evaluations.run(question(request)))
+
+    async def WatchEvaluation(
+        self, request: learner_pb2.WatchEvaluationRequest, context: Context
+    ) -> AsyncIterator[learner_pb2.WatchEvaluationResponse]:
+        """See learner.proto."""
+        async for update in self._evaluations.watch(question(request.evaluation)):
+            answer = learner_pb2.WatchEvaluationResponse(stage=update.stage, decisions=update.rows, share=update.share)
+            if update.result is not None:
+                answer.result.CopyFrom(evaluated(update.result))
+            yield answer
 
     async def GetExperimentReport(
         self, request: learner_pb2.GetExperimentReportRequest, context: Context

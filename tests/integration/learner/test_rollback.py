@@ -99,11 +99,17 @@ async def test_wrong_calls_are_told_what_there_is(learner: Running) -> None:
         assert said in (error.details() or "")
 
 
-async def test_what_this_version_does_not_do_is_said(learner: Running) -> None:
+async def test_an_evaluation_without_archived_decisions_says_what_to_do(learner: Running) -> None:
+    request = learner_pb2.EvaluatePolicyRequest(placement="home", variant="chance")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await learner.stub.EvaluatePolicy(learner_pb2.EvaluatePolicyRequest())
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    assert "this version" in (caught.value.details() or "")
+        await learner.stub.EvaluatePolicy(request)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    assert "decisions: {sample: 0.01}" in (caught.value.details() or "")
+    updates = learner.stub.WatchEvaluation(learner_pb2.WatchEvaluationRequest(evaluation=request))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in updates:
+            pass
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_page_that_is_too_large_is_refused(learner: Running) -> None:

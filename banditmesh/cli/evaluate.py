@@ -1,0 +1,230 @@
+"""``banditmesh evaluate``: what a policy would earn in a mesh, before it goes live."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from banditmesh.runtime.errors import ConfigurationError, FailedPrecondition, InvalidArgument
+
+if TYPE_CHECKING:
+    from banditmesh.decisions.spec import Spec
+    from banditmesh.replay.judgement import Judgement
+    from banditmesh.runtime.mesh import Placement
+
+NOT_TO_BE_BELIEVED: Final = 3
+"""The exit code of ``--strict``."""
+
+
+def evaluate(
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="A variant of the placement (its newest published model, as it is), or a policy such as "
+            "linucb:alpha=0.5, which learns as it goes."
+        ),
+    ],
+    placement: Annotated[str, typer.Option(help="The placement, as mesh.yaml names it.")],
+    store: Annotated[
+        str | None,
+        typer.Option(envvar="BANDITMESH_STORE", help="The mesh's store, where its archive and its models are."),
+    ] = None,
+    config: Annotated[Path, typer.Option(envvar="BANDITMESH_CONFIG", help="The mesh.yaml of the mesh.")] = Path(
+        "mesh.yaml"
+    ),
+    log: Annotated[
+        Path | None, typer.Option(help="A decision log in the place of the archive (docs/decision-log.md).")
+    ] = None,
+    explore: Annotated[
+        str, typer.Option(help="An exploration in the place of the policy's own: ucb:alpha=0.5,floor=0.01.")
+    ] = "",
+    start: Annotated[
+        str | None, typer.Option("--from", help="Decisions from this time on, such as 2026-11-01; absent: 30 days.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Decisions up to this time; absent: now.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw estimates and intervals into this PNG file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit code 3 when an estimate should not be believed.")
+    ] = False,
+) -> None:
+    """Estimate reward, click rate and mute rate of a [bold]policy[/] from what a mesh has archived of other policies.
+
+    The learner does the same by EvaluatePolicy and WatchEvaluation.
+    """
+    from banditmesh.bandits.errors import BanditError
+    from banditmesh.replay.judgement import judge
+    from banditmesh.replay.judgement_report import report
+
+    _check_plot(plot)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]} rows"),
+    )
+    console = Console(stderr=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="judgement-") as folder,
+        Progress(
+            *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+        ) as bar,
+    ):
+        task = bar.add_task("reading", total=None, rows=0)
+
+        def show(stage: str, rows: int, share: float) -> None:
+            bar.update(task, description=stage, completed=share, total=1.0 if share else None, rows=rows)
+
+        path = log or Path(folder) / "decisions.parquet"
+        until = _time("to", end) or datetime.now(UTC)
+        since = _time("from", start) or until - timedelta(days=30)
+        if since >= until:
+            raise InvalidArgument("must be before --to", field="from", value=start)
+        spec = asyncio.run(
+            _prepare(store, config, placement, policy, explore, None if log else (since, until, path), show)
+        )
+        try:
+            found = judge(path, spec, progress=show)
+        except BanditError as error:
+            raise InvalidArgument(f"the policy cannot learn from these decisions: {error}") from error
+    if plot is not None:
+        draw(found, plot)
+    if as_json:
+        print(json.dumps({"placement": placement, **report(found)}, allow_nan=False))
+    else:
+        show_judgement(found, Console())
+    for warning in found.warnings:
+        print(f"banditmesh: {warning}", file=sys.stderr)
+    if strict and found.warnings:
+        raise typer.Exit(NOT_TO_BE_BELIEVED)
+
+
+async def _prepare(
+    store_url: str | None,
+    config: Path,
+    name: str,
+    policy: str,
+    explore: str,
+    archived: tuple[datetime, datetime, Path] | None,
+    show: Any,
+) -> Spec:
+    """What is judged; with ``archived``, the decisions of that span are put into that file."""
+    from banditmesh.decisions.spec import parse
+    from banditmesh.replay.of_mesh import joined, spool, target
+    from banditmesh.runtime.store import open_store
+
+    placement = _placement(config, name, needed=archived is not None)
+    if archived is None and (placement is None or policy not in placement.experiment.variants):
+        return parse(joined(policy, explore))
+    if store_url is None:
+        raise ConfigurationError("there is no store to read", hint="say --store, or set BANDITMESH_STORE; or --log")
+    assert placement is not None
+    store = open_store(store_url)
+    try:
+        spec = await target(store, name, placement, policy, explore)
+        if archived is not None:
+            start, end, path = archived
+            await spool(store, name, start, end, path, lambda rows: show("reading", rows, 0.0))
+        return spec
+    finally:
+        await store.close()
+
+
+def _placement(config: Path, name: str, *, needed: bool) -> Placement | None:
+    from banditmesh.runtime.mesh import load_mesh
+
+    if not needed and not config.exists():
+        return None
+    mesh = load_mesh(config)
+    if name not in mesh.placements:
+        known = f"there are: {', '.join(mesh.placements)}"
+        raise InvalidArgument(f"{config} has no such placement", field="placement", value=name, hint=known)
+    return mesh.placements[name]
+
+
+def _time(name: str, text: str | None) -> datetime | None:
+    """A time by ISO 8601; without a zone it is UTC."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidArgument("must be like 2026-11-01 or 2026-11-01T12:00:00Z", field=name, value=text) from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _check_plot(plot: Path | None) -> None:
+    """Before the work, not after it."""
+    if plot is None:
+        return
+    if importlib.util.find_spec("matplotlib") is None:
+        raise FailedPrecondition("--plot needs matplotlib", hint='pip install "banditmesh[local]"')
+    if not plot.absolute().parent.is_dir():
+        raise InvalidArgument("the folder does not exist", field="plot", value=str(plot))
+
+
+def show_judgement(found: Judgement, console: Console) -> None:
+    """Print a judgement."""
+    from banditmesh.replay.judgement import SHOWN_ESTIMATORS
+
+    console.print(f"{found.policy}, on {found.rows:,} decisions")
+    table = Table("metric", "estimator", *map(_right, ("value", "95 % interval", "logged")), header_style="bold")
+    for metric, judged in found.metrics.items():
+        names = [f"best ({judged.best.name})", *SHOWN_ESTIMATORS]
+        estimates = [judged.best, *(judged.estimates[name] for name in SHOWN_ESTIMATORS)]
+        for at, (name, estimate) in enumerate(zip(names, estimates, strict=True)):
+            lower, upper = estimate.interval
+            table.add_row(
+                "" if at else metric,
+                name,
+                f"{estimate.value:.5g}",
+                f"{lower:.5g} to {upper:.5g}",
+                "" if at else f"{judged.logged:.5g}",
+                end_section=at == len(names) - 1,
+            )
+    console.print(table)
+    support = found.support
+    console.print(
+        f"Effective sample size {support.effective:,.0f} of {found.rows:,}; matched weight {support.mean_weight:.3g} "
+        f"(1 when the log supports the policy); largest weight {support.largest:.3g}; contents never shown "
+        f"{found.never_shown:.1%}"
+    )
+
+
+def draw(found: Judgement, path: Path) -> None:
+    """Draw a PNG file: each metric's estimates with their intervals, and what the log had."""
+    import matplotlib as mpl  # heavy, and only needed at the very end
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from banditmesh.replay.judgement import SHOWN_ESTIMATORS
+
+    figure, axes = plt.subplots(1, len(found.metrics), figsize=(4 * len(found.metrics), 3.5), layout="constrained")
+    for axis, (metric, judged) in zip(axes if len(found.metrics) > 1 else [axes], found.metrics.items(), strict=True):
+        names = ["best", *SHOWN_ESTIMATORS]
+        for at, estimate in enumerate([judged.best, *(judged.estimates[name] for name in SHOWN_ESTIMATORS)]):
+            axis.plot([estimate.interval.lower, estimate.interval.upper], [-at, -at], linewidth=3, color=f"C{at}")
+            axis.plot([estimate.value], [-at], "o", color=f"C{at}")
+        axis.axvline(judged.logged, color="black", linewidth=0.8, linestyle="--", label="logged")
+        axis.set_yticks([-at for at in range(len(names))], names)
+        axis.set(title=metric, xlabel="95 % interval")
+        axis.legend(fontsize="small")
+    figure.suptitle(found.policy, fontsize="small")
+    figure.savefig(path, format="png", dpi=110)
+    plt.close(figure)
+
+
+def _right(name: str) -> Column:
+    return Column(name, justify="right")

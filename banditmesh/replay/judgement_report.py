@@ -1,0 +1,43 @@
+"""A judgement, ready for JSON, for a message of the learner, and for a terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from banditmesh.ope.evaluation import Estimate
+from banditmesh.replay.judgement import SHOWN_ESTIMATORS, Judged, Judgement
+
+
+def report(found: Judgement) -> dict[str, Any]:
+    """The whole judgement; null stands for what too few rows cannot tell."""
+    return {
+        "policy": found.policy,
+        "rows": found.rows,
+        "from_s": found.time_s[0],
+        "to_s": found.time_s[1],
+        "metrics": {name: _metric(each) for name, each in found.metrics.items()},
+        "effective_rows": _known(found.support.effective),
+        "mean_weight": _known(found.support.mean_weight),
+        "largest_weight": _known(found.support.largest),
+        "never_shown": _known(found.never_shown),
+        "warnings": list(found.warnings),
+    }
+
+
+def _metric(judged: Judged) -> dict[str, Any]:
+    estimates = {name: _estimate(judged.estimates[name]) for name in SHOWN_ESTIMATORS}
+    return {"logged": _known(judged.logged), "best": _estimate(judged.best), **estimates}
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "estimator": estimate.name,
+        "value": _known(estimate.value),
+        "lower": _known(estimate.interval.lower),
+        "upper": _known(estimate.interval.upper),
+    }
+
+
+def _known(number: float) -> float | None:
+    return number if math.isfinite(number) else None

@@ -1,0 +1,75 @@
+"""``banditmesh evaluate``, out of the archive of a store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from banditmesh.runtime.store import open_store
+from tests.support.decisions import archive, rows
+
+Run = Callable[..., Any]
+MESH = """
+services: {press: {logics: [all]}}
+placements:
+  home:
+    sources: [press/all]
+    experiment: {variants: {chance: {weight: 1, policy: random}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mesh")
+    (folder / "mesh.yaml").write_text(MESH)
+    asyncio.run(archive(open_store((folder / "store").as_uri()), "home", rows(np.random.default_rng(1), 300)))
+    return folder
+
+
+def words(mesh: Path, *more: str | Path) -> list[str | Path]:
+    span = ["--from", "2026-11-29T12:00:00Z", "--to", "2026-11-29T13:00:00Z"]
+    config = ["--config", mesh / "mesh.yaml", "--store", (mesh / "store").as_uri()]
+    return ["evaluate", "--placement", "home", *config, *span, *more]
+
+
+def test_estimates_are_a_table_json_and_a_picture(run: Run, mesh: Path, tmp_path: Path) -> None:
+    ended = run(*words(mesh, "--policy", "chance", "--plot", tmp_path / "plot.png"))
+    assert ended.code == 0
+    assert "chance (random), on 300 decisions" in ended.out
+    assert "matched weight" in ended.out
+    for metric in ("reward", "click_rate", "mute_rate"):
+        assert metric in ended.out
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_policy_that_learns_is_judged_on_a_log_without_any_mesh(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    logged = [{**row, "t": number} for number, row in enumerate(rows(np.random.default_rng(1), 60))]
+    Path("log.jsonl").write_text("\n".join(map(json.dumps, logged)))
+    ended = run("evaluate", "--placement", "home", "--log", "log.jsonl", "--policy", "popularity", "--json", "--strict")
+    assert ended.code == 3  # 60 rows are too few
+    said = json.loads(ended.out)
+    assert (said["rows"], list(said["metrics"])) == (60, ["reward", "click_rate", "mute_rate"])
+    assert "of 60: the other rows say nothing" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--policy", "chanec"], "it is no variant of home either: chance"),
+        (["--policy", "chance", "--from", "yesterday"], "must be like 2026-11-01"),
+        (["--policy", "chance", "--from", "2027-01-01"], "must be before --to"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(run: Run, mesh: Path, more: list[str], message: str) -> None:
+    ended = run(*words(mesh, *more))
+    assert ended.code == 2
+    assert message in ended.err

@@ -1,0 +1,107 @@
+"""EvaluatePolicy and WatchEvaluation: right, told as it goes, cancellable, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from banditmesh.contracts.learner.v1 import learner_pb2
+from banditmesh.runtime.clock import SystemClock
+from banditmesh.runtime.errors import InvalidArgument, MeshError, NotFound, ResourceExhausted
+from banditmesh.runtime.mesh import parse_mesh
+from banditmesh.runtime.store import Store, open_store
+from services.learner.evaluation_reply import evaluated, question
+from services.learner.evaluations import Evaluations
+from tests.support.decisions import LOGGED, NAMES, NOON, archive, rows, truth
+from tests.support.eventually import eventually_so
+
+MESH = parse_mesh("""
+services: {press: {logics: [all]}}
+placements:
+  home:
+    sources: [press/all]
+    experiment: {variants: {chance: {weight: 1, policy: random}, learned: {weight: 1, policy: linear}}}
+""")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> Store:
+    made = open_store((tmp_path / "store").as_uri())
+    await archive(made, "home", rows(np.random.default_rng(4), 400))
+    return made
+
+
+def asked(**fields: object) -> learner_pb2.EvaluatePolicyRequest:
+    request = learner_pb2.EvaluatePolicyRequest(**{"placement": "home", "variant": "chance", **fields})  # type: ignore[arg-type]
+    request.start_time.FromDatetime(NOON)
+    request.end_time.FromDatetime(NOON + timedelta(hours=1))
+    return request
+
+
+def evaluations(store: Store) -> Evaluations:
+    return Evaluations(MESH.placements, store, SystemClock())
+
+
+async def test_a_variant_is_judged_by_reward_click_and_mute_rate_and_progress_is_told(store: Store) -> None:
+    updates = [update async for update in evaluations(store).watch(question(asked()))]
+    assert [update.result is not None for update in updates] == [False] * (len(updates) - 1) + [True]
+    assert updates[-1].result is not None
+    answer = evaluated(updates[-1].result)
+    found = {(each.metric, each.estimator): each for each in answer.estimates}
+    true = truth(np.full(len(NAMES), 1 / len(NAMES)))
+    for metric, value in true.items():
+        for estimator in ("best", "dr", "ips", "snips"):
+            assert found[metric, estimator].lower <= value <= found[metric, estimator].upper
+        assert found[metric, "logged"].value == pytest.approx(truth(LOGGED)[metric], abs=0.1)
+    assert (answer.decisions, answer.policy) == (400, "chance (random)")
+    assert answer.matched_weight == pytest.approx(1, abs=0.2)
+    assert 0 < answer.effective_sample_size < 400
+
+
+async def test_a_call_that_is_cancelled_ends_the_work_and_meanwhile_no_other_begins(store: Store) -> None:
+    one = evaluations(store)
+    task = asyncio.create_task(one.run(question(asked())))
+    await eventually_so(lambda: one._busy)
+    with pytest.raises(ResourceExhausted):
+        await one.run(question(asked()))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await eventually_so(lambda: not one._busy)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"placement": "hmoe"}, NotFound, "no such placement"),
+        ({"variant": "old"}, NotFound, "no such variant"),
+        ({"variant": ""}, InvalidArgument, "either variant or policy"),
+        ({"policy": "linucb"}, InvalidArgument, "either variant or policy"),
+        ({"variant": "", "policy": "lincub"}, InvalidArgument, "does not exist"),
+        ({"variant": "", "policy": "/etc/any.yaml"}, InvalidArgument, "no files"),
+        ({"explore": "ubc"}, InvalidArgument, "ubc"),
+        ({"variant": "learned"}, NotFound, "nothing is published"),
+    ],
+)
+async def test_what_is_wrong_is_said(
+    fields: dict[str, object], error: type[MeshError], words: str, store: Store
+) -> None:
+    one = evaluations(store)
+    with pytest.raises(error, match=words):
+        await one.run(question(asked(**fields)))
+    assert not one._busy
+
+
+async def test_a_span_of_time_without_decisions_is_said(store: Store) -> None:
+    request = asked()
+    request.start_time.FromDatetime(NOON - timedelta(days=2))
+    request.end_time.FromDatetime(NOON - timedelta(days=1))
+    with pytest.raises(NotFound, match="has no decisions"):
+        await evaluations(store).run(question(request))
+    request.start_time.FromDatetime(NOON)
+    with pytest.raises(InvalidArgument, match="before end_time"):
+        await evaluations(store).run(question(request))
