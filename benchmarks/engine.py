@@ -358,11 +358,8 @@ async def run(seconds: float, profile: bool) -> dict[str, tuple[float, str]]:
         await fill(redis, rng)
         filled = (await redis.client.info("memory"))["used_memory"] - before
         tags = [keys.user_tag(f"user-{user}") for user in range(0, USERS, 100)]
-        sizes = [
-            await redis.client.memory_usage(key) or 0
-            for tag in tags
-            for key in keys.of_user(tag, [keys.candidates_tail(f"s{service}/a", 0) for service in range(SERVICES)], 0)
-        ]
+        around = keys.around_tag([keys.candidates_tail(f"s{service}/a", 0) for service in range(SERVICES)], 0)
+        sizes = [await redis.client.memory_usage(key) or 0 for tag in tags for key in keys.of_user(tag, around)]
         await publish_model(folder / "store", rng)
         figures = {
             "engine.redis.per_user": (sum(sizes) / len(tags), "bytes"),

@@ -158,14 +158,6 @@ def _old_parts(value: bytes) -> list[Part]:
     ]
 
 
-def repacked(value: bytes | None) -> bytes:
-    """The packed value in the present format; an empty record's when the value is missing or no user record."""
-    try:
-        return UserRecord.unpack(value).pack() if value else _EMPTY
-    except BadRecord:  # the joiner, which owns the record, says so and begins it anew
-        return _EMPTY
-
-
 @dataclass(frozen=True, slots=True)
 class Position:
     """How far a stream has been applied.
@@ -350,6 +342,3 @@ def _one_more(day: int, last_day: int, days: int) -> tuple[int, int]:
     if at < 4 * SHOWN_DAYS and days >> at & MOST_A_DAY < MOST_A_DAY:
         days += 1 << at
     return newest, days
-
-
-_EMPTY: Final = UserRecord.empty().pack()

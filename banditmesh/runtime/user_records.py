@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -16,7 +14,6 @@ from banditmesh.runtime.user_record import (
     COUNTS,
     DAY_S,
     ENTRY_BYTES,
-    FORMAT,
     HEAD_BYTES,
     MARK,
     MOST_A_DAY,
@@ -27,20 +24,27 @@ from banditmesh.runtime.user_record import (
     TARGETS,
     TASTE,
     TASTE_BITS,
+    BadRecord,
     Section,
-    repacked,
+    parts_of,
 )
 
 Entries = tuple[NDArray[np.int64], NDArray[np.void]]
-_KEY_AND_BYTES: Final = struct.Struct("<HH")
-"""An entry of a record's table: number and version of a section in one number, and its size."""
+_Spans = Mapping[int, slice]
+"""Where each section is, by :func:`_key`."""
+_NOTHING: Final[tuple[bytes, _Spans]] = (b"", {})
+_UNKNOWN: Final[tuple[int, _Spans]] = (-1, {})
+_MOST_TABLES: Final = 4096
+_TABLES: Final[dict[bytes, tuple[int, _Spans]]] = {}
+"""What a head and a table say: the size of the whole, and its sections. Records that are full, and those of users
+of whom little is known, are alike: few tables are in most records."""
 _LAST_COUNTER: Final = max(COUNTERS.values())
 
 
 class UserRecords:
     """The records of ``n`` users, flat: each section is an array of entries and an array of the entries' users.
 
-    A section is taken apart when it is first asked for, so one that nobody asks for costs nothing. None, or a value
+    A section is read when it is first asked for, so one that nobody asks for costs nothing. None, or a value
     that is no user record, is an empty record.
 
     Attributes:
@@ -56,28 +60,31 @@ class UserRecords:
         feedback, clicks, mutes, shown: ``int64[n_users]``: reactions, clicks, mutes, impressions ever.
     """
 
-    __slots__ = ("_counts", "_known", "_n", "_parts")
+    __slots__ = ("_counts", "_known", "_opened")
 
     def __init__(self, values: Sequence[bytes | None]) -> None:
         """``values``: as they stand in Redis, one a user."""
-        self._n = len(values)
         self._known: dict[int, Entries] = {}
         self._counts: NDArray[np.int64] | None = None
-        self._parts = _parts(values)
+        self._opened = _opened(values)
 
     def __len__(self) -> int:
-        return self._n
+        return len(self._opened)
 
     def entries(self, section: Section) -> Entries:
         """``int64[n]``, the user of each entry of a section, and ``section.dtype[n]``, the entries."""
         known = self._known.get(section.number)
         if known is None:
-            parts = self._parts.get(_key(section), ())
-            size = section.dtype.itemsize
-            owners = np.array([owner for owner, _ in parts], np.int64)
-            entries = np.frombuffer(b"".join([data for _, data in parts]), section.dtype)
+            key, having, parts = _key(section), [], []
+            for owner, (value, spans) in enumerate(self._opened):
+                span = spans.get(key)
+                if span is not None:
+                    having.append(owner)
+                    parts.append(value[span])
+            owners = np.array(having, np.int64)
+            entries = np.frombuffer(b"".join(parts), section.dtype)
             if len(entries) != len(parts):
-                owners = owners.repeat([len(data) // size for _, data in parts])
+                owners = owners.repeat([len(part) // section.dtype.itemsize for part in parts])
             known = self._known[section.number] = owners, entries
         return known
 
@@ -87,7 +94,7 @@ class UserRecords:
             owners, counts = self.entries(COUNTS)
             numbers = counts["counter"]
             ours = numbers <= _LAST_COUNTER
-            self._counts = np.zeros((_LAST_COUNTER + 1, self._n), np.int64)
+            self._counts = np.zeros((_LAST_COUNTER + 1, len(self)), np.int64)
             self._counts[numbers[ours], owners[ours]] = counts["value"][ours]
         of_users: NDArray[np.int64] = self._counts[COUNTERS[counter]]
         return of_users
@@ -157,28 +164,38 @@ STATE_FEATURES: Final[Mapping[str, Callable[[UserRecords, float], NDArray[np.int
 epoch."""
 
 
-def _parts(values: Sequence[bytes | None]) -> dict[int, list[tuple[int, bytes]]]:
-    """By key of a section: the users that have it, and its entries.
-
-    A loop over users and their handful of sections: for a lone user it takes a quarter of the time that numpy does, for
-    a hundred as much.
-    """
-    found: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
-    for owner, value in enumerate(values):
+def _opened(values: Sequence[bytes | None]) -> list[tuple[bytes, _Spans]]:
+    """Each user's sections: the bytes that they are in, and where in them. A loop over users that looks at nothing but
+    the tables, and takes apart only those that it does not know."""
+    opened = []
+    for value in values:
         if not value:
+            opened.append(_NOTHING)
             continue
-        record = value if value[7:8] == MARK and value[0] == FORMAT else repacked(value)
-        at = end = HEAD_BYTES + ENTRY_BYTES * record[1]
-        if len(record) < at:
-            continue
-        for key, size in _KEY_AND_BYTES.iter_unpack(record[HEAD_BYTES:at]):
-            begin, end = end, end + size
-            found[key].append((owner, record[begin:end]))
-        if end != len(record):
-            for parts in found.values():
-                if parts[-1][0] == owner:
-                    parts.pop()
-    return found
+        table = value[: HEAD_BYTES + ENTRY_BYTES * value[1]] if len(value) > 1 else value
+        size, spans = _TABLES.get(table, _UNKNOWN)
+        opened.append((value, spans) if size == len(value) else _open(value, table))
+    return opened
+
+
+def _open(value: bytes, table: bytes) -> tuple[bytes, _Spans]:
+    """The same of one value, which may be in the old format or no user record (the joiner, which owns the record, says
+    so and begins it anew)."""
+    try:
+        parts = parts_of(value)
+    except BadRecord:
+        return _NOTHING
+    is_old = value[7:8] != MARK
+    at, spans = 0 if is_old else len(table), {}
+    for number, version, data in parts:
+        spans[number | version << 8] = slice(at, at + len(data))
+        at += len(data)
+    if is_old:
+        return b"".join([data for _, _, data in parts]), spans
+    if len(_TABLES) == _MOST_TABLES:
+        _TABLES.clear()
+    _TABLES[table] = len(value), spans
+    return value, spans
 
 
 def _key(section: Section) -> int:

@@ -95,14 +95,14 @@ class Layout:
     """``int64[n_live]``: positions in ``CompiledPlacement.sources``, of those that have a live version."""
     versions: np.ndarray[tuple[int], np.dtype[np.uint32]]
     """``uint32[n_live]``."""
-    tails: list[str]
-    profile_slot: int
+    around_tag: list[tuple[str, str]]
+    """See :func:`keys.around_tag`."""
     profile_version: int
     """-1: no profiles were ever imported."""
 
     def keys(self, user_id: str) -> list[str]:
         """The user's keys: candidates of each live source, profile, state."""
-        return keys.of_user(keys.user_tag(user_id), self.tails, self.profile_slot)
+        return keys.of_user(keys.user_tag(user_id), self.around_tag)
 
 
 class CompiledPlacement:
@@ -186,7 +186,7 @@ class CompiledPlacement:
         self.spec = placement.features
         self.featurizer = Featurizer(self.spec, strict=False)
         asked = self.sources if placement.eligible == "used_services" else []
-        self.users = UserFeatures(name, self.spec, [source.service for source in asked])
+        self.users = UserFeatures(self.spec, [source.service for source in asked])
         columns = self.spec.columns(self.spec.own)
         self.content_columns = {name: columns[name].start for name in self.spec.own}
         logics = [source.logic for source in self.sources]
@@ -253,8 +253,10 @@ class CompiledPlacement:
             live,
             np.array([at for at, _ in found], np.int64),
             np.array([version.version for _, version in found], np.uint32),
-            [keys.candidates_tail(self.sources[at].name, version.slot) for at, version in found],
-            profile.slot if profile else 0,
+            keys.around_tag(
+                [keys.candidates_tail(self.sources[at].name, version.slot) for at, version in found],
+                profile.slot if profile else 0,
+            ),
             profile.version if profile else -1,
         )
 

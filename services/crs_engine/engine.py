@@ -81,7 +81,10 @@ class RedisReads:
         return [
             UserValues(
                 layout,
-                [[None] * len(layout.tails) + list(self.memory.recall(request.user_id)) for request in group.requests],
+                [
+                    [None] * len(layout.sources) + list(self.memory.recall(request.user_id))
+                    for request in group.requests
+                ],
                 reached=False,
             )
             for group, layout in zip(groups, layouts, strict=True)

@@ -6,36 +6,46 @@ is as old as that; of users who were never here it knows nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 USERS_KEPT: Final = 10_000
 """The last ones at least, and twice as many at most; at some 0.7 KB each."""
 
-Remembered = tuple[bytes | None, bytes | None]
-"""The values of a user's profile and record."""
-
 
 class UserMemory:
     """The users who were here last, in two generations: when the younger one is full it becomes the older one, whose
-    users are forgotten. So a whole batch is noted at once, and no user needs a place of his own in an order."""
+    users are forgotten. So a whole batch is noted at once, and no user needs a place of his own in an order.
+
+    Profiles and records stand in dictionaries of their own, which hold nothing but text and bytes: the garbage
+    collector need not look at any of it.
+    """
 
     def __init__(self, size: int = USERS_KEPT) -> None:
         self._size = size
-        self._younger: dict[str, Remembered] = {}
-        self._older: dict[str, Remembered] = {}
+        self._younger, self._older = _Generation(), _Generation()
 
-    def remember(self, user_ids: Iterable[str], rows: Sequence[Sequence[bytes | None]]) -> None:
+    def remember(self, user_ids: Sequence[str], rows: Sequence[Sequence[bytes | None]]) -> None:
         """Take note of what Redis says of users.
 
         Args:
             user_ids: Whose rows these are.
             rows: The values of each; the last two are profile and record.
         """
-        self._younger.update(zip(user_ids, [(row[-2], row[-1]) for row in rows], strict=True))
-        if len(self._younger) >= self._size:
-            self._older, self._younger = self._younger, {}
+        younger = self._younger
+        younger.profiles.update(zip(user_ids, [row[-2] for row in rows], strict=True))
+        younger.records.update(zip(user_ids, [row[-1] for row in rows], strict=True))
+        if len(younger.records) >= self._size:
+            self._older, self._younger = younger, _Generation()
 
-    def recall(self, user_id: str) -> Remembered:
-        """What Redis said of the user last; two times None when that is not known (any more)."""
-        return self._younger.get(user_id) or self._older.get(user_id, (None, None))
+    def recall(self, user_id: str) -> tuple[bytes | None, bytes | None]:
+        """The values of the user's profile and record as Redis had them last; None when that is not known (any
+        more)."""
+        known = self._younger if user_id in self._younger.records else self._older
+        return known.profiles.get(user_id), known.records.get(user_id)
+
+
+class _Generation:
+    def __init__(self) -> None:
+        self.profiles: dict[str, bytes | None] = {}
+        self.records: dict[str, bytes | None] = {}

@@ -22,6 +22,11 @@ from services.crs_engine.pipeline.features import of_shown
 IMPRESSION_ID_BYTES = 16
 _FEATURES = Decision.FEATURES_FIELD_NUMBER
 _TOKEN, _ID = SelectedContent.IMPRESSION_TOKEN_FIELD_NUMBER, SelectedContent.IMPRESSION_ID_FIELD_NUMBER
+_OWN_ID, _USER = Decision.IMPRESSION_ID_FIELD_NUMBER, Decision.USER_ID_FIELD_NUMBER
+_VECTOR = Decision.USER_VECTOR_FIELD_NUMBER
+_PROPENSITY = bytes((Decision.PROPENSITY_FIELD_NUMBER << 3 | 5,))
+"""Before the four bytes of a float."""
+_FLOAT_BYTES = 4
 _IDS, _VALUES = Features.IDS_FIELD_NUMBER, Features.VALUES_FIELD_NUMBER
 
 
@@ -48,27 +53,26 @@ def _append(
     users, columns, at = drawn.shown
     features = _wire(of_shown(group, slate.users, drawn, catalog, now_s))
     vectors = None if slate.users.vectors is None else user_vector.pack(slate.users.vectors)
+    propensities = drawn.choice.propensity[users, columns].astype("<f4").tobytes()
     # One system call for the batch: os.urandom costs 1 us each.
     random = os.urandom(IMPRESSION_ID_BYTES * len(at))
-    for number, (user, position, row, source, propensity, variant) in enumerate(
+    for number, (user, position, row, source, variant) in enumerate(
         zip(
             users.tolist(),
             (drawn.first[users] + columns).tolist(),
             drawn.pool.rows[at].tolist(),
             drawn.pool.sources[at].tolist(),
-            drawn.choice.propensity[users, columns].tolist(),
             group.variants[users].tolist(),
             strict=True,
         )
     ):
         impression_id = random[number * IMPRESSION_ID_BYTES : (number + 1) * IMPRESSION_ID_BYTES]
-        own = Decision(
-            impression_id=impression_id, user_id=group.requests[user].user_id, position=position, propensity=propensity
-        )
-        if vectors is not None:
-            own.user_vector = vectors[user]
         body = (
-            own.SerializeToString(),
+            _field(_OWN_ID, impression_id),
+            _field(_USER, group.requests[user].user_id.encode()),
+            _position(position),
+            _PROPENSITY + propensities[number * _FLOAT_BYTES : (number + 1) * _FLOAT_BYTES],
+            b"" if vectors is None else _field(_VECTOR, vectors[user]),
             catalog.decided(row),
             shared.decided[variant],
             shared.decided_logic[source],
@@ -121,6 +125,11 @@ def _wire(rows: SparseRows) -> list[bytes]:
 def _field(number: int, payload: bytes) -> bytes:
     """A length-delimited field."""
     return _head(number, len(payload)) + payload
+
+
+@lru_cache(maxsize=256)
+def _position(position: int) -> bytes:
+    return Decision(position=position).SerializeToString()
 
 
 @lru_cache(maxsize=4096)

@@ -77,7 +77,7 @@ def _said(scores: NDArray[np.float32], ranks: NDArray[np.int64]) -> NDArray[np.f
 def _mapped(placement: CompiledPlacement, values: UserValues, free: Mask | None) -> Pool:
     """What the services' own logics propose. ``free``: bool[n_users], to whom; None: to all."""
     layout, rows = values.layout, values.rows
-    n_live = len(layout.tails)
+    n_live = len(layout.sources)
     counts, contents = unpack_candidate_batch(
         [value for row in rows for value in row[:n_live]], np.tile(layout.versions, len(rows))
     )

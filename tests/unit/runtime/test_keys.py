@@ -13,7 +13,7 @@ from banditmesh.runtime import keys
 @given(st.text(min_size=1))
 def test_all_keys_of_a_user_share_a_slot(user: str) -> None:
     tag = keys.user_tag(user)
-    wanted = keys.of_user(tag, [keys.candidates_tail("weather/today", slot) for slot in (0, 1)], 1)
+    wanted = keys.of_user(tag, keys.around_tag([keys.candidates_tail("weather/today", slot) for slot in (0, 1)], 1))
     assert len({key_slot(key.encode()) for key in wanted}) == 1
 
 
@@ -24,7 +24,7 @@ def test_two_users_never_share_a_key(one: str, other: str) -> None:
 
 def test_the_keys_that_the_engine_reads_are_those_that_the_importer_and_the_joiner_write() -> None:
     tag = keys.user_tag("ann")
-    assert keys.of_user(tag, [keys.candidates_tail("weather/today", 1)], 0) == [
+    assert keys.of_user(tag, keys.around_tag([keys.candidates_tail("weather/today", 1)], 0)) == [
         keys.candidates(tag, "weather/today", 1),
         keys.profile(tag, 0),
         keys.state(tag),
