@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.provider.v1 import provider_pb2
@@ -18,6 +19,7 @@ from services.importer.redis_contents import CHUNK, RedisContents
 CALLS_AT_ONCE = 4
 
 
+@dataclass(eq=False)
 class ContentImport:
     """Brings in the contents of one job.
 
@@ -25,33 +27,23 @@ class ContentImport:
     resumed meets some of them again and counts each once.
     """
 
-    def __init__(
-        self,
-        redis: RedisClient,
-        contents: RedisContents,
-        providers: ProviderCalls,
-        metrics: ImporterMetrics,
-        *,
-        job_id: str,
-        service: str,
-    ) -> None:
-        self._redis = redis
-        self._contents = contents
-        self._providers = providers
-        self._metrics = metrics
-        self._job_id = job_id
-        self._service = service
-        self.new = 0
-        """Contents that the job was the first to see."""
-        self.missing = 0
-        """Contents that the provider does not have (or whose expiry has passed)."""
-        self._warnings: list[JobWarning] = []
+    redis: RedisClient
+    contents: RedisContents
+    providers: ProviderCalls
+    metrics: ImporterMetrics
+    job_id: str
+    service: str
+    new: int = 0
+    """Contents that the job was the first to see."""
+    missing: int = 0
+    """Contents that the provider does not have (or whose expiry has passed)."""
+    _warnings: list[JobWarning] = field(default_factory=list)
 
     async def count(self) -> None:
         """Read what has been counted so far, by earlier runs of the job too."""
-        async with self._redis.guarded():
-            self.new = await self._redis.client.scard(keys.job_contents(self._job_id, "new"))
-            self.missing = await self._redis.client.scard(keys.job_contents(self._job_id, "missing"))
+        async with self.redis.guarded():
+            self.new = await self.redis.client.scard(keys.job_contents(self.job_id, "new"))
+            self.missing = await self.redis.client.scard(keys.job_contents(self.job_id, "missing"))
 
     def take_warnings(self) -> list[JobWarning]:
         """Return what there was to warning since the last call."""
@@ -66,7 +58,7 @@ class ContentImport:
         """
         if not content_ids:
             return
-        unknown = await self._contents.confirm(self._service, content_ids)
+        unknown = await self.contents.confirm(self.service, content_ids)
         slots = asyncio.Semaphore(CALLS_AT_ONCE)
 
         async def fetch(wanted: Sequence[str]) -> None:
@@ -85,8 +77,8 @@ class ContentImport:
         await self.count()
 
     async def _fetch(self, content_ids: Sequence[str]) -> None:
-        if self._providers.has_provider(self._service):
-            answer = await self._providers.get_contents(self._service, content_ids)
+        if self.providers.has_provider(self.service):
+            answer = await self.providers.get_contents(self.service, content_ids)
             contents = answer.contents
             self._warnings += [
                 JobWarning("content_rejected", f"the Data Provider's {each.content_id[:64]!r}: {each.reason}")
@@ -94,24 +86,24 @@ class ContentImport:
             ]
         else:
             contents = [provider_pb2.Content(content_id=content_id) for content_id in content_ids]
-        alive = [content for content in contents if not self._contents.has_expired(content)]
+        alive = [content for content in contents if not self.contents.has_expired(content)]
         found = {content.content_id for content in alive}
         gone = [content_id for content_id in content_ids if content_id not in found]
         if gone:
             message = f"the Data Provider has no {gone[0][:64]!r}: it is never shown"
             self._warnings.append(JobWarning("content_missing", message, count=len(gone)))
         await self._count("new", found)
-        changed = await self._contents.save(self._service, alive)
+        changed = await self.contents.save(self.service, alive)
         await self._count("missing", gone)
         for outcome, count in (("changed", changed), ("same", len(alive) - changed), ("missing", len(gone))):
-            self._metrics.contents.labels(service=self._service, outcome=outcome).inc(count)
+            self.metrics.contents.labels(service=self.service, outcome=outcome).inc(count)
 
     async def _count(self, outcome: str, content_ids: Collection[str]) -> None:
         if not content_ids:
             return
-        name = keys.job_contents(self._job_id, outcome)
-        pipeline = self._redis.pipeline()
-        pipeline.sadd(name, *(content_key(self._service, content_id) for content_id in content_ids))
+        name = keys.job_contents(self.job_id, outcome)
+        pipeline = self.redis.pipeline()
+        pipeline.sadd(name, *(content_key(self.service, content_id) for content_id in content_ids))
         pipeline.pexpire(name, int(JOB_TTL_S * 1000))
-        async with self._redis.guarded():
+        async with self.redis.guarded():
             await pipeline.execute()

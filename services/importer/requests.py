@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
 
 from banditmesh.runtime import packing
 from banditmesh.runtime.clock import Clock
@@ -28,24 +29,16 @@ _AS_NAMED = FileOptions()
 _VERSION = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
+@dataclass(frozen=True, eq=False)
 class ImportRequests:
     """Starts, shows and cancels import jobs. Every method may raise Unavailable."""
 
-    def __init__(
-        self,
-        services: Mapping[str, Service],
-        jobs: Jobs,
-        live: LivePointers,
-        allowed: AllowedUris,
-        wake_up: WakeUp,
-        clock: Clock,
-    ) -> None:
-        self._services = services
-        self._jobs = jobs
-        self._live = live
-        self._allowed = allowed
-        self._wake_up = wake_up
-        self._clock = clock
+    services: Mapping[str, Service]
+    jobs: Jobs
+    live: LivePointers
+    allowed: AllowedUris
+    wake_up: WakeUp
+    clock: Clock
 
     async def notify_mapping(
         self, service: str, logic: str, uri: str, version: str, options: FileOptions = _AS_NAMED
@@ -61,7 +54,7 @@ class ImportRequests:
             AlreadyExists: This version was asked for with another uri.
         """
         self.check_service(service)
-        check_known("logic", logic, self._services[service].logics, owner=f"the service {service!r}")
+        check_known("logic", logic, self.services[service].logics, owner=f"the service {service!r}")
         return await self._notify(Kind.MAPPING, service, logic, uri, version, options)
 
     async def notify_profiles(self, uri: str, version: str, options: FileOptions = _AS_NAMED) -> Job:
@@ -71,7 +64,7 @@ class ImportRequests:
     async def get(self, job_id: str) -> Job:
         """Return a job. Raises InvalidArgument or NotFound."""
         check_text("job_id", job_id, MAX_JOB_ID_BYTES)
-        job = await self._jobs.get(job_id)
+        job = await self.jobs.get(job_id)
         if job is None:
             raise NotFound(
                 "there is no such import job",
@@ -87,16 +80,16 @@ class ImportRequests:
             self.check_service(service)
         if page_size > MAX_PAGE:
             raise InvalidArgument(f"page_size is at most {MAX_PAGE}", field="page_size", value=page_size)
-        return await self._jobs.recent(service, page_size or DEFAULT_PAGE)
+        return await self.jobs.recent(service, page_size or DEFAULT_PAGE)
 
     async def watch(self, job_id: str) -> AsyncIterator[Job]:
         """Yield the job as it stands and after each change, until it has ended. Raises InvalidArgument or NotFound."""
-        signal = self._wake_up.next_wake_up()
+        signal = self.wake_up.next_wake_up()
         job = await self.get(job_id)
         yield job
         while not job.state.ended:
-            await self._wake_up.wait(signal, WATCH_POLL_S)
-            signal = self._wake_up.next_wake_up()
+            await self.wake_up.wait(signal, WATCH_POLL_S)
+            signal = self.wake_up.next_wake_up()
             now = await self.get(job_id)
             if now != job:
                 job = now
@@ -118,16 +111,16 @@ class ImportRequests:
                 hint="to go back to an older mapping notify it under a new version",
             )
         if job.state is not State.CANCELLED:
-            await self._jobs.request_cancel(job_id)
-            self._wake_up.wake_all()
+            await self.jobs.request_cancel(job_id)
+            self.wake_up.wake_all()
         return job
 
     def check_service(self, service: str) -> None:
         """Raise InvalidArgument or NotFound unless ``mesh.yaml`` has this service."""
-        check_known("service", service, self._services, owner="mesh.yaml")
+        check_known("service", service, self.services, owner="mesh.yaml")
 
     async def _notify(self, kind: Kind, service: str, logic: str, uri: str, version: str, options: FileOptions) -> Job:
-        self._allowed.check(parse_uri(uri))
+        self.allowed.check(parse_uri(uri))
         if not _VERSION.fullmatch(version):
             raise InvalidArgument(
                 "the version has 1 to 64 characters of A-Z a-z 0-9 . _ : -",
@@ -136,16 +129,16 @@ class ImportRequests:
                 hint='such as "2026-11-22"',
             )
         check_options(options)
-        now_ms = int(self._clock.now_s() * 1000)
+        now_ms = int(self.clock.now_s() * 1000)
         name = job_id(kind, service, logic, version)
         wanted = Job(name, kind, service, logic, uri, version, now_ms, now_ms, options=options)
-        job = await self._jobs.create(wanted)
+        job = await self.jobs.create(wanted)
         while job.state in (State.FAILED, State.CANCELLED) or (
             job.options == options and job.uri == uri and await self._must_be_renewed(job)
         ):
             # What did not go live may be asked for again, also from another place.
             again = job.again(wanted)
-            job = again if await self._jobs.restart(job, again) else await self.get(job.id)
+            job = again if await self.jobs.restart(job, again) else await self.get(job.id)
         if (job.uri, job.options) != (uri, options):
             how = "" if job.uri != uri else ", with another format"
             raise AlreadyExists(
@@ -154,7 +147,7 @@ class ImportRequests:
                 value=version,
                 hint="give the other file a version of its own",
             )
-        self._wake_up.wake_all()
+        self.wake_up.wake_all()
         return job
 
     async def _must_be_renewed(self, job: Job) -> bool:
@@ -163,12 +156,12 @@ class ImportRequests:
         """
         if job.state is not State.SUCCEEDED:
             return False
-        live = await self._live.read(job.source)
+        live = await self.live.read(job.source)
         if not live:
             return True
         ours = packing.LiveVersion(job.target.number, job.target.slot, job.version)
-        age_s = self._clock.now_s() - job.updated_at_ms / 1000
-        return packing.LiveVersion.unpack(live.encode()) == ours and age_s >= self._live.renew_after_s
+        age_s = self.clock.now_s() - job.updated_at_ms / 1000
+        return packing.LiveVersion.unpack(live.encode()) == ours and age_s >= self.live.renew_after_s
 
 
 def check_options(options: FileOptions) -> None:

@@ -21,8 +21,7 @@ from services.crs_engine.pipeline.filters.eligible import Eligible
 from services.crs_engine.pipeline.filters.expired import Expired
 from services.crs_engine.pipeline.filters.frequency_cap import FrequencyCap
 from services.crs_engine.pipeline.filters.hidden import Hidden
-from services.crs_engine.pipeline.filters.muted_content import MutedContent
-from services.crs_engine.pipeline.filters.muted_service import MutedService
+from services.crs_engine.pipeline.filters.muted import MutedContent, MutedService
 from services.crs_engine.pipeline.filters.unknown_content import UnknownContent
 
 FILTERS: Final[tuple[type[Filter], ...]] = (

@@ -29,3 +29,12 @@ class Filter(Protocol):
         """Why the candidate at that place in the pool must go, in words. ``kept``: bool[n], the candidates that no
         filter at all removes."""
         ...
+
+
+class Everywhere:
+    """A filter without parameters that every placement has."""
+
+    @classmethod
+    def enable(cls, placement: Placement) -> Self | None:
+        """See `Filter.enable`: everywhere."""
+        return cls()

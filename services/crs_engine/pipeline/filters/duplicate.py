@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 
-from banditmesh.runtime.mesh import Placement
 from services.crs_engine.pipeline.batch import Mask, View
+from services.crs_engine.pipeline.filters.base import Everywhere
 
 
-class Duplicate:
+class Duplicate(Everywhere):
     """The source that stands first in the placement gets it; see ``docs/decisions/0007-duplicate-candidates.md``."""
 
     name: ClassVar[str] = "duplicate"
-
-    @classmethod
-    def enable(cls, placement: Placement) -> Self | None:
-        """See `Filter.enable`: everywhere."""
-        return cls()
 
     def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from banditmesh.runtime.mesh import Placement
 from services.crs_engine.pipeline.batch import Mask, View
-from services.crs_engine.pipeline.filters.base import utc
+from services.crs_engine.pipeline.filters.base import Everywhere, utc
 
 
-class Expired:
+class Expired(Everywhere):
     """``Content.expires_at``."""
 
     name: ClassVar[str] = "expired"
-
-    @classmethod
-    def enable(cls, placement: Placement) -> Self | None:
-        """See `Filter.enable`: everywhere."""
-        return cls()
 
     def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from banditmesh.runtime.mesh import Placement
 from services.crs_engine.catalog import ABSENT
 from services.crs_engine.pipeline.batch import Mask, View
+from services.crs_engine.pipeline.filters.base import Everywhere
 
 
-class UnknownContent:
+class UnknownContent(Everywhere):
     """Mapped, but not (or no longer) among the contents that the importer has got from the service's Data Provider."""
 
     name: ClassVar[str] = "unknown_content"
-
-    @classmethod
-    def enable(cls, placement: Placement) -> Self | None:
-        """See `Filter.enable`: everywhere."""
-        return cls()
 
     def removes(self, view: View, kept: Mask) -> Mask | None:
         """See `Filter.removes`."""
