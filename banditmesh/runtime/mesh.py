@@ -38,6 +38,7 @@ from banditmesh.runtime.section import Name
 from banditmesh.runtime.section import Section as _Section
 from banditmesh.runtime.service_options import Importing, Service
 from banditmesh.runtime.token import MAX_TOKEN_BYTES, MOST_LABELS, largest_token_bytes
+from banditmesh.runtime.user_records import STATE_FEATURES
 from banditmesh.runtime.validation import StrictLoader, WrongKeys, problems, suggestion
 
 
@@ -249,6 +250,14 @@ class Placement(_Section):
                         f"neither sources nor retrieve propose anything to variant {name!r}; name a service/logic in "
                         "sources, or a model in retrieve: {newest: {share: 20}}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _state_is_kept(self) -> Self:
+        """A count that nobody keeps of users would never be a feature."""
+        for name in self.features.state:
+            if name not in STATE_FEATURES:
+                raise WrongKeys({"features.state": f"{name!r} is not kept of users{suggestion(name, STATE_FEATURES)}"})
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,6 @@ possible."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from banditmesh.bandits.blocks import FieldBlock
 from banditmesh.bandits.features import COMPUTED, FeatureSpec, Featurizer, Value
-from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.packing import Profile
 from banditmesh.runtime.user_records import STATE_FEATURES, UserRecords
 from services.crs_engine.buckets import bucket_ids, buckets
@@ -51,21 +49,8 @@ class UserFeatures:
         featurizer: Counts the broken values of profiles in ``dropped``.
     """
 
-    def __init__(
-        self, placement: str, spec: FeatureSpec, services: Sequence[str], most_profiles: int = MOST_PROFILES
-    ) -> None:
-        """``services``: the service of each of the placement's sources; none when nobody asks who is eligible.
-
-        Raises ConfigurationError for a state field that does not exist.
-        """
-        for name in spec.state:
-            if name not in STATE_FEATURES:
-                close = difflib.get_close_matches(name, STATE_FEATURES, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(STATE_FEATURES)}"
-                raise ConfigurationError(
-                    f"placements.{placement}.features.state: {name!r} does not exist; {hint}",
-                    field=f"placements.{placement}.features.state",
-                )
+    def __init__(self, spec: FeatureSpec, services: Sequence[str], most_profiles: int = MOST_PROFILES) -> None:
+        """``services``: the service of each of the placement's sources; none when nobody asks who is eligible."""
         self.unreadable = 0
         self._most_profiles = most_profiles
         self.featurizer = Featurizer(

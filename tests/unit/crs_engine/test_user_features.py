@@ -29,7 +29,7 @@ SPEC = FeatureSpec(
 
 def features_of(profile: bytes, *contexts: Mapping[str, str], now_s: float = NOON_S) -> list[set[int]]:
     """The ids of users of this profile, one for each context."""
-    users = UserFeatures("slot", SPEC, [])
+    users = UserFeatures(SPEC, [])
     rows = users.read([profile] * len(contexts))
     block = users.block(rows, UserRecords([None] * len(contexts)), contexts, now_s)
     assert block.ids.shape == (len(contexts), SPEC.user_columns)
@@ -54,7 +54,7 @@ def test_what_came_with_a_request_is_a_feature_of_that_request_alone() -> None:
 
 
 def test_the_hour_of_a_cached_moment_does_not_outlive_its_quarter() -> None:
-    users = UserFeatures("slot", SPEC, [])
+    users = UserFeatures(SPEC, [])
     rows, states = users.read([b""]), UserRecords([None])
     before, after = (users.block(rows, states, [{}], NOON_S + shift).sparse().ids for shift in (-1.0, 0.0))
     assert set(before.tolist()) == ids(NO_CLICKS, ("hour", "11"))
@@ -62,7 +62,7 @@ def test_the_hour_of_a_cached_moment_does_not_outlive_its_quarter() -> None:
 
 
 def test_what_was_read_of_profiles_stays_true_when_the_table_forgets_them() -> None:
-    users = UserFeatures("slot", SPEC, ["weather", "comics"], most_profiles=3)
+    users = UserFeatures(SPEC, ["weather", "comics"], most_profiles=3)
     ann = users.read([b'{"gender": "f", "used_services": ["comics"]}'])
     for number in range(20):  # others come while the batch of ann is under way
         users.read([f'{{"gender": "g{number}", "used_services": ["weather"]}}'.encode()])
@@ -86,7 +86,7 @@ def test_the_values_of_an_attribute_stay_apart() -> None:
 
 def test_profiles_are_remembered_up_to_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_features, "MOST_PROFILE_BYTES", 2_000)
-    features = UserFeatures("head", FeatureSpec(profile=("age",)), ["weather"])
+    features = UserFeatures(FeatureSpec(profile=("age",)), ["weather"])
     for number in range(100):
         text = json.dumps({"age": str(number), "filler": "x" * 100}).encode()
         assert features.read([text]).ids.shape == (1, 1)

@@ -101,6 +101,11 @@ def test_a_placement_needs_nothing_but_its_sources() -> None:
             f"{PLACEMENT}.rewards.precedence: must hold each of mute, target, click",
         ),
         ("hour, weekday", "hour, 5", f"{PLACEMENT}.features.context.1: Input should be a valid string (is 5)"),
+        (
+            "context: [hour, weekday]",
+            "state: [feedbcak]",
+            f"{PLACEMENT}.features.state: 'feedbcak' is not kept of users; did you mean 'feedback'?",
+        ),
         ("[[age_band, service]]", "[[age, service]]", f"{PLACEMENT}.features: crosses: field 'age' is none of gender"),
         ("weight: 90", "weight: -1", f"{VARIANTS}.logics.weight: Input should be greater than or equal to 0 (is -1)"),
         ("weight: 90", "weight: .inf", f"{VARIANTS}.logics.weight: Input should be a finite number (is inf)"),
