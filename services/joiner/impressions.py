@@ -11,14 +11,12 @@ again, without any output, before anything else is closed.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 
-from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.deadletters import Unreadable, dead_letter
+from banditmesh.runtime.deadletters import Unreadable
 from banditmesh.runtime.kafka.producer import Record
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
@@ -26,19 +24,16 @@ from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Mesh
 from banditmesh.runtime.stream import Consumed, NotYet, Offsets, StartOver
 from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
-from services.joiner.events import CONSUMER, read_impression
-from services.joiner.join import SCHEMA_VERSION, Joined, belongs, is_closed, join
-from services.joiner.ledger import Closing, Ledger, Mark, StoredReaction
+from services.joiner.examples import ExamplesWriter, Read, closed_prefix, read_impressions
+from services.joiner.join import SCHEMA_VERSION, belongs, is_closed
+from services.joiner.ledger import Closing, Ledger, Mark
 from services.joiner.metrics import JoinerMetrics
-from services.joiner.orphans import Orphans, read_again
+from services.joiner.orphans import Orphans
 
 log = get_logger(__name__)
 
 TICK = events_pb2.Example(schema_version=SCHEMA_VERSION, tick=events_pb2.Tick()).SerializeToString(deterministic=True)
 MIN_WAIT_S = 0.02
-_NO_REWARDS = RewardSpec()
-
-Read = list[tuple[Consumed, events_pb2.Decision | Unreadable]]
 
 
 class ImpressionsProcessor:
@@ -67,8 +62,6 @@ class ImpressionsProcessor:
         self.partition = partition
         self.next_offset = 0
         self.next_due_ms: int | None = None
-        self.examples = 0
-        """Written since the partition was assigned."""
         self._offsets = offsets
         self._transactions = transactions
         self._marks = marks
@@ -76,7 +69,6 @@ class ImpressionsProcessor:
         """Below this offset impressions are closed, and are only marked again."""
         self._ledger = ledger
         self._topics = topics
-        self._group = group
         self._mesh = mesh
         self._clock = clock
         self._metrics = metrics
@@ -85,6 +77,7 @@ class ImpressionsProcessor:
         self._window_ms = round(mesh.join.window * 1000)
         self._mark_ms = mark_ms
         self._progress: Progress | None = None
+        self._examples = ExamplesWriter(partition, marks.log, transactions, topics, group, mesh, metrics)
         self._orphans = Orphans(
             partition,
             transactions,
@@ -96,6 +89,11 @@ class ImpressionsProcessor:
             metrics=metrics,
         )
         owned[partition] = self
+
+    @property
+    def examples(self) -> int:
+        """Written since the partition was assigned."""
+        return self._examples.written
 
     @property
     def end_offset(self) -> int:
@@ -141,11 +139,12 @@ class ImpressionsProcessor:
 
     async def _close_due(self, records: Sequence[Consumed], before: int) -> None:
         """Close impressions from the first on that is due. ``before``: records of the batch that are done with."""
-        read = [(record, _read(record)) for record in records]
+        read = read_impressions(records)
         closings = await self._close(read)
-        taken = _closed_prefix(read, len(closings))
+        taken = closed_prefix(read, len(closings))
         if taken:
-            await self._write(read[:taken], closings)
+            await self._examples.write(read[:taken], closings)
+            self.next_offset = read[taken - 1][0].offset + 1
         self.next_due_ms = records[taken].time_ms + self._window_ms if taken < len(records) else None
         await self._report_orphans()
         self._observe()
@@ -157,7 +156,7 @@ class ImpressionsProcessor:
 
         Reactions to them that were read since are in time, and were counted, or late, and go where late ones go.
         """
-        read = [(record, _read(record)) for record in records]
+        read = read_impressions(records)
         lost = [(record, decision) for record, decision in read if not isinstance(decision, Unreadable)]
         following = self._marks.following(records[-1].offset + 1, records[-1].time_ms)
         sent: set[int] = set()
@@ -229,75 +228,6 @@ class ImpressionsProcessor:
         missing_s = most_s if self._progress is None else (due_ms - self._progress.watermark_ms) / 1000
         return min(max(missing_s, MIN_WAIT_S), most_s)
 
-    async def _write(self, read: Read, closings: Sequence[Closing]) -> None:
-        """Write what comes of the first records, in one transaction with the offset behind them."""
-        records: list[Record] = []
-        outcomes: list[str] = []
-        late = duplicates = redone = 0
-        clipped: Counter[str] = Counter()
-        reasons: list[str] = []
-        following = iter(closings)
-        for record, decision in read:
-            if isinstance(decision, Unreadable):
-                log.warning(
-                    "dead letter",
-                    topic=record.topic,
-                    partition=record.partition,
-                    offset=record.offset,
-                    error=str(decision),
-                )
-                records.append(dead_letter(record, decision, consumer=CONSUMER, topic=self._topics.dead_letters))
-                reasons.append(decision.reason)
-                continue
-            closing = next(following)
-            if closing.earlier is not None and closing.earlier.offset != record.offset:
-                duplicates += 1  # the client has sent it twice; the first copy made, or will make, the example
-                continue
-            redone += closing.earlier is not None
-            joined = self._join(record, decision, closing.reactions)
-            key = decision.user_id.encode()
-            value = joined.example.SerializeToString(deterministic=True)
-            records.append(Record(self._topics.examples, key, value, self.partition))
-            records += [Record(self._topics.late_reactions, key, each.value, self.partition) for each in joined.late]
-            late += len(joined.late)
-            outcomes.append(joined.outcome)
-            if joined.clipped:
-                clipped[decision.placement] += 1
-        next_offset = read[-1][0].offset + 1
-        await self._transactions.write(
-            records,
-            group=self._group,
-            topic=self._topics.impressions,
-            partition=self.partition,
-            next_offset=next_offset,
-        )
-        self.next_offset = next_offset
-        self.examples += len(outcomes)
-        metrics = self._metrics
-        metrics.transactions.inc()
-        metrics.late.inc(late)
-        metrics.redo.inc(redone)
-        metrics.duplicates.labels(kind="impression").inc(duplicates)
-        for outcome in outcomes:
-            metrics.examples.labels(outcome=outcome).inc()
-        for placement, count in clipped.items():
-            metrics.clipped.labels(placement=placement).inc(count)
-        for reason in reasons:
-            metrics.dead_letters.labels(reason=reason).inc()
-
-    def _join(self, record: Consumed, decision: events_pb2.Decision, stored: Sequence[StoredReaction]) -> Joined:
-        placement = self._mesh.placements.get(decision.placement)
-        if placement is None:
-            self._metrics.unknown_placements.inc()
-        return join(
-            decision,
-            events_pb2.Source(partition=record.partition, offset=record.offset, log=self._marks.log),
-            record.time_ms,
-            [read for each in stored if not each.was_late and (read := read_again(each)) is not None],
-            _NO_REWARDS if placement is None else placement.rewards,
-            round(self._mesh.join_window_s(decision.placement) * 1000),
-        )
-
     async def _report_orphans(self) -> None:
         """See :class:`Orphans`."""
         if self._orphans.is_due():
@@ -323,21 +253,3 @@ class ImpressionsProcessor:
     def _observe(self) -> None:
         lag = self.end_offset - self.next_offset
         self._metrics.impressions_lag.labels(partition=str(self.partition)).set(lag)
-
-
-def _read(record: Consumed) -> events_pb2.Decision | Unreadable:
-    try:
-        return read_impression(record.value)
-    except Unreadable as error:
-        return error
-
-
-def _closed_prefix(read: Read, closed: int) -> int:
-    """How many records, from the first on, can be written: unreadable ones, and the closed ones."""
-    for i, (_, decision) in enumerate(read):
-        if isinstance(decision, Unreadable):
-            continue
-        if closed == 0:
-            return i
-        closed -= 1
-    return len(read)

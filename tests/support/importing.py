@@ -1,21 +1,13 @@
-"""What the importer's tests share: an importer in this process, a Data Provider, mapping files in every format, and a
-reader.
-"""
+"""What the importer's tests share: an importer in this process, a Data Provider, and a reader."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
-import pyarrow as pa
-import pyarrow.parquet as pq
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
@@ -30,7 +22,6 @@ from banditmesh.runtime.settings import load_settings
 from services.importer.bootstrap import build
 from services.importer.settings import ImporterSettings
 
-Row = Mapping[str, Any]
 ENDED = (pb.IMPORT_STATE_SUCCEEDED, pb.IMPORT_STATE_FAILED, pb.IMPORT_STATE_CANCELLED)
 
 
@@ -176,38 +167,15 @@ class Reader:
         await self.redis.aclose()
 
 
-def weather_keys(*content_ids: str) -> list[int]:
-    return [content_key("weather", content_id) for content_id in content_ids]
+async def notified(
+    importer: Importer, uri: str, *, profiles: bool = False, version: str = "v1", **options: Any
+) -> pb.ImportJob:
+    if profiles:
+        asked = pb.NotifyProfilesRequest(uri=uri, version=version, **options)
+        return await importer.ended((await importer.stub.NotifyProfiles(asked)).job)
+    request = pb.NotifyMappingRequest(service="weather", logic="today", uri=uri, version=version, **options)
+    return await importer.ended((await importer.stub.NotifyMapping(request)).job)
 
 
-def encode(rows: Sequence[Row], ending: str) -> bytes:
-    """Return the bytes of a mapping or profiles file; ``ending`` is parquet, csv, jsonl or one of these with .gz."""
-    if ending.endswith(".gz"):
-        return gzip.compress(encode(rows, ending.removesuffix(".gz")))
-    names = list(rows[0]) if rows else ["user_id", "contents"]
-    if ending == "jsonl":
-        return "".join(json.dumps(row) + "\n" for row in rows).encode()
-    if ending == "csv":
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(names)
-        for row in rows:
-            writer.writerow(["|".join(map(str, value)) if isinstance(value, list) else value for value in row.values()])
-        return text.getvalue().encode()
-    sink = pa.BufferOutputStream()
-    schema = pa.schema([("user_id", pa.string()), ("contents", pa.list_(pa.string()))])
-    table = pa.table({name: [row[name] for row in rows] for name in names}) if rows else schema.empty_table()
-    pq.write_table(table, sink, row_group_size=50)
-    return sink.getvalue().to_pybytes()
-
-
-def write(path: Path, rows: Sequence[Row]) -> str:
-    """Write a file in the format of its ending and return its URI."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode(rows, path.name.split(".", 1)[1]))
-    return path.as_uri()
-
-
-def mapping(users: int, *contents: str) -> list[Row]:
-    """Return rows of so many users, all with these contents."""
-    return [{"user_id": f"u{i}", "contents": list(contents)} for i in range(users)]
+def warnings(job: pb.ImportJob) -> dict[str, int]:
+    return {each.reason: each.count for each in job.warnings}

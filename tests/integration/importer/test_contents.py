@@ -16,16 +16,8 @@ from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
 from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys
-from tests.support.importing import (
-    Importer,
-    Reader,
-    ScriptedProvider,
-    mapping,
-    mesh_yaml,
-    running_importer,
-    weather_keys,
-    write,
-)
+from tests.support.importing import Importer, Reader, ScriptedProvider, mesh_yaml, running_importer
+from tests.support.mapping_files import mapping, weather_keys, write
 
 Content = provider_pb2.Content
 QUICK = "provider_timeout: 50ms"

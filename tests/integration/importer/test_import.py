@@ -11,7 +11,8 @@ import pytest
 
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
 from banditmesh.runtime import keys, packing
-from tests.support.importing import Importer, Reader, mapping, weather_keys, write
+from tests.support.importing import Importer, Reader
+from tests.support.mapping_files import mapping, weather_keys, write
 
 
 def lines_of(uri: str) -> list[str]:

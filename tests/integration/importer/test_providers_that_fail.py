@@ -14,17 +14,8 @@ from banditmesh.contracts.importer.v1 import importer_pb2 as pb
 from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.provider import Content, DataProvider
 from tests.support.eventually import eventually
-from tests.support.importing import (
-    Importer,
-    Reader,
-    ScriptedProvider,
-    mapping,
-    mesh_yaml,
-    running_importer,
-    running_provider,
-    weather_keys,
-    write,
-)
+from tests.support.importing import Importer, Reader, ScriptedProvider, mesh_yaml, running_importer, running_provider
+from tests.support.mapping_files import mapping, weather_keys, write
 
 
 class Wordy(DataProvider):

@@ -16,16 +16,8 @@ from google.rpc import error_details_pb2, status_pb2
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
 from banditmesh.runtime import keys
 from tests.support.eventually import eventually
-from tests.support.importing import (
-    Importer,
-    Reader,
-    ScriptedProvider,
-    mapping,
-    mesh_yaml,
-    running_importer,
-    weather_keys,
-    write,
-)
+from tests.support.importing import Importer, Reader, ScriptedProvider, mesh_yaml, running_importer
+from tests.support.mapping_files import mapping, weather_keys, write
 
 GOOD = {"service": "weather", "logic": "today", "uri": "file:///m.csv", "version": "v1"}
 

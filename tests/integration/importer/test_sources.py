@@ -12,7 +12,8 @@ from banditmesh.contracts.importer.v1 import importer_pb2 as pb
 from banditmesh.local.hdfs import Hdfs
 from banditmesh.local.s3 import S3
 from services.importer.sources.filesystems import S3Access, open_filesystem, parse_uri
-from tests.support.importing import Reader, encode, mesh_yaml, running_importer, weather_keys
+from tests.support.importing import Reader, mesh_yaml, running_importer
+from tests.support.mapping_files import encode, weather_keys
 from tests.support.servers import BUCKET
 
 Put = Callable[[str, bytes], str]

@@ -26,16 +26,8 @@ from services.importer.job import Job, Kind
 from services.importer.jobs import Jobs
 from services.importer.lease import LeaseLost, Leases
 from services.importer.live import LivePointers
-from tests.support.importing import (
-    Importer,
-    Reader,
-    ScriptedProvider,
-    mapping,
-    mesh_yaml,
-    running_importer,
-    weather_keys,
-    write,
-)
+from tests.support.importing import Importer, Reader, ScriptedProvider, mesh_yaml, running_importer
+from tests.support.mapping_files import mapping, weather_keys, write
 
 ROWS = [{"user_id": f"u{i}", "contents": ["sun", f"c{i}"]} for i in range(200)]
 BATCH = "batch_rows: 20, lease: 1s, provider_timeout: 30s"

@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
-from tests.support.importing import Importer, mapping, mesh_yaml, running_importer, write
+from tests.support.importing import Importer, mesh_yaml, running_importer
+from tests.support.mapping_files import mapping, write
 
 SECRETS = b"operator:x:0:0:hunter2\ndaemon:x:1:1:hunter2\n"
 

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
-from tests.support.importing import Importer, Reader, encode, mapping, weather_keys, write
+from tests.support.importing import Importer, Reader
+from tests.support.mapping_files import encode, mapping, weather_keys, write
 
 
 def good_json(first: int) -> bytes:

@@ -1,68 +1,26 @@
-"""Files as pandas, Spark, Hive, Trino and Excel write them: read as they are meant, or refused with what would be
+"""Mappings as pandas, Spark, Hive, Trino and Excel write them: read as they are meant, or refused with what would be
 right.
 """
 
 from __future__ import annotations
 
 import bz2
-import gzip
 import json
-from collections.abc import Mapping
-from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
-from tests.support.importing import Importer, Reader, mesh_yaml, running_importer, weather_keys
+from tests.support.importing import Importer, Reader, notified, warnings
+from tests.support.mapping_files import gzip_of, parquet, put, weather_keys, zstd
 
 ROWS = b"u1,sun|rain\nu2,wind\n"
 CSV = b"user_id,contents\n" + ROWS
 JSON = b'{"user_id": "u1", "contents": ["sun", "rain"]}\n{"user_id": "u2", "contents": ["wind"]}\n'
-
-
-def gzip_of(body: bytes) -> bytes:
-    return gzip.compress(body, mtime=0)  # names of tests must not depend on the time
-
-
-def zstd(body: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(body)
-    return sink.getvalue().to_pybytes()
-
-
-def parquet(table: Mapping[str, Any] | pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table if isinstance(table, pa.Table) else pa.table(dict(table)), sink)
-    return sink.getvalue().to_pybytes()
-
-
-def put(folder: Path, files: Mapping[str, bytes]) -> str:
-    for name, body in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(body)
-    return folder.as_uri()
-
-
-async def notified(
-    importer: Importer, uri: str, *, profiles: bool = False, version: str = "v1", **options: Any
-) -> pb.ImportJob:
-    if profiles:
-        asked = pb.NotifyProfilesRequest(uri=uri, version=version, **options)
-        return await importer.ended((await importer.stub.NotifyProfiles(asked)).job)
-    request = pb.NotifyMappingRequest(service="weather", logic="today", uri=uri, version=version, **options)
-    return await importer.ended((await importer.stub.NotifyMapping(request)).job)
-
-
-def warnings(job: pb.ImportJob) -> dict[str, int]:
-    return {each.reason: each.count for each in job.warnings}
 
 
 FOLDERS = {
@@ -264,16 +222,6 @@ async def test_line_breaks_inside_quotes_are_read_and_a_stray_quote_costs_its_li
     assert await reader.profile("u49") == {"note": 'he said "a\n\nb", 49'}
 
 
-async def test_the_backslashes_of_spark_are_read(importer: Importer, reader: Reader, tmp_path: Path) -> None:
-    body = b'user_id,note\nu1,"he said \\"a, b\\""\nu2,"line\nbreak"\n'
-
-    job = await notified(importer, put(tmp_path, {"p.csv": body}) + "/p.csv", profiles=True, csv={"escape": "\\"})
-
-    assert job.state == pb.IMPORT_STATE_SUCCEEDED, job.error
-    assert await reader.profile("u1") == {"note": 'he said "a, b"'}
-    assert await reader.profile("u2") == {"note": "line\nbreak"}
-
-
 async def test_what_costs_no_row_is_counted_and_named(importer: Importer, tmp_path: Path) -> None:
     lines = ["u1,sun", " u2 ,rain", "u1,wind", *(f"v{i},sun" for i in range(30)), "u2,snow", "u1,snow"]
     files = {
@@ -314,105 +262,6 @@ async def test_links_are_named_when_they_lead_nowhere_and_passed_over_when_hidde
     assert (read.state, warnings(read)) == (pb.IMPORT_STATE_SUCCEEDED, {"unfinished_folder": 1})
     assert (job.error.reason, job.error.file) == ("unreadable_file", f"{uri}/part-1.csv")
     assert "leads nowhere" in job.error.message
-
-
-@pytest.mark.parametrize("profiles", [False, True])
-async def test_ids_that_a_tool_has_spoiled_are_counted(importer: Importer, tmp_path: Path, profiles: bool) -> None:
-    body = b"user_id,contents\n17.0,a\n1.23457E+11,a\n17,a\nv1.0,a\n"
-
-    job = await notified(importer, put(tmp_path, {"m.csv": body}) + "/m.csv", profiles=profiles)
-
-    assert warnings(job) == {"id_looks_rounded": 2}
-
-
-async def test_used_services_that_no_service_is_called_are_counted(importer: Importer, tmp_path: Path) -> None:
-    rows = (
-        b'{"user_id": "u1", "used_services": ["weather", "wether"]}\n{"user_id": "u2", "used_services": ["comics"]}\n'
-    )
-
-    job = await notified(importer, put(tmp_path, {"p.jsonl": rows}) + "/p.jsonl", profiles=True)
-
-    assert warnings(job) == {"unknown_service": 1}
-    assert "'wether'" in job.warnings[0].message
-
-
-PROFILES = {
-    "csv": b"user_id,postal_code,age,mixed,tags\nu1,10115,31,7,a\nu2,01067,,x,a|b\n",
-    "jsonl": b'{"user_id": "u1", "postal_code": 10115, "age": 31, "mixed": 7, "tags": "a"}\n'
-    b'{"user_id": "u2", "postal_code": "01067", "mixed": "x", "tags": ["a", "b"]}\n',
-}
-
-
-@pytest.mark.parametrize("ending", PROFILES)
-async def test_a_field_has_one_type_for_everybody(
-    importer: Importer, reader: Reader, tmp_path: Path, ending: str
-) -> None:
-    job = await notified(importer, put(tmp_path, {f"p.{ending}": PROFILES[ending]}) + f"/p.{ending}", profiles=True)
-
-    assert job.state == pb.IMPORT_STATE_SUCCEEDED, job.error
-    assert await reader.profile("u1") == {"postal_code": "10115", "age": 31.0, "mixed": "7", "tags": ["a"]}
-    assert await reader.profile("u2") == {"postal_code": "01067", "mixed": "x", "tags": ["a", "b"]}
-
-
-async def test_parts_of_different_types_agree_and_partitions_are_fields(
-    importer: Importer, reader: Reader, tmp_path: Path
-) -> None:
-    files = {
-        "country=jp/part-0.parquet": parquet({"user_id": ["u1"], "code": [10115]}),
-        "country=de%2Fat/part-1.parquet": parquet({"user_id": ["u2"], "code": ["01067"]}),
-    }
-
-    job = await notified(importer, put(tmp_path / "p", files), profiles=True)
-
-    assert job.state == pb.IMPORT_STATE_SUCCEEDED, job.error
-    assert await reader.profile("u1") == {"code": "10115", "country": "jp"}
-    assert await reader.profile("u2") == {"code": "01067", "country": "de/at"}
-
-
-async def test_mesh_yaml_says_what_a_field_is(fresh_redis: str, reader: Reader, tmp_path: Path) -> None:
-    mesh = mesh_yaml(importing="max_rejected: 0.5") + "profiles: {postal_code: text, age: number, since: number}\n"
-    rows = b"user_id,postal_code,age,since\nu1,10115,31,\nu2,10117,unknown,\n"
-    async with running_importer(tmp_path, fresh_redis, mesh) as importer:
-        job = await notified(importer, put(tmp_path, {"p.csv": rows}) + "/p.csv", profiles=True)
-
-    assert (job.state, job.progress.rejected_rows) == (pb.IMPORT_STATE_SUCCEEDED, 1), job.error
-    assert await reader.profile("u1") == {"postal_code": "10115", "age": 31.0}
-
-
-async def test_every_type_of_a_parquet_column_that_has_a_meaning_is_read(
-    importer: Importer, reader: Reader, tmp_path: Path
-) -> None:
-    at = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
-    table = pa.table(
-        {
-            "user_id": [1],
-            "price": pa.array([Decimal("12.50")], pa.decimal128(10, 2)),
-            "born": [date(1990, 5, 1)],
-            "seen": pa.array([at], pa.timestamp("ns", "Asia/Tokyo")),
-            "local": pa.array([at.replace(tzinfo=None)], pa.timestamp("ms")),
-            "premium": [True],
-            "genres": pa.array([["drama"]]),
-            "kind": pa.array(["x"]).dictionary_encode(),
-            "raw": pa.array([b"bytes"]),
-            "none": pa.nulls(1),
-            "__index_level_0__": [0],
-        }
-    )
-
-    job = await notified(importer, put(tmp_path, {"p.parquet": parquet(table)}) + "/p.parquet", profiles=True)
-
-    assert job.state == pb.IMPORT_STATE_SUCCEEDED, job.error
-    assert await reader.profile("1") == {
-        "price": 12.5,
-        "born": "1990-05-01",
-        "seen": "2026-11-22T10:30:00Z",
-        "local": "2026-11-22T10:30:00",
-        "premium": "true",
-        "genres": ["drama"],
-        "kind": "x",
-        "raw": "bytes",
-    }
-    assert warnings(job) == {"index_column_ignored": 1}
 
 
 async def test_the_same_version_in_another_format_is_refused(importer: Importer, tmp_path: Path) -> None:

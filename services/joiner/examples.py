@@ -1,0 +1,141 @@
+"""What comes of impressions that are closed: an example each, late reactions, dead letters, in one Kafka transaction
+with the offset behind them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from banditmesh.bandits.rewards import RewardSpec
+from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.runtime.deadletters import Unreadable, dead_letter
+from banditmesh.runtime.kafka.producer import Record
+from banditmesh.runtime.kafka.topics import Topics
+from banditmesh.runtime.kafka.transaction import TransactionalProducer
+from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.mesh import Mesh
+from banditmesh.runtime.stream import Consumed
+from services.joiner.events import CONSUMER, read_impression
+from services.joiner.join import Joined, join
+from services.joiner.ledger import Closing, StoredReaction
+from services.joiner.metrics import JoinerMetrics
+from services.joiner.orphans import read_again
+
+log = get_logger(__name__)
+
+_NO_REWARDS = RewardSpec()
+
+Read = Sequence[tuple[Consumed, events_pb2.Decision | Unreadable]]
+
+
+def read_impressions(records: Sequence[Consumed]) -> Read:
+    """The decision in each record, or what is wrong with it."""
+    return [(record, _read(record)) for record in records]
+
+
+def closed_prefix(read: Read, closed: int) -> int:
+    """How many records, from the first on, can be written when so many impressions are closed: unreadable ones go with
+    them."""
+    for i, (_, decision) in enumerate(read):
+        if isinstance(decision, Unreadable):
+            continue
+        if closed == 0:
+            return i
+        closed -= 1
+    return len(read)
+
+
+@dataclass(eq=False)
+class ExamplesWriter:
+    """Writes for one partition of topic ``impressions``.
+
+    Attributes:
+        log: Which log the offsets count; see :class:`banditmesh.runtime.user_record.Position`.
+        group: The consumer group that the offsets are committed for.
+        written: Examples, since the partition was assigned.
+    """
+
+    partition: int
+    log: int
+    transactions: TransactionalProducer
+    topics: Topics
+    group: str
+    mesh: Mesh
+    metrics: JoinerMetrics
+    written: int = 0
+
+    async def write(self, read: Read, closings: Sequence[Closing]) -> None:
+        """Write what comes of records, in one transaction with the offset behind them; ``closings``: of the readable
+        ones."""
+        records: list[Record] = []
+        outcomes: list[str] = []
+        late = duplicates = redone = 0
+        clipped: Counter[str] = Counter()
+        reasons: list[str] = []
+        following = iter(closings)
+        for record, decision in read:
+            if isinstance(decision, Unreadable):
+                log.warning(
+                    "dead letter",
+                    topic=record.topic,
+                    partition=record.partition,
+                    offset=record.offset,
+                    error=str(decision),
+                )
+                records.append(dead_letter(record, decision, consumer=CONSUMER, topic=self.topics.dead_letters))
+                reasons.append(decision.reason)
+                continue
+            closing = next(following)
+            if closing.earlier is not None and closing.earlier.offset != record.offset:
+                duplicates += 1  # the client has sent it twice; the first copy made, or will make, the example
+                continue
+            redone += closing.earlier is not None
+            joined = self._join(record, decision, closing.reactions)
+            key = decision.user_id.encode()
+            value = joined.example.SerializeToString(deterministic=True)
+            records.append(Record(self.topics.examples, key, value, self.partition))
+            records += [Record(self.topics.late_reactions, key, each.value, self.partition) for each in joined.late]
+            late += len(joined.late)
+            outcomes.append(joined.outcome)
+            if joined.clipped:
+                clipped[decision.placement] += 1
+        await self.transactions.write(
+            records,
+            group=self.group,
+            topic=self.topics.impressions,
+            partition=self.partition,
+            next_offset=read[-1][0].offset + 1,
+        )
+        self.written += len(outcomes)
+        metrics = self.metrics
+        metrics.transactions.inc()
+        metrics.late.inc(late)
+        metrics.redo.inc(redone)
+        metrics.duplicates.labels(kind="impression").inc(duplicates)
+        for outcome in outcomes:
+            metrics.examples.labels(outcome=outcome).inc()
+        for placement, count in clipped.items():
+            metrics.clipped.labels(placement=placement).inc(count)
+        for reason in reasons:
+            metrics.dead_letters.labels(reason=reason).inc()
+
+    def _join(self, record: Consumed, decision: events_pb2.Decision, stored: Sequence[StoredReaction]) -> Joined:
+        placement = self.mesh.placements.get(decision.placement)
+        if placement is None:
+            self.metrics.unknown_placements.inc()
+        return join(
+            decision,
+            events_pb2.Source(partition=record.partition, offset=record.offset, log=self.log),
+            record.time_ms,
+            [read for each in stored if not each.was_late and (read := read_again(each)) is not None],
+            _NO_REWARDS if placement is None else placement.rewards,
+            round(self.mesh.join_window_s(decision.placement) * 1000),
+        )
+
+
+def _read(record: Consumed) -> events_pb2.Decision | Unreadable:
+    try:
+        return read_impression(record.value)
+    except Unreadable as error:
+        return error
