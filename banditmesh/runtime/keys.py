@@ -159,6 +159,16 @@ def refresh_lease(service: str) -> str:
     return f"refresh-lease:{service}"
 
 
+def ranked(tag: str, placement: str) -> str:
+    """What a user's candidates of a placement were scored, for a while."""
+    return f"c:{tag}{ranked_tail(placement)}"
+
+
+def ranked_tail(placement: str) -> str:
+    """See :func:`candidates_tail`."""
+    return f":ranked:{placement}"
+
+
 JOBS = "jobs"
 OPEN_JOBS = "jobs:open"
 

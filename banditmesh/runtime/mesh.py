@@ -31,7 +31,7 @@ from banditmesh.runtime.access_table import SERVICE, AccessTable
 from banditmesh.runtime.archive_options import Archive, Decisions
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.experiment_options import RESERVED, GuardedMetric, Guardrail, Layer
-from banditmesh.runtime.placement_options import Filters
+from banditmesh.runtime.placement_options import Cache, Filters
 from banditmesh.runtime.retrieval_options import ALS, EVERYBODYS, Density, Retrieve, Vectors
 from banditmesh.runtime.rule_options import Rules, capped, check_rules
 from banditmesh.runtime.section import Name
@@ -228,6 +228,7 @@ class Placement(_Section):
         "of the first two, asked one after the other.",
     )
     filters: Filters = Field(default_factory=Filters)
+    cache: Cache | None = Field(None, description="Keep what a user's candidates were scored; absent: no cache.")
     rules: Rules = Field(
         default=[],
         description="What lists must be like, in their order: [{cap_per_service: {most: 2}}, {pin: {…}}], or "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from banditmesh.bandits.durations import Duration, Positive
 from banditmesh.runtime.section import Section
 from banditmesh.runtime.user_record import MOST_A_DAY, SHOWN_DAYS
 
@@ -19,6 +20,19 @@ class FrequencyCap(Section):
         ge=1, le=MOST_A_DAY, description="How often a content may be shown to a user, in all placements."
     )
     days: int = Field(1, ge=1, le=SHOWN_DAYS, description="Within how many days (UTC), today included.")
+
+
+class Cache(Section):
+    """Scored candidates of a user are kept in Redis for a while, so that they need not be found and scored again.
+
+    An entry holds while the user has done no target action, none of its contents went away, and the model is the same.
+    """
+
+    max_age: Positive = Field(300.0, description="How old an entry may be.")
+    model_slack: Duration = Field(
+        0.0, description="Entries of a model that was published at most so much before (or after) the present one hold."
+    )
+    contents: int = Field(100, ge=1, le=1000, description="Candidates kept, the best ones; 18 bytes each in Redis.")
 
 
 class Filters(Section):

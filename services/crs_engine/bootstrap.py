@@ -23,6 +23,7 @@ from banditmesh.runtime.store.kept import KeptStore
 from banditmesh.runtime.token import KeyRing
 from services.crs_engine.batching import Batcher
 from services.crs_engine.breaker import Breaker
+from services.crs_engine.cache_keeper import CacheKeeper
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.compiled_placement import compile_placements, featurizers, retrieved_services
 from services.crs_engine.densities import Densities
@@ -122,8 +123,9 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     hydrator = Hydrator(catalog, redis, clock, metrics)
     # A read, and not a ping: a node that cannot be read may well answer a ping.
     breaker = Breaker(clock, lambda: redis.read([keys.live(keys.PROFILES)]), metrics)
+    keeper = CacheKeeper(redis, breaker, clock, metrics)
     engine = Engine(
-        placements, pipeline, RedisReads(redis, breaker, live, hydrator, metrics), metrics, RuleCosts(metrics)
+        placements, pipeline, RedisReads(redis, breaker, live, hydrator, metrics), metrics, RuleCosts(metrics), keeper
     )
     batcher = Batcher(
         engine.select, mesh.engine.max_batch, clock, metrics, mesh.engine.max_waiting, arrivals=server.calls_taken
@@ -149,6 +151,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.background("stopped variants", lambda: stopped.run(mesh.engine.model_poll), critical=False)
     server.background("densities", densities.run, critical=False)
     server.background("maintenance", maintenance.run, critical=False)
+    server.on_stop("cache", keeper.close)
     server.on_stop("redis", redis.close)
     server.on_stop("redis probe", breaker.stop)
     server.on_stop("change stream", stream.close)

@@ -101,7 +101,7 @@ class Layout:
     """-1: no profiles were ever imported."""
 
     def keys(self, user_id: str) -> list[str]:
-        """The user's keys: candidates of each live source, profile, state."""
+        """The user's keys: candidates of each live source, what is cached if anything is, profile, state."""
         return keys.of_user(keys.user_tag(user_id), self.around_tag)
 
 
@@ -178,6 +178,9 @@ class CompiledPlacement:
         ]
         self.models = list(dict.fromkeys(each.model for each in self._apart))
         self.take((), 0.0)
+        told = placement.model_dump_json(include={"sources", "retrieve", "eligible", "features", "experiment"})
+        self.cache_digest = hashing.key64(told)
+        """What a cached entry was made by: of another configuration it means nothing."""
         names = {variant.policy_name for variant in placement.experiment.variants.values()}
         self.uses_feedback = bool(names & {Als.name, Blend.name})
         """Whether a policy looks at what users did of late."""
@@ -254,7 +257,10 @@ class CompiledPlacement:
             np.array([at for at, _ in found], np.int64),
             np.array([version.version for _, version in found], np.uint32),
             keys.around_tag(
-                [keys.candidates_tail(self.sources[at].name, version.slot) for at, version in found],
+                [
+                    *[keys.candidates_tail(self.sources[at].name, version.slot) for at, version in found],
+                    *([] if self.config.cache is None else [keys.ranked_tail(self.name)]),
+                ],
                 profile.slot if profile else 0,
             ),
             profile.version if profile else -1,

@@ -14,6 +14,7 @@ from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.redis import RedisClient
 from services.crs_engine.breaker import Breaker
+from services.crs_engine.cache_keeper import CacheKeeper
 from services.crs_engine.compiled_placement import CompiledPlacement, Layout
 from services.crs_engine.live import LiveFollower
 from services.crs_engine.metrics import EngineMetrics
@@ -105,6 +106,7 @@ class Engine:
     reads: RedisReads
     metrics: EngineMetrics
     rule_costs: RuleCosts
+    keeper: CacheKeeper
 
     async def select(self, requests: Sequence[SelectionRequest]) -> list[Outcome]:
         """One outcome for each request, in their order. Never fails because Redis is away: that is what the fallback is
@@ -115,6 +117,7 @@ class Engine:
             for position, outcome in zip(answered.slate.group.positions, answered.outcomes, strict=True):
                 outcomes[position] = outcome
             self._count(answered)
+            self.keeper.keep(answered)
             self.rule_costs.look(answered.slate, self.pipeline.rules[answered.slate.group.placement.name])
         return outcomes
 

@@ -172,6 +172,18 @@ class EngineMetrics:
             ["placement", "model"],
             registry=registry,
         )
+        self.cached = Counter(
+            "banditmesh_engine_cache_total",
+            "Users looked up in the recommendation cache: hit, or why not (absent, age, target, model, content, "
+            "placement). Worry when hits fall: the same answers then cost more CPU",
+            ["placement", "result"],
+            registry=registry,
+        )
+        self.cache_unwritten = Counter(
+            "banditmesh_engine_cache_unwritten_total",
+            "Entries of the recommendation cache that were not written: Redis was slow or away. They are made again",
+            registry=registry,
+        )
         self.rule_cost = Gauge(
             "banditmesh_engine_rule_cost",
             "Reward that a list would be expected to earn more without the rule (all: without any); about the last "

@@ -146,7 +146,8 @@ class Bench:
 
     def read(self, group: Group) -> UserValues:
         """What Redis has of the users."""
-        wanted = (*self.sources, "profile", "state")
+        cached = () if self.placement.config.cache is None else ("ranked",)
+        wanted = (*self.sources, *cached, "profile", "state")
         rows = [[self.values[request.user_id].get(name) for name in wanted] for request in group.requests]
         return UserValues(self.layout(), rows, reached=True)
 

@@ -231,6 +231,8 @@ class Round:
         constraints: What could block them, by the rule's name.
         choice: [n_users, n] each; the flat index is a place in ``pool``.
         first: int64[n_users], the position in the user's list that the choice's first column stands for.
+        featured: Whether all candidates have their features; if not, what is shown gets them for its token.
+        versions: int64[n_users], which version of the variant's model scored, where it is not the loaded one.
     """
 
     origin: events_pb2.Origin.ValueType
@@ -244,6 +246,8 @@ class Round:
     constraints: Mapping[str, RuleConstraint]
     choice: Choice
     first: NDArray[np.int64]
+    featured: bool = True
+    versions: NDArray[np.int64] | None = None
 
     @cached_property
     def shown(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -303,8 +307,29 @@ class Outcome(NamedTuple):
     empty: pb.NoContent | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """What the cache has for a group's users.
+
+    Attributes:
+        hits: bool[n_users], whose entry holds.
+        pool: Their candidates; nobody else has any.
+        scores: Of those.
+        versions: int64[n_users], which version of the model scored.
+        results: How many users' entries held, or why not: hit, absent, target, model, age, content, placement.
+    """
+
+    hits: Mask
+    pool: Pool
+    scores: Scores
+    versions: NDArray[np.int64]
+    results: Mapping[str, int]
+
+
 class Answered(NamedTuple):
-    """A group's lists, and the answers made of them, in the order of the group's requests."""
+    """A group's lists, and the answers made of them, in the order of the group's requests. ``cached``: what the cache
+    had for it; None: it has none."""
 
     slate: Slate
     outcomes: Sequence[Outcome]
+    cached: Ranked | None = None

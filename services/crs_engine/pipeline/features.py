@@ -58,10 +58,10 @@ def of_shown(group: Group, users: Users, drawn: Round, catalog: Catalog, now_s: 
     """The features of what was chosen in a round, one row for each entry of ``Round.shown``: for the tokens."""
     owners, _, at = drawn.shown
     candidates = drawn.candidates
-    if drawn.models:
+    if drawn.featured:
         return candidates.context.take(owners).beside(candidates.features.take(at))
-    # A fallback's candidates are many, and score without features: only what is shown gets them. A user's chosen
-    # candidates stand together, in the order of their positions.
+    # Cached candidates have none, and a fallback's are many, and score without features: only what is shown gets them.
+    # A user's chosen candidates stand together, in the order of their positions.
     offsets = np.zeros(len(group) + 1, np.int64)
     np.cumsum(np.bincount(owners, minlength=len(group)), out=offsets[1:])
     pool = drawn.pool

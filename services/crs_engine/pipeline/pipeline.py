@@ -20,14 +20,14 @@ from services.crs_engine.catalog import Catalog
 from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.densities import Densities
 from services.crs_engine.metrics import EngineMetrics
-from services.crs_engine.models import Models
-from services.crs_engine.pipeline import filters, rules, sources
+from services.crs_engine.models import LoadedModel, Models
+from services.crs_engine.pipeline import filters, ranked, rules, sources
 from services.crs_engine.pipeline.batch import Answered, Group, Pool, Round, Slate, Users, UserValues, View
 from services.crs_engine.pipeline.draw import draw
 from services.crs_engine.pipeline.fill import fill
 from services.crs_engine.pipeline.filters.base import Filter
 from services.crs_engine.pipeline.hydrate import hydrate, missing
-from services.crs_engine.pipeline.recommenders import ByFallback, ByVariants, Recommender
+from services.crs_engine.pipeline.recommenders import ByCache, ByFallback, ByVariants, Recommender
 from services.crs_engine.pipeline.respond import respond
 from services.crs_engine.pipeline.retrievers import Retrievers
 from services.crs_engine.pipeline.rules.base import Rule
@@ -72,20 +72,28 @@ class Pipeline:
                 sources.read(group, each, now_s, self._vectors(group.placement, now_s))
                 for group, each in zip(groups, values, strict=True)
             ]
-            mapped = [
-                sources.propose(group, users, each, self.retrievers, now_s)
+            cached = [
+                ranked.read(group, users, each, self._models_of(group.placement), self.catalog, now_s)
                 for group, users, each in zip(groups, known, values, strict=True)
+            ]
+            mapped = [
+                sources.propose(group, users, each, self.retrievers, now_s, None if found is None else found.hits)
+                for group, users, each, found in zip(groups, known, values, cached, strict=True)
             ]
         with stage("hydrate"):
             fallbacks = self._likely_fallbacks(groups, known, mapped)
-            mapped = (await self.hydrate([*mapped, *fallbacks], reads))[: len(groups)]
+            again = [found.pool for found in cached if found is not None]
+            mapped, again = _cut(await self.hydrate([*mapped, *again, *fallbacks], reads), len(mapped), len(again))
         # Nothing is awaited from here on, so the catalog's rows, the models and the live versions stay what they are.
         now_s = self.clock.now_s()
         answered = []
-        for group, users, pool in zip(groups, known, mapped, strict=True):
-            slate = self._decide(group, users, pool, now_s)
+        hydrated = iter(again)
+        for group, users, pool, found in zip(groups, known, mapped, cached, strict=True):
+            before = None if found is None else ByCache(group, found, next(hydrated), self.models)
+            slate = self._decide(group, users, pool, now_s, before if found is not None and found.hits.any() else None)
             with stage("respond"):
-                answered.append(Answered(slate, respond(slate, self.catalog, self.ring, now_s)))
+                outcomes = respond(slate, self.catalog, self.ring, now_s)
+            answered.append(Answered(slate, outcomes, found))
         return answered
 
     def _vectors(
@@ -93,11 +101,15 @@ class Pipeline:
     ) -> Callable[[UserRecords], NDArray[np.float32] | None]:
         return lambda records: user_vectors(placement, records, self.catalog, self.densities, now_s)
 
-    def _decide(self, group: Group, users: Users, mapped: Pool, now_s: float) -> Slate:
-        """Fill the group's lists: by the variants' policies first, then by one fallback after the other."""
+    def _models_of(self, placement: CompiledPlacement) -> dict[str, LoadedModel]:
+        return {each.model: self.models.get(placement.name, each.model) for each in placement.variants}
+
+    def _decide(self, group: Group, users: Users, mapped: Pool, now_s: float, cached: ByCache | None = None) -> Slate:
+        """Fill the group's lists: by the variants' policies first, of users who have it by what is cached of those,
+        then by one fallback after the other."""
         stage, slate = self.metrics.stage, Slate.empty(group, users)
         used = self.filters[group.placement.name]
-        for recommender in self._recommenders(group, mapped):
+        for recommender in self._recommenders(group, mapped, cached):
             if recommender.only_fills and not slate.open.any():
                 break
             pool = recommender.propose(slate)
@@ -127,12 +139,16 @@ class Pipeline:
                         constraints,
                         choice,
                         slate.filled,
+                        recommender.featured,
+                        recommender.versions,
                     ),
                 )
         return slate
 
-    def _recommenders(self, group: Group, mapped: Pool) -> Iterable[Recommender]:
+    def _recommenders(self, group: Group, mapped: Pool, cached: ByCache | None) -> Iterable[Recommender]:
         yield ByVariants(group, mapped, self.models)
+        if cached is not None:
+            yield cached
         for fallback in group.placement.fallbacks:
             yield ByFallback(group, fallback, self.retrievers.everybodys[fallback.retriever], self.catalog)
 
@@ -159,3 +175,8 @@ class Pipeline:
         for fallback in placement.fallbacks:
             retrieved = self.retrievers.everybodys[fallback.retriever].retrieve(placement)
             yield sources.retrieved_pool(retrieved, fallback.first_source, placement, np.ones(1, np.bool_))
+
+
+def _cut(pools: Sequence[Pool], first: int, second: int) -> tuple[list[Pool], list[Pool]]:
+    """The first pools, and those that follow."""
+    return list(pools[:first]), list(pools[first : first + second])

@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from banditmesh.bandits import segments
 from banditmesh.bandits.batch import Candidates, Scores, SparseRows
 from banditmesh.bandits.exploration.choice import Explores
 from banditmesh.contracts.events.v1 import events_pb2
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.compiled_placement import Fallback
 from services.crs_engine.models import LoadedModel, Models
-from services.crs_engine.pipeline.batch import Group, Pool, Slate, Users
+from services.crs_engine.pipeline.batch import Group, Pool, Ranked, Slate, Users, user_salts
 from services.crs_engine.pipeline.draw import EachByItsVariant
 from services.crs_engine.pipeline.features import featurize
 from services.crs_engine.pipeline.hydrate import hydrate
@@ -30,6 +32,10 @@ class Recommender(Protocol):
 
     only_fills: ClassVar[bool]
     """Whether it is asked only when there are open positions."""
+    featured: ClassVar[bool]
+    """See `Round.featured`."""
+    versions: NDArray[np.int64] | None
+    """See `Round.versions`."""
 
     @property
     def explores(self) -> Explores:
@@ -62,6 +68,8 @@ class ByVariants:
     """The candidates of the placement's sources, by the policy and the exploration of each user's variant."""
 
     only_fills: ClassVar[bool] = False
+    featured: ClassVar[bool] = True
+    versions: NDArray[np.int64] | None = None
 
     def __init__(self, group: Group, mapped: Pool, models: Models) -> None:
         self._group = group
@@ -86,10 +94,49 @@ class ByVariants:
         return events_pb2.ORIGIN_POLICY
 
 
+class ByCache:
+    """What the users' candidates were scored a short while ago, by the exploration of each user's variant.
+
+    Its turn is after the variants', which have no candidates of these users.
+    """
+
+    only_fills: ClassVar[bool] = True
+    featured: ClassVar[bool] = False
+
+    def __init__(self, group: Group, ranked: Ranked, pool: Pool, models: Models) -> None:
+        """``pool``: that of ``ranked``, hydrated."""
+        self._ranked = ranked
+        self._pool = pool
+        self._salts = user_salts(len(group))
+        self.versions: NDArray[np.int64] | None = ranked.versions
+        self.models = {each.model: models.get(group.placement.name, each.model) for each in group.placement.variants}
+        self.explores = EachByItsVariant(group)
+
+    def propose(self, slate: Slate) -> Pool:
+        """See `Recommender.propose`: all of them, but where a mute has emptied the slot."""
+        return self._pool.keep((slate.open > 0)[self._pool.owners])
+
+    def featurize(self, slate: Slate, pool: Pool, catalog: Catalog, now_s: float) -> Candidates:
+        """See `Recommender.featurize`: the scores are there already."""
+        return _without_features(pool)
+
+    def score(self, candidates: Candidates) -> Scores:
+        """See `Recommender.score`."""
+        salted = candidates.contents ^ self._salts[segments.owners(candidates.offsets)]
+        kept = np.isin(self._pool.contents ^ self._salts[self._pool.owners], salted)
+        return Scores(self._ranked.scores.mean[kept], self._ranked.scores.deviation[kept])
+
+    def origin(self, users: Users) -> events_pb2.Origin.ValueType:
+        """See `Recommender.origin`."""
+        return events_pb2.ORIGIN_POLICY
+
+
 class ByFallback:
     """What a retriever proposes to everybody, in the order that it has; the better its rank, the likelier."""
 
     only_fills: ClassVar[bool] = True
+    featured: ClassVar[bool] = False
+    versions: NDArray[np.int64] | None = None
 
     def __init__(self, group: Group, fallback: Fallback, retriever: Everybodys, catalog: Catalog) -> None:
         self._placement = group.placement
@@ -111,15 +158,7 @@ class ByFallback:
 
     def featurize(self, slate: Slate, pool: Pool, catalog: Catalog, now_s: float) -> Candidates:
         """See `Recommender.featurize`: no retriever looks at features; what is shown gets them for its token."""
-        nothing = np.zeros(len(pool), np.uint64)
-        return Candidates(
-            pool.offsets,
-            pool.contents,
-            nothing,
-            pool.services,
-            SparseRows.empty(len(pool.offsets) - 1),
-            SparseRows.empty(len(pool)),
-        )
+        return _without_features(pool)
 
     def score(self, candidates: Candidates) -> Scores:
         """See `Recommender.score`."""
@@ -130,3 +169,10 @@ class ByFallback:
         if users.reached:
             return events_pb2.ORIGIN_FALLBACK_NO_CANDIDATES
         return events_pb2.ORIGIN_FALLBACK_STORE_UNAVAILABLE
+
+
+def _without_features(pool: Pool) -> Candidates:
+    """The candidates for somebody who needs no features of them."""
+    nothing = np.zeros(len(pool), np.uint64)
+    contexts, own = SparseRows.empty(len(pool.offsets) - 1), SparseRows.empty(len(pool))
+    return Candidates(pool.offsets, pool.contents, nothing, pool.services, contexts, own)

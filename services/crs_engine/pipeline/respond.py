@@ -77,6 +77,7 @@ def _append(
             shared.decided[variant],
             shared.decided_logic[source],
             features[number],
+            b"" if drawn.versions is None else Decision(model_version=int(drawn.versions[user])).SerializeToString(),
         )
         sealed = ring.seal(b"".join(body))
         placement.large_tokens += len(sealed) > NEAR_TOKEN_BYTES

@@ -42,9 +42,19 @@ def read(
     )
 
 
-def propose(group: Group, users: Users, values: UserValues, retrievers: Retrievers, now_s: float) -> Pool:
-    """The candidates of the placement's sources, in their order, for the users whose slot is not muted."""
+def propose(
+    group: Group,
+    users: Users,
+    values: UserValues,
+    retrievers: Retrievers,
+    now_s: float,
+    known: Mask | None = None,
+) -> Pool:
+    """The candidates of the placement's sources, in their order, for the users whose slot is not muted. ``known``:
+    bool[n_users], whose candidates are known already."""
     placement, free = group.placement, users.muted_until_s == 0
+    if known is not None:
+        free = free & ~known
     pool = _mapped(placement, values, None if free.all() else free)
     for name, first_source in placement.retrieved_from.items():
         for asked in askers(group, users, free, name, now_s):
