@@ -27,11 +27,18 @@ ARROWS = {
 """The arrows of the design, out of each service; the API server's for events alone."""
 KNOCK = """
 import socket, sys
-for word in sys.argv[1:]:
+from concurrent.futures import ThreadPoolExecutor
+
+def knock(word):
     name, host, port = word.split(',')
     try:
-        socket.create_connection((host, int(port)), timeout=4).close(); print(name + '=open')
-    except OSError: print(name + '=closed')
+        socket.create_connection((host, int(port)), timeout=5).close()
+        return name + '=open'
+    except OSError:
+        return name + '=closed'
+
+with ThreadPoolExecutor(len(sys.argv)) as pool:
+    print(*pool.map(knock, sys.argv[1:]), sep='\\n')
 """
 
 

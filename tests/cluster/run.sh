@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Called by `make cluster-test`: a cluster of two nodes, the images in it under two tags, and then the proof.
 # CLUSTER is a tool with the verbs `up --nodes N`, `build CONTEXT TAG OPTIONS…` (which also loads the image) and `kubeconfig`.
-# PREVIOUS is a git revision with the chart to upgrade from; by default the last one of the chart version before.
+# PREVIOUS is a git revision with the chart to upgrade from; by default the last one of the chart version before; none: leave it out.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -25,4 +25,5 @@ chart=deploy/helm/banditmesh/Chart.yaml
 since=$(git log --format=%H -S"version: $(sed -n 's/^version: //p' "$chart")" -- "$chart" | tail -n 1)
 if [ -z "${PREVIOUS-}" ] && git cat-file -e "$since^:$chart" 2> /dev/null; then PREVIOUS=$(git rev-parse "$since^"); fi
 [ -n "${PREVIOUS-}" ] || echo "no earlier version of the chart in this clone's history: the upgrade from it is left out"
-"$BIN/python" -m tests.cluster.prove ${PREVIOUS:+--previous "$PREVIOUS"} "$@"
+[ "${PREVIOUS-}" = none ] || set -- ${PREVIOUS:+--previous "$PREVIOUS"} "$@"
+"$BIN/python" -m tests.cluster.prove "$@"

@@ -36,7 +36,7 @@ SERVICES = {
 """The package of each service, by its extra."""
 NEEDS = {
     "engine": {"redis", "hiredis", "boto3", "safetensors"},
-    "importer": {"redis", "hiredis", "boto3", "pyarrow", "fsspec", "hdfs-native"},
+    "importer": {"redis", "hiredis", "boto3", "pyarrow", "fsspec", "hdfs-native", "safetensors"},
     "tracker": {"aiokafka", "boto3"},  # boto3: what AWS's signer of MSK logins stands on
     "joiner": {"redis", "hiredis", "aiokafka", "boto3"},
     "learner": {"aiokafka", "boto3", "safetensors", "pyarrow"},

@@ -103,6 +103,7 @@ def test_the_go_client_of_the_page_selects_and_tracks(mesh: LocalMesh, tmp_path:
 
 
 @pytest.mark.jvm
+@pytest.mark.timeout(1500)  # Maven fetches and Kotlin compiles for minutes, once
 @pytest.mark.parametrize(
     ("language", "fence", "file"), [("Java", "java", "java/Shop.java"), ("Kotlin", "kotlin", "kotlin/Shop.kt")]
 )
