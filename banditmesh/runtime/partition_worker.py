@@ -136,6 +136,7 @@ class PartitionWorker:
         processor: Processor | None = None
         try:
             async with asyncio.timeout(self._options.open_deadline_s):
+                await self._ask()
                 # The order counts: only after the old owner is fenced is the committed offset final.
                 processor = await self._open(self.partition, self._source)
                 start = await self._in_range(await processor.start_offset())
@@ -188,6 +189,7 @@ class PartitionWorker:
                 retry_at = now + retry_after_s
             elif now >= tick_at:
                 async with asyncio.timeout(options.process_deadline_s):
+                    await self._ask()
                     await processor.tick()
                 self.failing = False
                 tick_at = self._clock.monotonic_s() + options.tick_every_s
@@ -204,6 +206,7 @@ class PartitionWorker:
         taken, retry_after_s = len(batch), 0.0
         try:
             async with asyncio.timeout(self._options.process_deadline_s):
+                await self._ask()
                 await processor.process(batch)
         except NotYet as not_yet:
             taken, retry_after_s = not_yet.taken, not_yet.retry_after_s
@@ -213,6 +216,10 @@ class PartitionWorker:
         self._metrics.records.inc(taken)
         self.failing = False
         return taken, retry_after_s
+
+    async def _ask(self) -> None:
+        if self._options.may_work is not None:
+            await self._options.may_work()
 
     async def _wait(self, event: asyncio.Event, seconds: float) -> None:
         """Return when the event is set or the time is over, by the clock that was passed in."""

@@ -31,6 +31,8 @@ class RedisHealth:
         self._redis = redis
         self._relies = relies
         self._said: tuple[str, ...] = ()
+        self._evicts: tuple[str, ...] | None = None
+        """What was seen of eviction when Redis was last asked; None: it was not asked yet."""
 
     async def writable(self) -> None:
         """Raise Unavailable when a primary does not take a write: a demoted one still answers ``PING``."""
@@ -50,6 +52,20 @@ class RedisHealth:
                 hint="set maxmemory-policy noeviction, and appendonly yes or a replica (docs/operations.md)",
             )
         self._say(problems, unknown)
+
+    async def may_be_relied_on(self) -> None:
+        """Raise FailedPrecondition while Redis throws away what it holds, as far as :meth:`keeps` saw it last; before
+        its first look this looks itself. For work whose result would be missing reactions, silently.
+
+        That Redis may forget everything at once, without a log on disk, is no reason: progress goes with it.
+        """
+        if self._evicts is None:
+            await self._problems()
+        if self._evicts:
+            raise FailedPrecondition(
+                f"Redis at {self._redis.address} throws away what it holds: {'; '.join(self._evicts)}",
+                hint="set maxmemory-policy noeviction (docs/operations.md); until then nothing is joined",
+            )
 
     def _say(self, problems: list[str], unknown: bool) -> None:
         """Warn when it is something else than the last time."""
@@ -71,11 +87,14 @@ class RedisHealth:
         problems: list[str] = []
         async with self._redis.guarded():
             try:
-                for node, info in (await self._infos()).items():
+                infos = await self._infos()
+                for node, info in infos.items():
                     problems += [f"{problem}{node}" for problem in forgetful(info)]
+                self._evicts = tuple(f"{each}{node}" for node, info in infos.items() for each in evicting(info))
             except ResponseError as error:
                 if not _forbidden(error):
                     raise
+                self._evicts = ()
                 return [], True
         return problems, False
 
@@ -110,13 +129,16 @@ def forgetful(info: Mapping[str, Any]) -> list[str]:
     throws away reactions and candidates. What a node has only in memory is gone when it is restarted, unless a replica
     has it.
     """
-    problems = []
-    policy = info.get("maxmemory_policy")
-    if policy is not None and policy != "noeviction":
-        problems.append(f"maxmemory-policy is {policy}, must be noeviction")
+    problems = evicting(info)
     if str(info.get("aof_enabled", 1)) == "0" and not int(info.get("connected_slaves", 0)):
         problems.append("appendonly is no and there is no replica, must be appendonly yes (or a replica)")
     return problems
+
+
+def evicting(info: Mapping[str, Any]) -> list[str]:
+    """What in an answer to ``INFO`` means that a full Redis throws keys away: one line, or none."""
+    policy = info.get("maxmemory_policy")
+    return [] if policy in (None, "noeviction") else [f"maxmemory-policy is {policy}, must be noeviction"]
 
 
 def _forbidden(error: Exception) -> bool:

@@ -158,3 +158,6 @@ class StreamOptions:
     timeout."""
     first_pause_s: float = 0.1
     most_pause_s: float = 5.0
+    may_work: Callable[[], Awaitable[None]] | None = None
+    """Asked before a partition is opened and before each ``process`` and ``tick``: raises when work would be lost. The
+    partition is then opened anew, with pauses, until it may; no record is taken meanwhile."""

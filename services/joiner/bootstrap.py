@@ -38,7 +38,13 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     clock = server.clock
     metrics = JoinerMetrics(server.registry)
     stream_metrics = StreamMetricsFamily(server.registry)
-    options = StreamOptions(tick_every_s=mesh.join.tick_every, batch=settings.batch, buffer=4 * settings.batch)
+    redis_health = RedisHealth(redis, relies=True)
+    options = StreamOptions(
+        tick_every_s=mesh.join.tick_every,
+        batch=settings.batch,
+        buffer=4 * settings.batch,
+        may_work=redis_health.may_be_relied_on,
+    )
     lifetimes = lifetimes_of(mesh)
     users = Users(redis)
     impressions: dict[int, ImpressionsProcessor] = {}
@@ -131,7 +137,6 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     server.background("reactions", gate.then(reactions_stream.run))
     server.background("shown", gate.then(shown_stream.run))
     server.background("impressions", gate.then(impressions_stream.run))
-    redis_health = RedisHealth(redis, relies=True)
     server.check("redis", redis_health.writable, interval_s=1.0)
     server.check("redis settings", redis_health.keeps, interval_s=10.0)
     server.check("kafka", producer.ping, interval_s=2.0, timeout_s=5.0)

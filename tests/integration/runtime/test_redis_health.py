@@ -40,6 +40,17 @@ async def test_a_redis_that_evicts_is_refused_by_name_by_who_relies_on_it(
         await RedisHealth(redis, relies=True).keeps()
 
 
+async def test_nothing_is_joined_on_a_redis_that_evicts_until_it_is_mended(server: Valkey, redis: RedisClient) -> None:
+    server.command("CONFIG", "SET", "maxmemory-policy", "volatile-lru", "appendonly", "no")
+    health = RedisHealth(redis, relies=True)
+    with pytest.raises(FailedPrecondition, match="maxmemory-policy is volatile-lru, must be noeviction"):
+        await health.may_be_relied_on()
+    server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    with pytest.raises(FailedPrecondition, match="appendonly is no"):
+        await health.keeps()
+    await health.may_be_relied_on()
+
+
 async def test_a_redis_that_keeps_what_it_has_is_well(redis: RedisClient) -> None:
     await RedisHealth(redis, relies=True).keeps()
     await RedisHealth(redis, relies=True).writable()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from banditmesh.runtime.clock import Clock, ManualClock, SystemClock
-from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.errors import FailedPrecondition, Unavailable
 from banditmesh.runtime.kafka.metrics import StreamMetrics, StreamMetricsFamily
 from banditmesh.runtime.stream import Consumed, Fenced, NotYet, Offsets, StartOver, Stream, StreamOptions
 from tests.support.memory_broker import MemorySource, MemoryTopic
@@ -208,6 +209,27 @@ async def test_after_an_error_the_partition_is_opened_anew_and_nothing_is_skippe
         await recorder.until(lambda: recorder.taken == {0: [b"0"]})
         await stream.probe()
     assert [event for event in recorder.events if event != "processed"] == ["open 0", "process 0", "close 0"] * 3
+
+
+async def test_while_it_may_not_work_no_record_is_taken_and_none_is_lost(
+    topic: MemoryTopic, recorder: Recorder, metrics: StreamMetrics
+) -> None:
+    refused = [False]
+
+    async def may_work() -> None:
+        recorder.note("refused" if refused[0] else "allowed")
+        if refused[0]:
+            raise FailedPrecondition("Redis evicts")
+
+    await topic.append(0, b"0")
+    async with running(recorder, metrics, replace(FAST, may_work=may_work)):
+        await recorder.until(lambda: recorder.all_taken() == [b"0"])
+        refused[0] = True
+        await topic.append(0, b"1")
+        await recorder.until(lambda: recorder.events.count("refused") >= 3)
+        assert recorder.all_taken() == [b"0"]
+        refused[0] = False
+        await recorder.until(lambda: recorder.all_taken() == [b"0", b"1"])
 
 
 async def test_while_a_partition_fails_the_probe_says_so(
