@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from banditmesh.bandits import segments
 from banditmesh.bandits.batch import Candidates, Examples
 from banditmesh.bandits.errors import InvalidTensors
 from banditmesh.bandits.policy import PerArmParams, Tensors, tensor
@@ -117,6 +118,48 @@ class ArmTable:
             if column.dtype.kind == "f" and not np.isfinite(column).all():
                 raise InvalidTensors("holds a number that is not finite", field=name)
         self._keys, self._slots = keys, np.arange(len(keys))
+
+
+class DecayedSums(ArmTable):
+    """Of each arm w = sum w_i and s = sum w_i r_i with w_i = 2^(-age_i / half-life), as of its own last time: columns
+    "weight" and "reward"."""
+
+    def __init__(self) -> None:
+        super().__init__({"weight": (np.float64, ()), "reward": (np.float64, ())})
+
+    def add(
+        self,
+        keys: NDArray[np.uint64],
+        rewards: NDArray[np.float32],
+        times_s: NDArray[np.float64],
+        half_life_s: float | None,
+    ) -> None:
+        """Adds n examples, each arm's one by one in their order."""
+        slots = self.claim(keys)
+        weights, sums, last_s = self["weight"], self["reward"], self["last_s"]
+        for part in segments.rounds(slots):
+            at = slots[part]
+            now_s = np.maximum(last_s[at], times_s[part])
+            left = decay(now_s - last_s[at], half_life_s)
+            weight = decay(now_s - times_s[part], half_life_s)
+            weights[at] = weights[at] * left + weight
+            sums[at] = sums[at] * left + weight * rewards[part]
+            last_s[at] = now_s
+
+    def at(self, slots: Slots, now_s: float, half_life_s: float | None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Weight and reward of those arms as of a moment: float64[n] each."""
+        left = decay(now_s - self["last_s"][slots], half_life_s)
+        return self["weight"][slots] * left, self["reward"][slots] * left
+
+    def join(self, other: DecayedSums, half_life_s: float | None) -> None:
+        """Adds what another table has summed up: sums of shared arms are decayed to the later of both times."""
+        slots = self.claim(other.keys())
+        last_s = np.maximum(self["last_s"][slots], other["last_s"])
+        mine = decay(last_s - self["last_s"][slots], half_life_s)
+        theirs = decay(last_s - other["last_s"], half_life_s)
+        for column in ("weight", "reward"):
+            self[column][slots] = self[column][slots] * mine + other[column] * theirs
+        self["last_s"][slots] = last_s
 
 
 def spans(seen: int, n: int) -> Iterator[tuple[slice, bool]]:

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from banditmesh.bandits import segments
-from banditmesh.bandits.arms import ArmTable, decay, spans
+from banditmesh.bandits.arms import DecayedSums, spans
 from banditmesh.bandits.batch import Candidates, Examples, Scores, require_finite
 from banditmesh.bandits.durations import Positive
 from banditmesh.bandits.errors import InvalidTensors, NotMergeable
@@ -64,7 +63,7 @@ class Popularity:
         self._start()
 
     def _start(self) -> None:
-        self._arms = ArmTable({"weight": (np.float64, ()), "reward": (np.float64, ())})
+        self._arms = DecayedSums()
         self._names: dict[int, Name] = {}
         self._seen = 0
         self._now_s = 0.0
@@ -81,10 +80,9 @@ class Popularity:
 
     def _posterior(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and weight, the prior included, as of the latest time seen: float64[n] each."""
-        left = decay(self._now_s - self._arms["last_s"][slots], self.params.half_life)
-        weight = self._arms["weight"][slots] * left + self.params.prior_weight
-        reward = self._arms["reward"][slots] * left + self.params.prior_weight * self.params.prior_reward
-        return reward / weight, weight
+        weight, reward = self._arms.at(slots, self._now_s, self.params.half_life)
+        weight += self.params.prior_weight
+        return (reward + self.params.prior_weight * self.params.prior_reward) / weight, weight
 
     def top(self, n: int) -> list[Popular]:
         """The n contents of the highest mean, best first; equal ones by key, so that every replica agrees."""
@@ -97,25 +95,14 @@ class Popularity:
         """See `Policy.learn`. Remembers `examples.names` when they are given."""
         require_finite(rewards=examples.rewards, times_s=examples.times_s)
         for span, may_retire in spans(self._seen, len(examples)):
-            self._add(examples.contents[span], examples.rewards[span], examples.times_s[span])
+            times_s = examples.times_s[span]
+            self._arms.add(examples.contents[span], examples.rewards[span], times_s, self.params.half_life)
+            self._now_s = max(self._now_s, float(times_s.max()))
             if examples.names is not None:
                 self._names.update(zip(examples.contents[span].tolist(), examples.names[span], strict=True))
             if may_retire:
                 self._retire()
         self._seen += len(examples)
-
-    def _add(self, keys: NDArray[np.uint64], rewards: NDArray[np.float32], times_s: NDArray[np.float64]) -> None:
-        slots = self._arms.claim(keys)
-        weights, sums, last_s = self._arms["weight"], self._arms["reward"], self._arms["last_s"]
-        for part in segments.rounds(slots):
-            at = slots[part]
-            now_s = np.maximum(last_s[at], times_s[part])
-            left = decay(now_s - last_s[at], self.params.half_life)
-            weight = decay(now_s - times_s[part], self.params.half_life)
-            weights[at] = weights[at] * left + weight
-            sums[at] = sums[at] * left + weight * rewards[part]
-            last_s[at] = now_s
-        self._now_s = max(self._now_s, float(times_s.max()))
 
     def _retire(self) -> None:
         for key in self._arms.retire(self.params, self._now_s).tolist():
@@ -160,13 +147,7 @@ class Popularity:
         """See `Policy.merge`: the sums of shared contents are decayed to the later of both times and added."""
         if other.params != self.params:
             raise NotMergeable("the parameters differ", field="popularity", value=other.params)
-        slots = self._arms.claim(other._arms.keys())
-        last_s = np.maximum(self._arms["last_s"][slots], other._arms["last_s"])
-        mine = decay(last_s - self._arms["last_s"][slots], self.params.half_life)
-        theirs = decay(last_s - other._arms["last_s"], self.params.half_life)
-        for column in ("weight", "reward"):
-            self._arms[column][slots] = self._arms[column][slots] * mine + other._arms[column] * theirs
-        self._arms["last_s"][slots] = last_s
+        self._arms.join(other._arms, self.params.half_life)
         self._names.update(other._names)
         self._now_s = max(self._now_s, other._now_s)
         self._seen += other._seen
