@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from banditmesh.bandits.als import Als
+from banditmesh.bandits.beta_bernoulli import BetaBernoulli
 from banditmesh.bandits.blend import Blend
 from banditmesh.bandits.errors import InvalidParams, UnknownName
 from banditmesh.bandits.exploration.base import Exploration
@@ -32,7 +33,8 @@ from banditmesh.bandits.popularity import Popularity
 from banditmesh.bandits.uniform_random import UniformRandom
 
 POLICIES: Final[dict[str, type[Policy]]] = {
-    policy.name: policy for policy in (Als, Blend, Fm, Linear, Linucb, LinucbHybrid, Nfm, Popularity, UniformRandom)
+    policy.name: policy
+    for policy in (Als, BetaBernoulli, Blend, Fm, Linear, Linucb, LinucbHybrid, Nfm, Popularity, UniformRandom)
 }
 
 EXPLORATIONS: Final[dict[str, type[Exploration]]] = {

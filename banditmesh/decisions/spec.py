@@ -31,7 +31,13 @@ from banditmesh.decisions.row import Decision
 from banditmesh.decisions.view import GROUPS, IDENTITIES, View
 from banditmesh.runtime.errors import InvalidArgument
 
-DEFAULT_EXPLORATION: Final = {"linucb": "ucb", "linucb_hybrid": "ucb", "random": "greedy", "popularity": "thompson"}
+DEFAULT_EXPLORATION: Final = {
+    "linucb": "ucb",
+    "linucb_hybrid": "ucb",
+    "random": "greedy",
+    "popularity": "thompson",
+    "beta_bernoulli": "thompson",
+}
 """`squarecb` for every other policy."""
 _MOST_CROSSES: Final = 64
 """Pairs of fields that are crossed unless the SPEC says otherwise."""

@@ -15,6 +15,7 @@ from . import laws
 from .batches import candidate_counts, generators
 
 VARIANTS: dict[str, list[dict[str, object]]] = {
+    "beta_bernoulli": [{"arm": "logic", "prior_failures": 20.0}, {"half_life": "20s"}],
     "blend": [{"popular": {"by": ["country", "hour", "weekday"], "half_life": "1d"}, "k": 2.0}],
     "fm": [{"arm": "logic", "link": "logit", "batch": 8, "factors": 3}, {"half_life": "20s"}],
     "linear": [{"arm": "logic", "link": "logit", "batch": 8}, {"half_life": "20s", "bits": 8}],
