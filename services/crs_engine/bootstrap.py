@@ -39,6 +39,7 @@ from services.crs_engine.pipeline import filters, retrievers, rules
 from services.crs_engine.pipeline.hydrate import Hydrator
 from services.crs_engine.pipeline.pipeline import Pipeline
 from services.crs_engine.rule_cost import RuleCosts
+from services.crs_engine.selection_counts import SelectionCounts
 from services.crs_engine.servicer import CrsEngineServicer
 from services.crs_engine.settings import EngineSettings
 from services.crs_engine.stopped_variants import StoppedVariants
@@ -124,9 +125,9 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     # A read, and not a ping: a node that cannot be read may well answer a ping.
     breaker = Breaker(clock, lambda: redis.read([keys.live(keys.PROFILES)]), metrics)
     keeper = CacheKeeper(redis, breaker, clock, metrics)
-    engine = Engine(
-        placements, pipeline, RedisReads(redis, breaker, live, hydrator, metrics), metrics, RuleCosts(metrics), keeper
-    )
+    selections = SelectionCounts(store, clock, metrics)
+    reads = RedisReads(redis, breaker, live, hydrator, metrics)
+    engine = Engine(placements, pipeline, reads, metrics, RuleCosts(metrics), keeper, selections)
     batcher = Batcher(
         engine.select, mesh.engine.max_batch, clock, metrics, mesh.engine.max_waiting, arrivals=server.calls_taken
     )
@@ -148,6 +149,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.background("live versions", live.reread_for_ever, critical=False)
     server.background("live contents", contents.run, critical=False)
     server.background("models", lambda: models.poll_for_ever(mesh.engine.model_poll), critical=False)
+    server.background("selections", selections.run, critical=False)
     server.background("stopped variants", lambda: stopped.run(mesh.engine.model_poll), critical=False)
     server.background("densities", densities.run, critical=False)
     server.background("maintenance", maintenance.run, critical=False)
@@ -156,6 +158,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.on_stop("redis probe", breaker.stop)
     server.on_stop("change stream", stream.close)
     server.on_stop("store", store.close)
+    server.on_stop("selections", selections.write)
     await _first_load(models, maintenance, live, contents, densities)
     await _warm(engine, server.kept.get(CATALOG))
     server.kept[CATALOG] = catalog

@@ -18,7 +18,7 @@ from banditmesh.bandits.registry import build_exploration
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1.events_pb2 import Decision
 from banditmesh.runtime import keys
-from banditmesh.runtime.experiments import weights_in_force
+from banditmesh.runtime.experiments import digest, plan_of, weights_in_force
 from banditmesh.runtime.mesh import Mesh, Placement
 from banditmesh.runtime.retrieval_options import EVERYBODYS, MOST_RETRIEVED, RETRIEVERS, Retrieve, Retrieved
 from services.crs_engine.experiments import Assignment, Part
@@ -123,6 +123,7 @@ class CompiledPlacement:
         assignment: Who is in which variant; another one once `take` was told of other stops.
         variants: In the order of ``assignment.names``, as they are served now: before ``starts``, and in A/A mode, all
             by the control's policy.
+        plan: Names what selections are counted for; empty before ``starts``.
         models: The models that some variant is or will be served by.
         content_columns: The first column of each field of the candidate's side, by its name.
         featurizer: The placement's; its content side is in the catalog at position ``catalog_block``.
@@ -211,6 +212,7 @@ class CompiledPlacement:
         )
         control = self._apart[list(experiment.variants).index(experiment.control_name)]
         alike = experiment.aa or now_s < experiment.starts_s
+        self.plan = "" if now_s < experiment.starts_s else digest(plan_of(self.config, stopped))
         own = {} if alike else {each.name: each for each in self._apart}
         self.variants = [own.get(name) or replace(control, name=name) for name in self.assignment.names]
 

@@ -23,6 +23,7 @@ from services.crs_engine.pipeline.batch import Answered, Group, Outcome, Round, 
 from services.crs_engine.pipeline.hydrate import Hydrator
 from services.crs_engine.pipeline.pipeline import Pipeline
 from services.crs_engine.rule_cost import RuleCosts
+from services.crs_engine.selection_counts import SelectionCounts
 from services.crs_engine.user_memory import UserMemory
 
 log = get_logger(__name__)
@@ -107,6 +108,7 @@ class Engine:
     metrics: EngineMetrics
     rule_costs: RuleCosts
     keeper: CacheKeeper
+    selections: SelectionCounts
 
     async def select(self, requests: Sequence[SelectionRequest]) -> list[Outcome]:
         """One outcome for each request, in their order. Never fails because Redis is away: that is what the fallback is
@@ -134,6 +136,9 @@ class Engine:
         placement = answered.slate.group.placement
         for each in answered.slate.rounds:
             self._count_round(placement, answered.slate.group, each)
+        group = answered.slate.group
+        empty = np.array([outcome.empty is not None for outcome in answered.outcomes], np.bool_)
+        self.selections.add(placement, [request.user_id for request in group.requests], group.variants, empty)
         for outcome in answered.outcomes:
             if outcome.empty is not None:
                 self.metrics.no_content.labels(placement.name, pb.NoContentReason.Name(outcome.empty.reason)).inc()

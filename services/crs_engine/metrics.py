@@ -160,6 +160,12 @@ class EngineMetrics:
             ["placement", "variant"],
             registry=registry,
         )
+        self.selections_unwritten = Counter(
+            "banditmesh_engine_selections_unwritten_total",
+            "Writes of what was selected and stayed empty that failed; the next one writes it all, and until then an "
+            "experiment's no_content_rate lags",
+            registry=registry,
+        )
         self.stops_unread = Counter(
             "banditmesh_engine_stops_unread_total",
             "Looks for stopped variants that failed; what was known stays in force, and a new stop is not seen",

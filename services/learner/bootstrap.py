@@ -17,7 +17,6 @@ from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import load_mesh
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.snapshots import Snapshots
-from banditmesh.runtime.stops import Stops
 from banditmesh.runtime.store import connect
 from banditmesh.runtime.stream import Consumed
 from services.learner.archiving.bootstrap import Archivers, archive
@@ -148,7 +147,7 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     experiments = Experiments(
         mesh.placements,
         tallies,
-        Stops(store),
+        store,
         snapshots,
         learning,
         thread,

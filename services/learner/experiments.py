@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
+import numpy as np
+
 from banditmesh.bandits.errors import BanditError
 from banditmesh.experiments.era import Era
 from banditmesh.experiments.guardrails import Breach, breaches
-from banditmesh.experiments.report import Report, report
+from banditmesh.experiments.report import Report, Selections, report
 from banditmesh.experiments.tally import Tally
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import DataLoss, MeshError, NotFound, Unavailable
-from banditmesh.runtime.experiments import plan_of
+from banditmesh.runtime.experiments import digest, plan_of
 from banditmesh.runtime.limits import MAX_NAME_BYTES, check_text
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Experiment, Placement
+from banditmesh.runtime.selections import BUCKETS, Counts, read
 from banditmesh.runtime.snapshots import BadSnapshot, Snapshots
 from banditmesh.runtime.stops import Entry, Stopped, Stops
+from banditmesh.runtime.store import Store
 from services.learner.experiment_shard import EXPERIMENT, ExperimentShard
 from services.learner.metrics import LearnerMetrics
 
@@ -30,6 +34,8 @@ log = get_logger(__name__)
 CHECK_S: Final = 10.0
 """How often plans and guardrails are looked at. With the engines' own look at the store a stop is everywhere within
 half a minute."""
+SELECTIONS_S: Final = 30.0
+"""How often what engines have counted is read again."""
 T = TypeVar("T")
 
 
@@ -56,7 +62,7 @@ class Experiments:
         self,
         placements: Mapping[str, Placement],
         shards: Mapping[str, ExperimentShard],
-        stops: Stops,
+        store: Store,
         snapshots: Snapshots,
         learning: asyncio.Lock,
         thread: ThreadPoolExecutor,
@@ -68,7 +74,8 @@ class Experiments:
         """``who``: what this learner is called where it writes down that it stopped something."""
         self._placements = placements
         self._shards = shards
-        self._stops = stops
+        self._store = store
+        self._stops = Stops(store)
         self._snapshots = snapshots
         self._learning = learning
         self._thread = thread
@@ -76,6 +83,8 @@ class Experiments:
         self._metrics = metrics
         self._who = who
         self._stopped = dict.fromkeys(shards, Stopped())
+        self._read_at_s = -SELECTIONS_S
+        self._selections: Mapping[tuple[str, str], dict[str, Counts]] = {}
 
     async def begin(self) -> None:
         """Set each shard's plan before it learns; waits as long as the store is away: it knows what is stopped."""
@@ -110,6 +119,7 @@ class Experiments:
         """Look at one placement; what was stopped now."""
         shard, experiment = self._shards[placement], self._placements[placement].experiment
         await self._follow(placement, shard)
+        await self._read_selections()
         found = await self._on_thread(lambda: self._report(placement, shard.tally.eras[-1]))
         self._metrics.experiment_sample_ratio.labels(placement).set(found.sample_ratio.p)
         self._metrics.experiment_unknown.labels(placement).set(shard.tally.unknown)
@@ -137,6 +147,7 @@ class Experiments:
             NotFound: there is no such placement, no such era, or nothing was ever counted.
         """
         self._known(placement)
+        await self._read_selections()
         shard = self._shards.get(placement)
         if shard is not None:
             if not shard.tally.eras:
@@ -190,7 +201,22 @@ class Experiments:
         return shard.follow(plan, int(self._clock.now_s() * 1000))
 
     def _report(self, placement: str, era: Era) -> Report:
-        return report(era, planned=self._placements[placement].experiment.planned_impressions)
+        counted = self._selections.get((placement, digest(era.plan)))
+        return report(
+            era,
+            None if counted is None else _in_order(counted, era.names),
+            planned=self._placements[placement].experiment.planned_impressions,
+        )
+
+    async def _read_selections(self) -> None:
+        """What engines have counted; what was read last when the store is away."""
+        if self._clock.monotonic_s() - self._read_at_s < SELECTIONS_S:
+            return
+        try:
+            self._selections = await read(self._store, self._clock.now_s())
+            self._read_at_s = self._clock.monotonic_s()
+        except MeshError as error:
+            log.warning("counts of selections cannot be read", reason=str(error))
 
     def _found(self, placement: str, tally: Tally, era: int, watermark_ms: int, stopped: Stopped) -> Found:
         if era >= len(tally.eras):
@@ -209,3 +235,9 @@ class Experiments:
     async def _on_thread(self, work: Callable[[], T]) -> T:
         async with self._learning:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _in_order(counted: Mapping[str, Counts], names: Sequence[str]) -> Selections:
+    """Of the variants in the order of an era."""
+    found = np.array([counted.get(name, np.zeros((2, BUCKETS))) for name in names])
+    return Selections(found[:, 0], found[:, 1])

@@ -14,12 +14,14 @@ from banditmesh.runtime.addresses import FileAddress
 from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.mesh import parse_mesh
+from banditmesh.runtime.selections import read
 from banditmesh.runtime.stops import Entry, Stops
 from banditmesh.runtime.store import StoredObject
 from banditmesh.runtime.store.file import FileStore
 from services.crs_engine.compiled_placement import CompiledPlacement, compile_placements
 from services.crs_engine.experiments import Assignment, Part
 from services.crs_engine.metrics import EngineMetrics
+from services.crs_engine.selection_counts import SelectionCounts
 from services.crs_engine.stopped_variants import StoppedVariants
 
 USERS = [f"user-{number}" for number in range(20_000)]
@@ -175,6 +177,11 @@ class Away(FileStore):
             raise Unavailable("the store is away")
         return await super().get(key)
 
+    async def put(self, key: str, body: bytes) -> str:
+        if self.away:
+            raise Unavailable("the store is away")
+        return await super().put(key, body)
+
     async def get_if_changed(self, key: str, etag: str) -> StoredObject | None:
         if self.away:
             raise Unavailable("the store is away")
@@ -202,6 +209,29 @@ async def test_a_stop_is_in_force_within_a_poll_and_stays_while_the_store_is_awa
     await stops.resume("home", Entry("new", "resumed", 2, "ops", ""))
     await until(lambda: clock.advance(10), lambda: set(home.assignment.of(USERS[:100]).tolist()) == {0, 1})
     task.cancel()
+
+
+async def test_selections_and_empty_slots_are_written_by_variant_and_what_was_not_is_written_next(
+    tmp_path: Path,
+) -> None:
+    store, home = Away(FileAddress(tmp_path)), placement("salt: s")
+    registry, clock = CollectorRegistry(), ManualClock()
+    counts = SelectionCounts(store, clock, EngineMetrics(registry))
+    users = USERS[:400]
+    variants = home.assignment.of(users)
+    store.away = True
+    counts.add(home, users, variants, variants == 1)
+    await counts.write()
+    assert registry.get_sample_value("banditmesh_engine_selections_unwritten_total") == 1
+    store.away = False
+    await counts.write()
+    counts.add(home, users[:10], variants[:10], np.zeros(10, np.bool_))
+    await counts.write()
+    by_variant = (await read(store, clock.now_s()))["home", home.plan]
+    assert by_variant["old"][0].sum() + by_variant["new"][0].sum() == 410
+    assert by_variant["old"][1].sum() == 0
+    assert by_variant["new"][1].sum() == (variants == 1).sum()
+    assert await read(store, clock.now_s() + 101 * 86400) == {}
 
 
 async def until(step: Callable[[], Awaitable[None]], holds: Callable[[], object]) -> None:

@@ -15,7 +15,6 @@ from banditmesh.runtime.deadletters import Unreadable
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.mesh import Mesh, parse_mesh
 from banditmesh.runtime.snapshots import Snapshots
-from banditmesh.runtime.stops import Stops
 from banditmesh.runtime.store import Store
 from banditmesh.runtime.stream import Consumed
 from services.learner.catalog import Catalog, ShardId
@@ -199,7 +198,7 @@ async def rig(
         )
         rollback = Rollback(snapshots, publisher, learner, thread, clock)
         experiments = Experiments(
-            placements, tallies, Stops(store), snapshots, learning, thread, clock, metrics, who="learner 0"
+            placements, tallies, store, snapshots, learning, thread, clock, metrics, who="learner 0"
         )
         await publisher.restore()
         await experiments.begin()

@@ -12,7 +12,9 @@ import pytest
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.experiments.report import VariantFigures
 from banditmesh.runtime.errors import DataLoss, NotFound, Unavailable
+from banditmesh.runtime.experiments import digest, plan_of
 from banditmesh.runtime.mesh import parse_mesh
+from banditmesh.runtime.selections import BUCKETS, write
 from banditmesh.runtime.stops import Entry, Stops
 from banditmesh.runtime.store import Store, open_store
 from services.learner.experiment_reply import reply
@@ -167,6 +169,24 @@ async def test_variants_that_are_alike_are_not_stopped(store: Store) -> None:
     async with rig(topic_of(shown(800, seed=1, mutes={"old": 0.2, "new": 0.2})), store, counted=MESH) as one:
         await counted(one, 800)
         assert await one.experiments.check("home") == []
+
+
+async def test_slots_that_stay_empty_are_counted_by_the_engines_and_stop_a_variant(store: Store) -> None:
+    mesh = parse_mesh((TEXT % 50).replace("mute_rate: {worse", "no_content_rate: {worse"))
+    name, rng = digest(plan_of(mesh.placements["home"])), np.random.default_rng(1)
+    for process in ("one", "two"):
+        counts = np.zeros((2, 2, BUCKETS))
+        counts[0] = 10
+        counts[1] = rng.binomial(10, [[0.1], [0.5]], (2, BUCKETS))
+        await write(store, process, 1.7e9, {"home": {name: (("old", "new"), counts)}})
+    await store.put("experiments/selections/broken.json", b"{")
+    async with rig(topic_of(shown(100, seed=1)), store, counted=mesh) as one:
+        found = await counted(one, 100)
+        rates = {each.name: each.figures["no_content_rate"] for each in found.report.variants}
+        assert rates["old"].value == pytest.approx(0.1, abs=0.02)
+        assert rates["new"].verdict == "worse"
+        (breach,) = await one.experiments.check("home")
+        assert (breach.variant, breach.metric) == ("new", "no_content_rate")
 
 
 async def test_a_stop_outlives_a_restart(store: Store) -> None:
