@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test clients-test audit lock clean
+.PHONY: bench-shelf help setup demo demo-cinema test lint bench bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test clients-test audit lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
@@ -25,6 +25,9 @@ $(STAMP): pyproject.toml requirements.lock hatch_build.py tools/bootstrap.sh $(P
 
 demo: $(STAMP) ## Bring the whole mesh up on this machine and let it learn from real ratings
 	@$(BIN)/banditmesh demo $(ARGS)
+
+demo-cinema: $(STAMP) ## A cinema's shelf on real ratings: ranked lists by a blend of popularity and taste, rules, cache
+	@$(BIN)/banditmesh demo-cinema $(ARGS)
 
 test: $(STAMP) ## Unit, contract, integration and end-to-end tests, on real servers, in two processes
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
@@ -57,6 +60,9 @@ bench-experiments: $(STAMP) ## Do experiments mislead whoever looks all the time
 
 bench-online: $(STAMP) $(BENCH_STAMP) ## What policies earn while they learn, beside Vowpal Wabbit: benchmarks/online.md
 	@PYTHONPATH=. $(BENCH)/bin/python -m benchmarks.online --report benchmarks/online.md $(ARGS)
+
+bench-shelf: $(STAMP) ## Taste beside implicit, the blend by feedback, the cache's CPU: benchmarks/shelf.md
+	@$(BIN)/python -m benchmarks.shelf --report benchmarks/shelf.md $(ARGS)
 
 $(BENCH_STAMP): requirements-bench.lock
 	@$(BIN)/python -m venv --clear $(BENCH)

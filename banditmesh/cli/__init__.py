@@ -14,6 +14,7 @@ from banditmesh.cli import (
     convert,
     dead_letters,
     demo,
+    demo_cinema,
     evaluate,
     experiment,
     fit,
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
+app.command("demo-cinema")(demo_cinema.demo_cinema)
 app.command("check")(check.check)
 app.command("capacity")(capacity.capacity)
 app.command("torture")(torture.torture)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from banditmesh.cli.archive import moment, progress, with_store
 from banditmesh.runtime.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from banditmesh.bandits.als import Als, AlsParams
+    from banditmesh.bandits.als import AlsParams
     from banditmesh.fit.als import Replayed
     from banditmesh.fit.interactions import Interactions
 
@@ -84,7 +84,11 @@ def fit(
     if replayed is not None:
         report |= _tuned(replayed)
     if save is not None:
-        report["saved"] = {"store": save, "version": publish(model, found, where or "default", save)}
+        from banditmesh.fit.save import publish
+
+        now_ms, name = int(time.time() * 1000), where or "default"
+        version = with_store(save, lambda store: publish(store, name, model, len(found), now_ms=now_ms))
+        report["saved"] = {"store": save, "version": version}
     if plot is not None and replayed is not None:
         from banditmesh.fit.als_plot import draw
 
@@ -157,37 +161,6 @@ def _interactions(
         raise InvalidArgument("must be before --until", field="since", value=since.isoformat())
     url = source if "://" in source else path.absolute().as_uri()
     return with_store(url, lambda store: of_archive(store, [placement], since, until))
-
-
-def publish(model: Als, found: Interactions, placement: str, store_url: str) -> int:
-    """Write the next version of the placement's model, and return its number.
-
-    Raises:
-        Superseded, or what the store raises.
-    """
-    from banditmesh.bandits.als import Als
-    from banditmesh.bandits.registry import model_name
-    from banditmesh.runtime.snapshots import Manifest, Snapshots
-
-    params = model.params.model_dump(mode="json")
-    manifest = Manifest(
-        placement=placement,
-        model=model_name(Als.name, params),
-        policy=Als.name,
-        params=params,
-        version=0,
-        published_at_ms=int(datetime.now(UTC).timestamp() * 1000),
-        examples=len(found),
-        offsets={},
-        sources={},
-    )
-
-    async def put(store: Any) -> int:
-        snapshots = Snapshots(store, None)
-        after = await snapshots.pointer(placement, manifest.model)
-        return (await snapshots.publish(manifest, model.tensors(), after=after)).version
-
-    return with_store(store_url, put)
 
 
 def _tuned(replayed: Replayed) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from banditmesh.bandits.registry import policy_params
+from banditmesh.bandits.policy import Policy
+from banditmesh.bandits.registry import model_name
 from banditmesh.fit.fit import Fitted
 from banditmesh.runtime.addresses import FileAddress
 from banditmesh.runtime.snapshots import Manifest, Snapshots
-from banditmesh.runtime.store import connect
+from banditmesh.runtime.store import Store, connect
 
 
 def save(fitted: Fitted, folder: Path, placement: str, *, now_ms: int) -> int:
@@ -26,22 +27,29 @@ def save(fitted: Fitted, folder: Path, placement: str, *, now_ms: int) -> int:
 async def _publish(fitted: Fitted, address: FileAddress, placement: str, now_ms: int) -> int:
     store = connect(address)
     try:
-        snapshots = Snapshots(store, None)
-        spec = fitted.spec
-        manifest = Manifest(
-            placement=placement,
-            model=spec.model,
-            policy=spec.policy,
-            params=policy_params(spec.policy, spec.params).model_dump(mode="json"),
-            version=0,
-            published_at_ms=now_ms,
-            examples=fitted.examples,
-            offsets={},
-            sources={},
-        )
-        pointer = await snapshots.publish(
-            manifest, fitted.policy.tensors(), after=await snapshots.pointer(placement, spec.model)
-        )
-        return pointer.version
+        return await publish(store, placement, fitted.policy, fitted.examples, now_ms=now_ms)
     finally:
         await store.close()
+
+
+async def publish(store: Store, placement: str, policy: Policy, examples: int, *, now_ms: int) -> int:
+    """Write the next version of a placement's model, and return its number.
+
+    Raises:
+        Superseded, or what the store raises.
+    """
+    snapshots = Snapshots(store, None)
+    params = policy.params.model_dump(mode="json")
+    manifest = Manifest(
+        placement=placement,
+        model=model_name(policy.name, params),
+        policy=policy.name,
+        params=params,
+        version=0,
+        published_at_ms=now_ms,
+        examples=examples,
+        offsets={},
+        sources={},
+    )
+    after = await snapshots.pointer(placement, manifest.model)
+    return (await snapshots.publish(manifest, policy.tensors(), after=after)).version

@@ -404,7 +404,7 @@ class Mesh(_Section):
                 elif source in placement.sources[:position]:
                     wrong[f"{sources}.{position}"] = f"{source!r} stands twice"
             try:
-                check_rules(placement.rules, placement.services(self.services))
+                check_rules(placement.rules, placement.services(self.services), vectors=self.vectors is not None)
             except WrongKeys as error:
                 wrong |= {f"placements.{name}.rules.{path}": text for path, text in error.problems.items()}
             wrong |= self._wrong_retrieval(name, placement)

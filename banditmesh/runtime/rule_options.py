@@ -140,9 +140,20 @@ class Diversity(Section):
         allow_inf_nan=False,
         description="What full likeness costs, in units of the reward: (1 - lambda) / lambda of the paper's lambda.",
     )
-    attribute: Text = Field(
-        description="Two contents are as alike as the values that they share are of all that either has (Jaccard)."
+    attribute: Text | None = Field(
+        None,
+        description="Two contents are as alike as the values that they share are of all that either has (Jaccard).",
     )
+    vectors: bool = Field(
+        False,
+        description="Two contents are as alike as the cosine of their vectors says, below 0 as 0; needs `vectors`.",
+    )
+
+    @model_validator(mode="after")
+    def _one_likeness(self) -> Self:
+        if (self.attribute is not None) == self.vectors:
+            raise ValueError("exactly one of attribute and `vectors: true` says what alike means")
+        return self
 
 
 class Spread(Section):
@@ -395,14 +406,16 @@ def _capped_quota(at: int, quota: Quota, rules: Sequence[Rule]) -> Iterator[tupl
             )
 
 
-def check_rules(rules: Sequence[Rule], services: Collection[str]) -> None:
-    """Refuse what cannot work. ``services``: those that the placement shows.
+def check_rules(rules: Sequence[Rule], services: Collection[str], *, vectors: bool = False) -> None:
+    """Refuse what cannot work. ``services``: those that the placement shows; ``vectors``: whether contents have some.
 
     Raises:
         WrongKeys: With the paths inside ``rules``.
     """
     wrong = dict(contradictions(rules))
     for at, rule in enumerate(rules):
+        if rule.diversity is not None and rule.diversity.vectors and not vectors:
+            wrong[f"{at}.diversity.vectors"] = "the mesh has no section `vectors`, so contents have none"
         of = getattr(rule.params, "of", None)
         if of is None:
             continue

@@ -223,6 +223,23 @@ def test_likeness_is_the_share_of_values_in_common() -> None:
     assert moved.tolist() == pytest.approx([-1.0, -1 / 4])
 
 
+def test_likeness_by_vectors_is_their_cosine_and_no_vector_is_like_nothing() -> None:
+    text = MESH.replace("services:", "vectors: {dimensions: 2}\nservices:", 1)
+    with_vectors = text.replace(
+        "    experiment:", "    rules: {diversity: {vectors: true, penalty: 0.5}}\n    experiment:"
+    )
+    bench = Bench(with_vectors)
+    vectors = {"a": [1.0, 0.0], "b": [0.6, 0.8], "c": [-1.0, 0.0], "d": []}
+    proposals = {"comics/new": [bench.content("comics", name, embedding=each) for name, each in vectors.items()]}
+    answered = run(bench, models(bench), several(bench, 1, proposals), count=2)
+    (constraint,) = answered.slate.rounds[0].constraints.values()
+    moved = constraint.shifts(np.array([[0]]))
+    assert moved is not None
+    assert moved.tolist() == pytest.approx([-0.5, -0.3, 0.0, 0.0], abs=1e-3)
+    with pytest.raises(ConfigurationError, match=r"rules\.0\.diversity\.vectors: the mesh has no section `vectors`"):
+        parse_mesh(with_vectors.replace("vectors: {dimensions: 2}\n", ""))
+
+
 def test_spread_keeps_equal_values_apart_and_gives_way_when_nothing_else_is_left() -> None:
     bench = bench_of("spread: {attribute: genre, apart: 2}")
     dramas = [bench.content("comics", f"d{n}", "drama") for n in range(3)]
@@ -371,6 +388,7 @@ def test_rules_hold_over_what_the_fallback_fills_in() -> None:
         (["country: {only: [jp], never: [JP]}"], "'JP' is in only and in never"),
         (["freshness_floor: {younger_than: 1d, at_least: 2}"], "at_least and first belong together"),
         (["frequency_cap: {shown: 1, days: 9}"], "frequency_cap.days: .*less than or equal to 8"),
+        (["diversity: {penalty: 1.0}"], "exactly one of attribute and `vectors: true`"),
         (["capp: {most: 1}"], "rules.0.capp: unknown key"),
         (["{cap_per_service: {most: 1}, spread: {attribute: genre}}"], "names 2 rules"),
     ],

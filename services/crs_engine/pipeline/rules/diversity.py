@@ -21,7 +21,7 @@ from services.crs_engine.pipeline.rules.base import Draw, Restraint
 
 
 class Diversity:
-    """``rules.diversity``: by the values of an attribute that two contents share."""
+    """``rules.diversity``: by the values of an attribute that two contents share, or by their vectors."""
 
     name: ClassVar[str] = "diversity"
 
@@ -37,8 +37,12 @@ class _Marginal(Restraint):
     def __init__(self, params: rule_options.Diversity, draw: Draw) -> None:
         self._params = params
         self._draw = draw
-        self._keys = draw.view.catalog.attributes[params.attribute].keys(draw.items.rows)
-        self._sizes = (self._keys != 0).sum(axis=1)
+        catalog, rows = draw.view.catalog, draw.items.rows
+        if params.attribute is None:
+            self._vectors = catalog.vectors(rows)
+        else:
+            self._keys = catalog.attributes[params.attribute].keys(rows)
+            self._sizes = (self._keys != 0).sum(axis=1)
 
     def shifts(self, before: NDArray[np.int64]) -> NDArray[np.float64] | None:
         """See `Constraint.shifts`."""
@@ -53,11 +57,16 @@ class _Marginal(Restraint):
         return -self._params.penalty * closest
 
     def _likeness(self, n: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
-        """``float64[n]``: Jaccard's coefficient of the first n items with the others (int64[n])."""
+        """``float64[n]``: of the first n items with the others (int64[n]), Jaccard's coefficient, or the cosine."""
+        if self._params.attribute is None:
+            cosine = np.einsum("nd,nd->n", self._vectors[:n], self._vectors[others])
+            return np.asarray(np.maximum(cosine, 0.0), np.float64)
         own, theirs = self._keys[:n], self._keys[others]
         shared = ((own[:, :, None] == theirs[:, None, :]) & (own != 0)[:, :, None]).sum(axis=(1, 2))
         return np.asarray(shared / np.maximum(self._sizes[:n] + self._sizes[others] - shared, 1))
 
     def because(self, at: int, before: NDArray[np.int64]) -> str:
         """See `RuleConstraint.because`."""
+        if self._params.attribute is None:
+            return "its vector is near that of something that stands before it"
         return f"it shares {self._params.attribute} with what stands before it"
