@@ -8,16 +8,23 @@ because opening the next one ends what was left open, and only then is the commi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordListTooLargeError,
+)
 
 from banditmesh.runtime.addresses import KafkaAddress
-from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.errors import FailedPrecondition, Unavailable
 from banditmesh.runtime.kafka.connect import client_options
 from banditmesh.runtime.kafka.producer import Record, discard, note_exception
+from banditmesh.runtime.kafka.topic_check import MIN_MESSAGE_BYTES
 from banditmesh.runtime.stream import Fenced
 
 TRANSACTION_TIMEOUT_S = 40.0
@@ -78,10 +85,11 @@ class TransactionalProducer:
 
         Raises:
             Fenced: A newer producer of this id exists, or the broker has ended the transaction.
+            FailedPrecondition: A topic takes no messages of our size; its limit was lowered since the start.
             Unavailable: Kafka did not answer in time. Whether it was committed is only known after the next
             :meth:`open`.
         """
-        async with self._fatal():
+        async with self._fatal({record.topic for record in records}):
             await self._kafka.begin_transaction()
             for acknowledged in await self._send(records):
                 await acknowledged
@@ -119,12 +127,17 @@ class TransactionalProducer:
         return acknowledged
 
     @asynccontextmanager
-    async def _fatal(self) -> AsyncIterator[None]:
+    async def _fatal(self, topics: Collection[str]) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(COMMIT_DEADLINE_S):
                 yield
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self._id} was fenced") from error
+        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+            raise FailedPrecondition(
+                f"Kafka refuses messages of our size to {' or '.join(sorted(topics))}: the partition stands still",
+                hint=f"set max.message.bytes of the topic to at least {MIN_MESSAGE_BYTES}",
+            ) from error
         except (KafkaError, TimeoutError) as error:
             raise Unavailable(f"transaction of {self._id}: {_in_words(error)}", retry_after_s=1.0) from error
 
