@@ -14,6 +14,8 @@ from banditmesh.bandits.errors import InvalidTensors
 from banditmesh.experiments.era import Era, Plan, Shown
 from banditmesh.experiments.people import People
 
+NAME: Final = "experiment"
+"""What the store calls it beside a placement's models: ``models/<placement>/experiment/``. No policy is called so."""
 ERAS: Final = 4
 """That are kept, the current one included."""
 

@@ -15,6 +15,7 @@ from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.policy import Policy
 from banditmesh.bandits.registry import load
 from banditmesh.decisions.spec import Spec, parse
+from banditmesh.experiments.tally import NAME
 from banditmesh.runtime.addresses import FileAddress, StoreAddress, parse_store
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 from banditmesh.runtime.snapshots import BadSnapshot, Snapshot, Snapshots
@@ -122,7 +123,7 @@ def _split(text: str) -> tuple[StoreAddress, _Name | None]:
 async def _only(store: Store, text: str) -> _Name:
     """The one model of a store. Raises NotFound or InvalidArgument when there is none or are several."""
     keys = [key.split("/") async for key in store.list("models/")]
-    models = sorted({(key[1], key[2]) for key in keys if len(key) == 4 and key[3] == "current.json"})
+    models = sorted({(key[1], key[2]) for key in keys if len(key) == 4 and key[3] == "current.json" and key[2] != NAME})
     if not models:
         raise NotFound("the store has no model", field="model", value=text, hint=_HINT)
     if len(models) > 1:

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from banditmesh.bandits.hashing import key64
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.experiments.era import Plan, Shown
-from banditmesh.experiments.tally import Tally
+from banditmesh.experiments.tally import NAME, Tally
 from services.learner.catalog import ModelSpec, ShardId
 from services.learner.examples import Columns
 from services.learner.shard import Shard, State
 
-EXPERIMENT: Final = "experiment"
-"""What the store calls the tally beside the models: ``models/<placement>/experiment/``. No policy is called so."""
+EXPERIMENT: Final = NAME
 SETTLE_MS: Final = 60_000
 """How long after another plan is known here the last engine may still assign by the one before."""
 

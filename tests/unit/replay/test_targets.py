@@ -174,3 +174,11 @@ def test_parquet_has_the_column_too(tmp_path: Path, rows: list[dict[str, Any]]) 
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "log.parquet")
     log = written(tmp_path / "log", rows)
     assert estimated(tmp_path / "log.parquet", column("new")).answer == estimated(log, column("new")).answer
+
+
+def test_the_tally_of_an_experiment_is_no_model(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    store(tmp_path / "store", written(tmp_path / "log", rows))
+    tally = tmp_path / "store" / "models" / "home" / "experiment"
+    tally.mkdir()
+    (tally / "current.json").write_text('{"version": 1}')
+    assert saved(str(tmp_path / "store")).policy == "popularity"
