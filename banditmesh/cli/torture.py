@@ -46,7 +46,7 @@ def torture(
     from banditmesh.cli.signals import interrupt_on_signals
     from banditmesh.runtime.errors import InvalidArgument
     from banditmesh.torture.faults import BY_NAME, FAULTS
-    from banditmesh.torture.report import summary
+    from banditmesh.torture.report import RoundResult, summary
     from banditmesh.torture.run import Options, Torture
 
     console = Console()
@@ -62,15 +62,18 @@ def torture(
     folder.mkdir(parents=True, exist_ok=True)
     interrupt_on_signals(lambda: None)
     with console.status("starting") as status:
-        run = Torture(
-            Options(folder, minutes, seed, wanted, rate, mixed=not only),
-            lambda what: status.update(Text(what)),
-            lambda result: console.print(
+
+        def done(result: RoundResult) -> None:
+            console.print(
                 f"{result.name}: {result.impressions:,} impressions, {result.kills} kills, {result.seconds:.0f} s, "
                 f"found {summary(result.findings)}",
                 highlight=False,
-            ),
-        )
+            )
+            if report is not None:
+                run.report.write(report)
+
+        options = Options(folder, minutes, seed, wanted, rate, mixed=not only)
+        run = Torture(options, lambda what: status.update(Text(what)), done)
         try:
             _run(run)
         except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
+from banditmesh.runtime.cancellation import is_cancelled
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.health import Health
@@ -144,7 +145,9 @@ class BackgroundTasks:
                 up.set(0)
                 if not crashed or (well is not None and well.done()):
                     log.warning("background task waits for what it depends on", task=name, reason=str(error))
-            except Exception:  # whatever it was, the task no longer runs: that is what supervision is for
+            except (Exception, asyncio.CancelledError) as error:  # whatever it was: the task no longer runs
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    raise
                 crashes.inc()
                 up.set(0)
                 log.exception("background task crashed", task=name, policy=type(on_crash).__name__)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 
+from banditmesh.runtime.cancellation import is_cancelled
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import FailedPrecondition, MeshError
 from banditmesh.runtime.kafka.metrics import StreamMetrics
@@ -115,7 +116,9 @@ class PartitionWorker:
                 self._log.info("partition starts over", reason=str(reason))
                 self._metrics.restarts.labels(reason="start_over").inc()
                 continue
-            except Exception as error:  # whatever it was: no record is skipped, the partition is opened anew
+            except (Exception, asyncio.CancelledError) as error:  # no record is skipped, the partition is opened anew
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    raise
                 self.failing = True
                 self._metrics.restarts.labels(reason=type(error).__name__).inc()
                 expected = isinstance(error, (MeshError, TimeoutError))

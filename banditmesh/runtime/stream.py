@@ -162,8 +162,9 @@ class Stream:
             self._workers[partition] = worker, task
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        working = any(each is task for _, each in self._workers.values())
+        if error is not None and (working or not task.cancelled()):
             log.warning("stream gives its partitions up", stream=self.name, worker=task.get_name(), error=repr(error))
             self._rejoin.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -142,6 +143,11 @@ class ForkedProcess(Process):
         self._zygote, self._module = zygote, module
         self.prepare = prepare
         """Taken with the next start."""
+
+    def ask_what_it_waits_for(self) -> None:
+        """Let it write where each of its tasks waits into its log."""
+        if self.running:
+            os.kill(self.pid, signal.SIGUSR2)
 
     def _spawn(self, command: Command) -> Child:
         return ForkedChild(

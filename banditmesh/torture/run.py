@@ -255,7 +255,9 @@ class Act:
         if scene.loses_the_log:
             self._forget_the_log()
             before = self._counts()
-        await self._reader.until_settled(SETTLE_WITHIN_S)
+        if not await self._reader.until_settled(SETTLE_WITHIN_S):
+            for replica in self._world.supervisor.replicas:
+                replica.process.ask_what_it_waits_for()
         evidence = self._evidence
         self._acknowledged |= journal.acknowledged if self._whole else set()
         found = [*judge(evidence, self._world.rules), *not_in_the_log(evidence, self._acknowledged)]

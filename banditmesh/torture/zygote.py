@@ -10,6 +10,7 @@ Protocol: one JSON object a line on stdin, one line on stdout for each. ``{"spaw
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import importlib
@@ -73,6 +74,7 @@ def become(order: dict[str, Any], parent: int) -> NoReturn:
     os.environ.update(order["env"])
     random.seed()
     gc.unfreeze()
+    signal.signal(signal.SIGUSR2, say_what_it_waits_for)
     code = 1
     try:
         for module, *arguments in order["prepare"]:
@@ -87,6 +89,19 @@ def become(order: dict[str, Any], parent: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def say_what_it_waits_for(number: int, frame: object) -> None:
+    """Write where each task of the event loop waits into the log, for whoever wonders why nothing goes on."""
+    for task in asyncio.all_tasks(asyncio.get_event_loop_policy().get_event_loop()):
+        waits: object = task.get_coro()
+        places = []
+        while waits is not None:
+            at = getattr(waits, "cr_frame", None) or getattr(waits, "gi_frame", None)
+            places.append(f"{at.f_code.co_qualname}:{at.f_lineno}" if at is not None else repr(waits)[:150])
+            waits = getattr(waits, "cr_await", None) or getattr(waits, "gi_yieldfrom", None)
+        print(f"task {task.get_name()}: {' > '.join(places)}", file=sys.stderr)
+    sys.stderr.flush()
 
 
 def poll(pid: int, ended: dict[int, int]) -> int | None:

@@ -299,7 +299,10 @@ async def discard(kafka: AIOKafkaProducer, reason: str = "thrown away") -> None:
     nothing_comes: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     nothing_comes.set_result(False)
     client._md_update_fut = nothing_comes  # and this the wait for metadata that the retry of each of them begins with.
-    if sender is not None:
+    if sender is not None and not (await asyncio.wait([sender], timeout=_DISCARD_S))[0]:
+        # What it still waits for looks for a coordinator through a client that is closed, for ever. A second
+        # cancellation reaches that; left to `stop`, it would come out of `stop` as if we were cancelled.
+        sender.cancel()
         await asyncio.wait([sender], timeout=_DISCARD_S)
     transactions = kafka._txn_manager
     if transactions is not None and transactions._transaction_waiter is not None:

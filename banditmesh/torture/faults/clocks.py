@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from banditmesh.torture.scene import Scene
+from banditmesh.torture.world import READY_WITHIN_S
 
 HOUR_S: Final = 3600
 SKEWS: Final = {"importer": (1, -1), "joiner": (1, -1), "learner": (-1, 1)}
@@ -38,4 +39,4 @@ async def _skew(scene: Scene, hours: dict[str, tuple[int, int]]) -> None:
             scene.note(f"{replica.name} starts anew, its clock {offset:+d} s")
             replica.process.prepare = [["banditmesh.torture.skewed", str(offset)]]
             await scene.kill(replica)
-            await supervisor.until_ready([replica], 60.0)
+            await supervisor.until_ready([replica], READY_WITHIN_S)

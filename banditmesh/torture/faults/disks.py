@@ -14,6 +14,7 @@ from typing import Final
 from banditmesh.local.kafka import Kafka
 from banditmesh.torture.oracle import SILENCE, Finding
 from banditmesh.torture.scene import Scene
+from banditmesh.torture.world import READY_WITHIN_S
 
 SIZES_MB: Final = {"cache": 16, "kafka": 96, "up": 24}
 FILLER: Final = "filler"
@@ -68,7 +69,7 @@ async def model_cache(scene: Scene) -> None:
     scene.must_have_said("crs_engine", _NO_SPACE, "The model cache's disk is full")
     engine = scene.world.supervisor.of("crs_engine")[0]
     await scene.kill(engine)
-    await scene.world.supervisor.until_ready([engine], 60.0)
+    await scene.world.supervisor.until_ready([engine], READY_WITHIN_S)
     empty(disk)
     scene.note("there is room again")
     await scene.sleep(3.0)

@@ -25,16 +25,17 @@ async def one_of_three(scene: Scene) -> None:
 
 
 async def restarted(scene: Scene) -> None:
-    """The only broker is killed and started again, then stopped in order and started again."""
+    """The only broker is killed and started again, twice, then stopped in order and started again."""
     broker = scene.world.kafka
     assert isinstance(broker, Kafka)
     call = scene.world.supervisor.call
-    scene.note("SIGKILL the only broker")
-    await call(broker.kill)
-    await scene.sleep(1.0, 4.0)
-    await call(broker.start)
-    scene.note("the broker is back")
-    await scene.sleep(4.0)
+    for _ in range(2):
+        scene.note("SIGKILL the only broker")
+        await call(broker.kill)
+        await scene.sleep(1.0, 4.0)
+        await call(broker.start)
+        scene.note("the broker is back")
+        await scene.sleep(4.0)
     scene.note("the broker is stopped in order")
     await call(broker.stop)
     await call(broker.start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from banditmesh.torture.scene import Scene
+from banditmesh.torture.world import READY_WITHIN_S
 
 KILLS: Final = 12
 
@@ -26,7 +27,7 @@ async def scale_joiners(scene: Scene) -> None:
     await scene.sleep(2.0, 4.0)
     scene.note("three joiners")
     added = [world.add("joiner", number) for number in (1, 2)]
-    await supervisor.until_ready(added, 60.0)
+    await supervisor.until_ready(added, READY_WITHIN_S)
     await scene.sleep(2.0, 4.0)
     last = added[-1]
     last.wanted = False

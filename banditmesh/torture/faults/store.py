@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from banditmesh.torture.network import Mode
 from banditmesh.torture.scene import Scene
-from banditmesh.torture.world import BUCKET
+from banditmesh.torture.world import BUCKET, READY_WITHIN_S
 
 MODES: Final[tuple[Mode, ...]] = ("500", "503", "507", "hang", "slow")
 _WORDS: Final = {
@@ -37,7 +37,7 @@ async def troubled(scene: Scene) -> None:
 
 async def half_written(scene: Scene) -> None:
     """A snapshot is half there: of the next version only a part, of the newest one only the first half of its bytes."""
-    await scene.world.supervisor.until_ready(scene.world.supervisor.of("learner"), 60.0)
+    await scene.world.supervisor.until_ready(scene.world.supervisor.of("learner"), READY_WITHIN_S)
     await scene.sleep(3.0)
     for what in await scene.world.supervisor.call(lambda: _halve(scene.world.s3.client())):
         scene.note(what)

@@ -13,7 +13,7 @@ from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.torture.forked import Prepare
 from banditmesh.torture.scene import Scene
 from banditmesh.torture.supervisor import Replica
-from banditmesh.torture.world import PARTITIONS
+from banditmesh.torture.world import PARTITIONS, READY_WITHIN_S
 
 NEWER: Final = b"\xa2\x06\x03new"
 """Field 100, bytes: of a kind that no present release knows."""
@@ -60,7 +60,7 @@ async def _start_anew(scene: Scene, joiners: Sequence[Replica], prepare: Prepare
     for joiner in joiners:
         joiner.process.prepare = prepare
     await asyncio.gather(*(scene.kill(joiner) for joiner in joiners))
-    await scene.world.supervisor.until_ready(joiners, 60.0)
+    await scene.world.supervisor.until_ready(joiners, READY_WITHIN_S)
 
 
 async def _newer_kinds(scene: Scene, producer: AIOKafkaProducer) -> None:

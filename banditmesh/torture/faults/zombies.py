@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from banditmesh.torture.scene import Scene
-from banditmesh.torture.world import SESSION_S
+from banditmesh.torture.world import READY_WITHIN_S, SESSION_S
 
 
 async def joiner(scene: Scene) -> None:
     """A joiner is stopped past its session's timeout, its partitions are taken over, and it goes on."""
     supervisor = scene.world.supervisor
     zombie = supervisor.of("joiner")[int(scene.rng.integers(len(supervisor.of("joiner"))))]
-    await supervisor.until_ready([zombie], 60.0)
+    await supervisor.until_ready([zombie], READY_WITHIN_S)
     scene.note(f"SIGSTOP {zombie.name}")
     supervisor.suspend(zombie)
     scene.joiner_died = True
@@ -24,12 +24,12 @@ async def learner(scene: Scene) -> None:
     """A learner is stopped, another one of the same ordinal takes over and publishes, and the first goes on."""
     supervisor = scene.world.supervisor
     zombie = supervisor.of("learner")[0]
-    await supervisor.until_ready([zombie], 60.0)
+    await supervisor.until_ready([zombie], READY_WITHIN_S)
     scene.note(f"SIGSTOP {zombie.name}")
     supervisor.suspend(zombie)
     scene.note("another learner of ordinal 0")
     other = scene.world.add("learner", 0, name="learner-0-again")
-    await supervisor.until_ready([other], 60.0)
+    await supervisor.until_ready([other], READY_WITHIN_S)
     await scene.sleep(3.0, 5.0)
     scene.note(f"SIGCONT {zombie.name}")
     supervisor.resume(zombie)
@@ -42,6 +42,6 @@ async def two_learners(scene: Scene) -> None:
     supervisor = scene.world.supervisor
     scene.note("a second learner of ordinal 0")
     second = scene.world.add("learner", 0, name="learner-0-twin")
-    await supervisor.until_ready([second], 60.0)
+    await supervisor.until_ready([second], READY_WITHIN_S)
     await scene.sleep(6.0, 9.0)
     await supervisor.retire(second)

@@ -207,3 +207,22 @@ async def test_a_task_registered_after_the_start_runs_at_once(process: Process) 
     process.tasks.add("loop", run, on_crash=EndProcess())
     await ran.wait()
     await process.tasks.stop(1)
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_a_crash(process: Process) -> None:
+    calls = 0
+
+    async def run() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise asyncio.CancelledError
+        await asyncio.Event().wait()
+
+    process.tasks.add("loop", run, on_crash=Restart(first_s=1, most_s=1, stable_s=5))
+    process.tasks.start()
+    await process.clock.wait_for_sleepers()
+    assert process.crashes() == 1
+    await process.clock.advance(1.0)
+    assert calls == 2
+    assert await process.tasks.stop(1.0)

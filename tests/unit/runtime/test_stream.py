@@ -27,7 +27,7 @@ class Recorder:
         self.topic = topic
         self.events: list[str] = []
         self.taken: dict[int, list[bytes]] = {}
-        self.failures: list[Exception] = []
+        self.failures: list[BaseException] = []
         """Raised by the next ``process`` calls, one each."""
         self.on_process: Callable[[int], object] | None = None
         self.blocked: asyncio.Event | None = None
@@ -230,6 +230,18 @@ async def test_while_it_may_not_work_no_record_is_taken_and_none_is_lost(
         assert recorder.all_taken() == [b"0"]
         refused[0] = False
         await recorder.until(lambda: recorder.all_taken() == [b"0", b"1"])
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_an_error_like_any_other(
+    topic: MemoryTopic, recorder: Recorder, metrics: StreamMetrics
+) -> None:
+    """A client that is stopped during an outage may raise it; the partition would be nobody's, and nobody would say
+    so."""
+    recorder.failures = [asyncio.CancelledError()]
+    await topic.append(0, b"0")
+    async with running(recorder, metrics):
+        await recorder.until(lambda: recorder.taken == {0: [b"0"]})
+    assert metrics.restarts.labels(reason="CancelledError")._value.get() == 1
 
 
 async def test_while_a_partition_fails_the_probe_says_so(
