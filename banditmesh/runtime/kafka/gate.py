@@ -1,10 +1,10 @@
-"""Waiting for Kafka at the start of a service: it serves, not ready, until the topics are there and right."""
+"""Waiting for Kafka at the start of a service: it serves, not ready, until the topics are there and right. And looking
+after them from then on: a Kafka that has lost its data comes back without any."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.clock import Clock
@@ -17,18 +17,20 @@ from banditmesh.runtime.serve import Server
 log = get_logger(__name__)
 
 FIRST_LOOK_S = 5.0
+LOOK_AGAIN_S = 10.0
+"""How often topics that were there are looked for again."""
 _LEAST_RETRY_S, _MOST_RETRY_S = 0.5, 10.0
 
 
 class TopicsGate:
     """Lets work begin once ``ensure`` has succeeded.
 
-    ``ensure`` raises ConfigurationError when a topic is not what the mesh needs: at :meth:`first_look` that ends the
-    start, later it is waited for, as an operator may mend the topic. It raises Unavailable when Kafka is away or does
-    not let us in.
+    ``ensure`` is told whether it succeeded before. It raises ConfigurationError when a topic is not what the mesh
+    needs: at :meth:`first_look` that ends the start, later it is waited for, as an operator may mend the topic. It
+    raises Unavailable when Kafka is away or does not let us in.
     """
 
-    def __init__(self, ensure: Callable[[], Awaitable[object]], clock: Clock) -> None:
+    def __init__(self, ensure: Callable[[bool], Awaitable[object]], clock: Clock) -> None:
         self._ensure = ensure
         self._clock = clock
         self._open = asyncio.Event()
@@ -45,7 +47,7 @@ class TopicsGate:
             self._wait_for(str(error))
 
     async def run(self) -> None:
-        """Try until it is right: a background task that ends."""
+        """Try until it is right, then look again and again: a background task."""
         retry_s = _LEAST_RETRY_S
         while not self._open.is_set():
             try:
@@ -54,6 +56,14 @@ class TopicsGate:
                 self._wait_for(str(error))
                 await self._clock.sleep(retry_s)
                 retry_s = min(2 * retry_s, _MOST_RETRY_S)
+        while True:
+            await self._clock.sleep(LOOK_AGAIN_S)
+            try:
+                await self._ensure(True)
+            except Unavailable:
+                pass  # whoever works with Kafka says so
+            except MeshError as error:
+                self._wait_for(str(error))
 
     async def probe(self) -> None:
         """For a health check: raise Unavailable with the reason until work may begin."""
@@ -70,7 +80,7 @@ class TopicsGate:
         return wait_and_work
 
     async def _try(self) -> None:
-        await self._ensure()
+        await self._ensure(False)
         self._open.set()
         log.info("topics are there")
 
@@ -88,18 +98,19 @@ async def topics_of(server: Server, kafka: KafkaAddress, mesh: Mesh) -> tuple[To
         ConfigurationError: A topic is not what the mesh needs.
     """
     topics = Topics.named(mesh.kafka.topic_prefix)
-    gate = TopicsGate(
-        partial(
-            ensure_topics,
+
+    async def ensure(again: bool) -> None:
+        await ensure_topics(
             kafka,
             topics,
             partitions=mesh.kafka.partitions,
             replication=mesh.kafka.replication,
             min_retention_s=mesh.join.window + mesh.join.slack,
-        ),
-        server.clock,
-    )
+            again=again,
+        )
+
+    gate = TopicsGate(ensure, server.clock)
     await gate.first_look()
-    server.background("topics", gate.run, one_shot=True)
+    server.background("topics", gate.run)
     server.check("topics", gate.probe, interval_s=1.0)
     return topics, gate

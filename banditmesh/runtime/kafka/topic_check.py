@@ -65,6 +65,7 @@ class Wanted:
         replication: Replicas of a new topic; all but one of them must have a record before it is acknowledged.
         min_retention_s: ``join.window + join.slack``: impressions and reactions that forget sooner are refused.
         same_partitions: Refuse topics that have more partitions than ``partitions``, which would have to shrink.
+        again: They were there before: what is missing has been lost.
     """
 
     topics: Topics
@@ -72,6 +73,7 @@ class Wanted:
     replication: int
     min_retention_s: float = 0.0
     same_partitions: bool = False
+    again: bool = False
 
     @property
     def min_insync(self) -> int:

@@ -71,6 +71,7 @@ async def ensure_topics(
     replication: int,
     min_retention_s: float = 0.0,
     same_partitions: bool = False,
+    again: bool = False,
     deadline_s: float = 30.0,
 ) -> int:
     """Create the topics that are missing, check those that exist, and return how many partitions each of them has.
@@ -83,7 +84,7 @@ async def ensure_topics(
         ConfigurationError: A topic has other settings than the mesh needs; names the topic, the setting and its value.
         Unavailable: Kafka did not answer or does not let us in, or topics are missing that this user may not create.
     """
-    wanted = Wanted(topics, partitions, replication, min_retention_s, same_partitions)
+    wanted = Wanted(topics, partitions, replication, min_retention_s, same_partitions, again)
     address = kafka_address(kafka)
     try:
         async with asyncio.timeout(deadline_s):
@@ -91,8 +92,9 @@ async def ensure_topics(
             try:
                 await admin.start()
                 found = await _create_missing(admin, wanted)
-                check_partitions(found, wanted)
-                await check_settings(admin, wanted, found)
+                if not again:
+                    check_partitions(found, wanted)
+                    await check_settings(admin, wanted, found)
             finally:
                 await admin.close()
     except TimeoutError as error:
@@ -116,7 +118,7 @@ async def _create_missing(admin: AIOKafkaAdminClient, wanted: Wanted) -> dict[st
             hint="permit Describe (docs/operations.md)",
             retry_after_s=5.0,
         )
-    if denied:
+    if denied and not wanted.again:
         log.info("topics that this kafka user may not describe are not looked at", topics=denied)
     needed = [name for name in wanted.topics if name not in denied]
     found = _led(states)
@@ -159,7 +161,6 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Wanted, missing: list[str]
             f"topic {name!r} cannot be created with {partitions} partitions and replication {wanted.replication}: "
             f"{error.__name__}{': ' + message if message else ''}"
         )
-    log.info("topics created", topics=missing, partitions=partitions, replication=wanted.replication)
 
 
 async def _try_to_create(
@@ -181,6 +182,11 @@ async def _try_to_create(
     ]
     response = await admin.create_topics(new)
     refused: dict[str, tuple[type[KafkaError], str]] = {}
+    made = [name for name, code, *_ in response.topic_errors if not code]
+    if made and wanted.again:
+        log.error("topics that were there are gone, with all that stood in them; they are made anew", topics=made)
+    elif made:
+        log.info("topics created", topics=made, partitions=partitions, replication=wanted.replication)
     for name, code, *message in response.topic_errors:
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:  # another service was faster: just as well

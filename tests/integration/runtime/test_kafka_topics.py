@@ -111,3 +111,23 @@ async def test_a_kafka_that_is_not_there_is_unavailable() -> None:
     (port,) = ports.free(1)
     with pytest.raises(Unavailable, match=f"127.0.0.1:{port}"):
         await ensure_topics(f"127.0.0.1:{port}", Topics.named(), partitions=1, replication=1)
+
+
+async def test_topics_that_were_there_and_are_gone_are_made_anew_and_that_is_said(
+    kafka: Kafka, topics: Topics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await ensure(kafka, topics)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    await admin.delete_topics([topics.examples])
+    while not (await admin.describe_topics([topics.examples]))[0]["error_code"]:
+        pass  # the controller knows it, the broker not yet
+    await admin.close()
+    capsys.readouterr()
+    assert await ensure(kafka, topics, again=True) == 3
+    said = capsys.readouterr().out
+    assert "topics that were there are gone" in said
+    assert topics.examples in said
+    assert topics.impressions not in said
+    await ensure(kafka, topics, again=True)
+    assert capsys.readouterr().out == ""
