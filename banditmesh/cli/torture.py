@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -29,6 +30,9 @@ def torture(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Only this round; may be given several times. No mixed run.")
     ] = None,
+    mixed_only: Annotated[
+        bool, typer.Option("--mixed-only", help="No round for each fault: all mixed for the whole time.")
+    ] = False,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Keep data and logs in this folder; absent: a temporary one.")
     ] = None,
@@ -61,6 +65,7 @@ def torture(
     folder = (directory or Path(tempfile.mkdtemp(prefix="banditmesh-torture-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     interrupt_on_signals(lambda: None)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # that Kafka is away is what we do to it
     with console.status("starting") as status:
 
         def done(result: RoundResult) -> None:
@@ -72,7 +77,7 @@ def torture(
             if report is not None:
                 run.report.write(report)
 
-        options = Options(folder, minutes, seed, wanted, rate, mixed=not only)
+        options = Options(folder, minutes, seed, wanted, rate, rounds=not mixed_only, mixed=mixed_only or not only)
         run = Torture(options, lambda what: status.update(Text(what)), done)
         try:
             _run(run)

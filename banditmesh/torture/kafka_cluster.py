@@ -77,6 +77,11 @@ class KafkaCluster(Startable):
                 raise error
         return self
 
+    def kill(self) -> None:
+        """End all three at once."""
+        for broker in self.brokers:
+            broker.kill()
+
     def stop(self) -> None:
         """Stop them together: the last would wait for a quorum."""
         for error in together(self.brokers, lambda broker: broker.stop()):

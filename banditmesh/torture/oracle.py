@@ -39,7 +39,6 @@ KINDS = (
     REWARD,
     TIMES,
     REACTION,
-    TWICE,
     ORDER,
     LOST,
     SILENT,
@@ -177,8 +176,8 @@ def not_in_the_log(evidence: Evidence, acknowledged: Iterable[tuple[bytes, Key |
 
 
 def twice_late(evidence: Evidence) -> Iterator[Finding]:
-    """Late reactions that stand in ``late-reactions`` more than once: declared where a joiner was killed or Redis has
-    lost data (docs/decisions/0006), and there alone."""
+    """Late reactions that stand in ``late-reactions`` more than once. That is declared (docs/decisions/0006), so it is
+    counted and no finding."""
     for (identity, key), times in evidence.late.items():
         if times > 1:
             yield Finding(TWICE, f"{identity.hex()} {':'.join(key)}", f"{times} times")

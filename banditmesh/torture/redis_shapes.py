@@ -65,6 +65,11 @@ class Pair(Startable):
         self.replica.start()
         self.follow()
 
+    def kill(self) -> None:
+        """End both at once."""
+        self.primary.kill()
+        self.replica.kill()
+
     def stop(self) -> None:
         """Stop both."""
         self.primary.stop()
@@ -100,6 +105,11 @@ class ReplicatedCluster(ValkeyCluster):
             identity = master.command("CLUSTER MYID")
             replica.wait_until(lambda replica=replica, identity=identity: _follows(replica, identity), timeout_s=30.0)  # type: ignore[misc]
         return self
+
+    def kill(self) -> None:
+        """End all at once."""
+        for node in self.everybody:
+            node.kill()
 
     def stop(self) -> None:
         """Stop all."""

@@ -151,7 +151,7 @@ class Report:
             for declared in each.declared:
                 yield f"- declared: {declared}"
             if each.late_twice:
-                yield f"- {each.late_twice} late reactions stand there twice, as declared (docs/decisions/0006)"
+                yield f"- {each.late_twice} stand in `late-reactions` twice, as declared (docs/decisions/0006)"
             if each.refused:
                 refused = ", ".join(f"{number} × {why}" for why, number in each.refused.items())
                 yield f"- refused events: {refused}"

@@ -18,7 +18,6 @@ from banditmesh.runtime.errors import MeshError
 from banditmesh.torture import learned
 from banditmesh.torture.evidence import Evidence
 from banditmesh.torture.faults import FAULTS, disks
-from banditmesh.torture.faults.redis import LATE_TWICE
 from banditmesh.torture.oracle import EVENT, SELECT, Finding, judge, not_in_the_log, twice_late
 from banditmesh.torture.reading import TopicsReader
 from banditmesh.torture.report import Report, RoundResult
@@ -48,6 +47,7 @@ class Options:
         faults: Which rounds.
         per_second: Visits.
         replicas: Of each service; None: two.
+        rounds: Whether each fault has a round of its own first.
         mixed: Whether there is a mixed run at all.
     """
 
@@ -57,6 +57,7 @@ class Options:
     faults: Sequence[Fault] = FAULTS
     per_second: float = 120.0
     shape: Shape = field(default_factory=Shape)
+    rounds: bool = True
     mixed: bool = True
 
 
@@ -77,7 +78,8 @@ class Torture:
         began = time.monotonic()
         self._deadline = began + 60 * self._options.minutes
         try:
-            for shape, faults in groupby(self._options.faults, key=lambda fault: fault.shape):
+            alone = self._options.faults if self._options.rounds else ()
+            for shape, faults in groupby(alone, key=lambda fault: fault.shape):
                 await self._act(shape, list(faults))
             shapes = [each for each in _MIXED_SHAPES if any(self._of(each))] if self._options.mixed else []
             turn = 0
@@ -158,8 +160,6 @@ class Act:
         self._reader = TopicsReader(world.bootstrap, PARTITIONS, self._evidence)
         self._judged: set[tuple[str, str]] = set()
         self._acknowledged: set[tuple[bytes, tuple[str, str] | None]] = set()
-        self._twice_is_declared = False
-        """A joiner has died, or Redis has lost data, on this world."""
         self._whole = True
         """False once the log was lost: undisturbed learning of it is not possible."""
 
@@ -262,14 +262,7 @@ class Act:
         self._acknowledged |= journal.acknowledged if self._whole else set()
         found = [*judge(evidence, self._world.rules), *not_in_the_log(evidence, self._acknowledged)]
         twice = [each for each in twice_late(evidence) if (each.kind, each.what) not in self._judged]
-        joiners = self._world.supervisor.of("joiner")
-        self._twice_is_declared |= (
-            LATE_TWICE in scene.declared or scene.joiner_died or any(each.ended for each in joiners)
-        )
-        if self._twice_is_declared:
-            result.late_twice = len(twice)
-        else:
-            result.findings += twice
+        result.late_twice = len(twice)
         self._judged |= {(each.kind, each.what) for each in twice}
         result.findings += [each for each in found if (each.kind, each.what) not in self._judged]
         self._judged |= {(each.kind, each.what) for each in found}

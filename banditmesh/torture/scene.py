@@ -54,7 +54,6 @@ class Scene:
         declared: Deviations that the documentation declares for what was done in this round, in words.
         findings: What a fault has found by itself.
         refusals_declared: Events may be refused in this round, and it is said why.
-        joiner_died: A joiner was killed, or stopped past its session.
         loses_the_log: What stood in the topics is gone.
     """
 
@@ -67,7 +66,6 @@ class Scene:
     findings: list[Finding] = field(default_factory=list)
     refusals_declared: bool = False
     loses_the_log: bool = False
-    joiner_died: bool = False
     log_sizes: dict[str, int] = field(default_factory=dict)
 
     def note(self, what: str) -> None:
@@ -82,7 +80,6 @@ class Scene:
         """SIGKILL; it is started again at once."""
         self.note(f"SIGKILL {replica.name}")
         self.chronicle.kills += 1
-        self.joiner_died |= replica.service == "joiner"
         await self.world.supervisor.kill(replica)
 
     async def kill_one(self) -> None:

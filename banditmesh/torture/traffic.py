@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from banditmesh.client import Event, MeshClient, Nothing, Selected, click, dwell, mute, shown, target
-from banditmesh.runtime.errors import MeshError, ResourceExhausted, Unavailable
+from banditmesh.runtime.errors import DeadlineExceeded, MeshError, ResourceExhausted, Unavailable
 from banditmesh.torture.evidence import Key
 
 SELECT_WITHIN_S: Final = 20.0
@@ -193,7 +193,7 @@ class Traffic:
         for (identity, key, _), error in zip(events, answers, strict=True):
             if error is None:
                 self.journal.acknowledged.add((identity, key))
-            elif isinstance(error, Unavailable | ResourceExhausted):
+            elif isinstance(error, Unavailable | ResourceExhausted | DeadlineExceeded):
                 self.journal.given_up += 1
             else:
                 self.journal.refused[f"{type(error).__name__}: {error.message[:120]}"] += 1

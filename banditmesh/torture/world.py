@@ -135,7 +135,8 @@ class World:
         await self.import_all()
 
     def _keep(self, server: Startable) -> None:
-        self._stack.push_async_callback(asyncio.to_thread, server.stop)
+        """End it with the world, at once where it can be: nobody needs its data."""
+        self._stack.push_async_callback(asyncio.to_thread, getattr(server, "kill", server.stop))
 
     def _start_kafka(self) -> None:
         if self.shape.brokers == 3:

@@ -54,4 +54,5 @@ async def emptied(scene: Scene) -> None:
     scene.declared.append("what stood in the topics is lost: no example of it can be asked for")
     await call(broker.start)
     scene.note("the broker is back, empty")
-    await scene.sleep(15.0)
+    await scene.sleep(20.0)
+    scene.must_have_said("tracker", "topics that were there are gone", "Kafka has lost its data")

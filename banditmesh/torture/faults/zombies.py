@@ -13,7 +13,6 @@ async def joiner(scene: Scene) -> None:
     await supervisor.until_ready([zombie], READY_WITHIN_S)
     scene.note(f"SIGSTOP {zombie.name}")
     supervisor.suspend(zombie)
-    scene.joiner_died = True
     await scene.sleep(SESSION_S + 3.0, SESSION_S + 6.0)
     scene.note(f"SIGCONT {zombie.name}")
     supervisor.resume(zombie)
