@@ -4,6 +4,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: bench-shelf help setup demo demo-cinema test lint bench bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test clients-test audit lock clean
+.PHONY: help setup demo demo-news test lint bench bench-retrieval bench-news bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test clients-test audit lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
@@ -28,6 +29,8 @@ demo: $(STAMP) ## Bring the whole mesh up on this machine and let it learn from 
 
 demo-cinema: $(STAMP) ## A cinema's shelf on real ratings: ranked lists by a blend of popularity and taste, rules, cache
 	@$(BIN)/banditmesh demo-cinema $(ARGS)
+demo-news: $(STAMP) ## The mesh as a news feed: what readers near you click now, against what is popular
+	@$(BIN)/banditmesh demo-news $(ARGS)
 
 test: $(STAMP) ## Unit, contract, integration and end-to-end tests, on real servers, in two processes
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
@@ -45,6 +48,12 @@ bench: $(STAMP) ## Benchmarks; ARGS=--json prints one JSON line a figure
 
 bench-stream: $(STAMP) ## How fast events, joins and learning are, a core a service: benchmarks/stream.md
 	@$(BIN)/python -m benchmarks.stream --report benchmarks/stream.md $(ARGS)
+
+bench-retrieval: $(STAMP) ## How fast density retrieves, how true its sums are: benchmarks/retrieval.md
+	@$(BIN)/python -m benchmarks.retrieval --report benchmarks/retrieval.md $(ARGS)
+
+bench-news: $(STAMP) ## Density against popularity, likeness and item-kNN on simulated days: benchmarks/news.md
+	@$(BIN)/python -m benchmarks.news --report benchmarks/news.md $(ARGS)
 
 BENCH := .benchmarks/venv
 BENCH_STAMP := $(BENCH)/.up-to-date

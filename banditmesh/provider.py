@@ -59,6 +59,9 @@ class Content:
         expires_at: After this time (with a time zone) it is never shown; None: it does not expire by itself.
         hidden: Exists, but must not be shown now.
         image_uri: The picture of a banner.
+        embedding: Where it lies among the contents, for models that retrieve by likeness: as many finite numbers as
+            ``vectors.dimensions`` of ``mesh.yaml``; empty: it has none, or the importer makes one of its words.
+        body: The text, for ``vectors.embedding: text``; it is not stored.
     """
 
     content_id: str
@@ -68,6 +71,8 @@ class Content:
     expires_at: datetime | None = None
     hidden: bool = False
     image_uri: str = ""
+    embedding: Sequence[float] = ()
+    body: str = ""
 
     def to_message(self) -> provider_pb2.Content:
         """Return the content as it travels.
@@ -82,6 +87,8 @@ class Content:
             attributes=[_attribute(name, value) for name, value in self.attributes.items()],
             hidden=self.hidden,
             image_uri=self.image_uri,
+            embedding=self.embedding,
+            body=self.body,
         )
         if self.expires_at is not None:
             if self.expires_at.tzinfo is None:

@@ -15,6 +15,8 @@ from banditmesh.cli import (
     dead_letters,
     demo,
     demo_cinema,
+    demo_news,
+    embed,
     evaluate,
     experiment,
     fit,
@@ -40,6 +42,7 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("demo-cinema")(demo_cinema.demo_cinema)
+app.command("demo-news")(demo_news.demo_news)
 app.command("check")(check.check)
 app.command("capacity")(capacity.capacity)
 app.command("torture")(torture.torture)
@@ -54,6 +57,7 @@ app.command("experiment")(experiment.experiment)
 app.command("inspect")(inspect.inspect)
 app.add_typer(als.app, name="als")
 app.add_typer(archive.app, name="archive")
+app.add_typer(embed.app, name="embed")
 app.command("dead-letters")(dead_letters.dead_letters)
 
 FAILED, MISCONFIGURED = 1, 2

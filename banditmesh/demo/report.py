@@ -120,7 +120,7 @@ def variant_result(outcomes: list[Outcome], variant: str) -> VariantResult:
     )
 
 
-def difference(outcomes: list[Outcome], measure: str) -> Difference:
+def difference(outcomes: list[Outcome], measure: str, variants: tuple[str, str] = (LEARNED, RANDOM)) -> Difference:
     """Return the difference of the two variants' means with its interval.
 
     People are what was assigned to the variants, and one person's impressions are alike, so a mean over impressions is
@@ -131,9 +131,10 @@ def difference(outcomes: list[Outcome], measure: str) -> Difference:
     Args:
         outcomes: All examples.
         measure: ``clicked`` or ``reward``.
+        variants: The one that should be better, and the other.
     """
     z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
-    (mean_a, var_a), (mean_b, var_b) = (_ratio(outcomes, variant, measure) for variant in (LEARNED, RANDOM))
+    (mean_a, var_a), (mean_b, var_b) = (_ratio(outcomes, variant, measure) for variant in variants)
     half = z * float(np.sqrt(var_a + var_b))
     return Difference(mean_a - mean_b, mean_a - mean_b - half, mean_a - mean_b + half)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -118,7 +118,7 @@ async def track(mesh: MeshClient, selection: Selected, reaction: React) -> None:
             raise refused
 
 
-async def in_order(people: Sequence[str], act: Callable[[str], Awaitable[None]], *, at_once: int) -> None:
+async def in_order(people: Iterable[str], act: Callable[[str], Awaitable[None]], *, at_once: int) -> None:
     """Start ``act`` for each person in order, at most ``at_once`` together, never two for the same person. The first
     error ends it."""
     places = asyncio.Semaphore(at_once)

@@ -226,8 +226,6 @@ class Rates:
         below = self._shows * np.float32(near)
         below += self._smoothing
         first /= below
-        if optimism:
-            first += np.float32(optimism) * np.sqrt(np.clip(first * (1 - first), 0, None) / (below + 1))
         rows = np.argpartition(first, len(first) - wanted)[len(first) - wanted :] if wanted else np.zeros(0, np.int64)
         rate, deviation = self.exact(phi, rows)
         value = rate + np.float32(optimism) * deviation

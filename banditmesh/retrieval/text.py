@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Self
@@ -70,6 +70,12 @@ class TextModel:
         if not len(idf) or len(idf) & (len(idf) - 1):
             raise InvalidTensors("is no power of two", field="idf")
         return cls(idf, projection)
+
+
+def text_of(title: str, body: str, attributes: Mapping[str, Iterable[str]]) -> str:
+    """The text that a content's vector is made of: title, body, and each value of its attributes as one word."""
+    values = (f"{name}_{value}".replace(" ", "_") for name, listed in attributes.items() for value in listed)
+    return "\n".join([title, body, *values])
 
 
 def words(text: str) -> list[str]:

@@ -48,7 +48,11 @@ class Density(Retrieved):
 
     half_life: Positive = Field(6 * 3600.0, description="After so long a click or an impression counts half.")
     bandwidth: float = Field(
-        0.7, gt=0, le=10, description="How far near is: the kernel's deviation, between vectors of length 1."
+        1.0,
+        gt=0,
+        le=10,
+        description="How far near is: the kernel's deviation, between vectors of length 1. The smaller, the more "
+        "features it takes for the same accuracy.",
     )
     features: int = Field(256, ge=16, le=1024, multiple_of=2, description="Of the random Fourier features.")
     smoothing: float = Field(

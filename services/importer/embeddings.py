@@ -10,7 +10,7 @@ import numpy as np
 
 from banditmesh.bandits.errors import BanditError
 from banditmesh.contracts.provider.v1 import provider_pb2
-from banditmesh.retrieval.text import TextModel
+from banditmesh.retrieval.text import TextModel, text_of
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
@@ -76,6 +76,5 @@ class Embeddings:
 
 
 def words_of(content: provider_pb2.Content) -> str:
-    """The text that a content's vector is made of: title, body, and its categorical attributes."""
-    attributes = (f"{each.name}_{value}" for each in content.attributes for value in each.values)
-    return "\n".join([content.title, content.body, *attributes])
+    """The text that a content's vector is made of."""
+    return text_of(content.title, content.body, {each.name: each.values for each in content.attributes})

@@ -1,0 +1,231 @@
+"""The news demo from beginning to end: a town reads news for a minute or two, and half of it gets what its neighbours
+click, the other half what is popular."""
+
+from __future__ import annotations
+
+import asyncio
+import string
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+
+from banditmesh.client import ClientLimits, MeshClient, click, shown
+from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
+from banditmesh.demo.news_report import Delays, NewsTally, NewsView, Seen, draw, verdict
+from banditmesh.demo.news_world import NewsWorld, day_of
+from banditmesh.demo.outcome import ExamplesReader
+from banditmesh.demo.report import Examples
+from banditmesh.demo.target import Target, local_target
+from banditmesh.demo.visits import in_order
+from banditmesh.local.board import Board
+from banditmesh.local.stack import LocalMesh, Process
+from banditmesh.runtime.snapshots import BadSnapshot, Snapshots
+from banditmesh.runtime.store import open_store
+from banditmesh.selection import Nothing
+
+PLACEMENT, SERVICE = "feed", "news"
+MESH = Path(__file__).with_name("news_mesh.yaml")
+LIST = 4
+"""Articles on a screen."""
+AT_ONCE = 48
+DEADLINE_S = 30.0
+SETTLE_TIMEOUT_S = 60.0
+START_S = 30.0
+_PUBLISH_EVERY_S = 0.5
+_LOOK_EVERY_S = 0.2
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says.
+
+    Attributes:
+        folder: Where the mesh keeps everything.
+        length_s: How long the town's day is.
+        plot: Where to draw.
+        seed: Of the town.
+    """
+
+    folder: Path
+    length_s: float
+    plot: Path
+    seed: int
+
+
+@dataclass
+class Day:
+    """What happens in the town.
+
+    Attributes:
+        world: The truth.
+        began_s: Its midnight, in seconds since the Unix epoch.
+    """
+
+    world: NewsWorld
+    began_s: float
+    tally: NewsTally = field(default_factory=NewsTally)
+    examples: Examples = field(default_factory=Examples)
+    delays: Delays = field(default_factory=Delays)
+
+    @property
+    def now_s(self) -> float:
+        """The town's time."""
+        return time.time() - self.began_s
+
+
+def run(options: Options, console: Console) -> bool:
+    """Run the demo; return whether it kept its promises. Raises DidNotStart and MeshError."""
+    began = time.monotonic()
+    world = NewsWorld.make(day_of(options.length_s), options.seed)
+    console.print(
+        f"[bold]{len(world.born_s)} articles, {len(world.tastes)} readers, {int(world.breaking.sum())} of the articles "
+        f"breaking news[/]: a simulation whose truth is known"
+    )
+    with _started(options, console, world) as (mesh, began_s):
+        console.print(f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}", highlight=False)
+        day = Day(world, began_s)
+        asyncio.run(_live(options, day, mesh, console))
+    draw(day.world, day.tally, options.plot)
+    good = verdict(console, day.world, day.tally, day.examples, day.delays)
+    console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False)
+    return good
+
+
+@contextmanager
+def _started(options: Options, console: Console, world: NewsWorld) -> Iterator[tuple[LocalMesh, float]]:
+    # The day begins when all services are there. The provider must know when, and starts before them.
+    began_s = time.time() + START_S
+    argv = ["banditmesh.demo.news_provider", "--address", "{address}", "--seed", str(options.seed)]
+    argv += ["--length", str(options.length_s), "--began", str(began_s)]
+    with Process("provider", options.folder / "provider", logs=options.folder / "logs", argv=argv, env={}) as provider:
+        config = options.folder / "mesh.yaml"
+        config.write_text(string.Template(MESH.read_text()).substitute(PROVIDER=provider.address))
+        mesh = LocalMesh(options.folder, config, embedded_s3=True)
+        console.print("Starting Kafka, Valkey, an S3 store and the five services …")
+        with Board(console) as board:
+            mesh.progress = board.tell
+            mesh.start()
+        try:
+            mesh.progress = lambda part, what: None
+            yield mesh, began_s
+        finally:
+            mesh.stop()
+
+
+async def _live(options: Options, day: Day, mesh: LocalMesh, console: Console) -> None:
+    target = local_target(mesh)
+    reader = ExamplesReader(target.kafka, "examples", day.examples, PLACEMENT)
+    await reader.start()
+    beside = [
+        asyncio.create_task(_keep_reading(reader)),
+        asyncio.create_task(_publish(day, target)),
+        asyncio.create_task(_watch_densities(day, mesh)),
+    ]
+    view = NewsView(day.tally, day.examples, day.delays, options.length_s)
+    try:
+        async with target.client(ClientLimits()) as client:
+            with Live(view, console=console, refresh_per_second=4, transient=True):
+                await asyncio.sleep(max(-day.now_s, 0))
+                await _visits(options, day, client, beside)
+                beside[0].cancel()
+                with suppress(asyncio.CancelledError):
+                    await beside[0]
+                await reader.read_until_settled(day.tally.acknowledged, SETTLE_TIMEOUT_S)
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        await reader.stop()
+
+
+async def _visits(options: Options, day: Day, client: MeshClient, beside: list[asyncio.Task[None]]) -> None:
+    """Readers come one after the other, as fast as the mesh answers, until the day is over."""
+    rng = np.random.default_rng(options.seed + 1)
+
+    async def visit(reader: str) -> None:
+        number = int(reader)
+        screen = await client.recommend(PLACEMENT, f"r{number}", count=LIST, deadline_s=DEADLINE_S)
+        day.tally.done += 1
+        if isinstance(screen, Nothing):
+            day.tally.nothing[screen.reason.name.lower()] += 1
+            return
+        now_s = day.now_s
+        articles = np.array([int(each.content_id) for each in screen])
+        truth = day.world.clicks(number, articles, now_s)
+        clicked = rng.random(len(articles)) < truth
+        events = [shown(each) for each in screen]
+        events += [click(each) for each, opened in zip(screen, clicked.tolist(), strict=True) if opened]
+        for refused in await client.track(events, deadline_s=DEADLINE_S):
+            if refused is not None:
+                raise refused
+        for each, article, opened, chance in zip(
+            screen, articles.tolist(), clicked.tolist(), truth.tolist(), strict=True
+        ):
+            day.tally.acknowledged[each.impression_id] = each.variant
+            day.tally.add(Seen(now_s, each.variant, number, article, bool(opened), float(chance), each.logic))
+
+    def readers() -> Iterator[str]:
+        while day.now_s < options.length_s and not any(task.done() for task in beside):
+            yield str(int(rng.integers(len(day.world.tastes))))
+
+    await in_order(readers(), visit, at_once=AT_ONCE)
+    for task in beside:
+        if task.done():
+            task.result()
+
+
+async def _keep_reading(reader: ExamplesReader) -> None:
+    while True:
+        await reader.read(0.2)
+
+
+async def _publish(day: Day, target: Target) -> None:
+    """What a newsroom's system does: tell the importer of each article when it is out."""
+    waiting = np.arange(len(day.world.born_s))
+    async with target.channel(target.importer) as channel:
+        stub = importer_pb2_grpc.ImporterServiceStub(channel)
+        while len(waiting):
+            now_s = day.now_s
+            out = waiting[day.world.born_s[waiting] <= now_s]
+            waiting = waiting[len(out) :]
+            ids = [str(each) for each in out.tolist() if day.world.gone_s[each] > now_s]
+            if ids:
+                request = importer_pb2.RefreshContentsRequest(service=SERVICE, content_ids=ids)
+                await stub.RefreshContents(request, timeout=DEADLINE_S, metadata=target.metadata)
+                day.tally.published.update(dict.fromkeys(map(int, ids), day.now_s))
+            await asyncio.sleep(_PUBLISH_EVERY_S)
+        await asyncio.Event().wait()
+
+
+async def _watch_densities(day: Day, mesh: LocalMesh) -> None:
+    """How old the newest click is that an engine may not have yet, at the worst: from a version's watermark to the
+    moment when the next version can be loaded. Engines look for it twice a publication, which is added."""
+    store = open_store(mesh.settings["BANDITMESH_STORE"])
+    snapshots = Snapshots(store, None)
+    seen, before_s = Counter[str](), 0.0
+    try:
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                models = {key.split("/")[2] async for key in store.list(f"models/{PLACEMENT}/density-")}
+                for model in models:
+                    pointer = await snapshots.pointer(PLACEMENT, model)
+                    if pointer is None or pointer.version == seen[model]:
+                        continue
+                    manifest = await snapshots.manifest(PLACEMENT, model, pointer.version)
+                    if before_s:
+                        day.delays.seconds.append(time.time() - before_s)
+                    day.delays.deltas += manifest.base > 0
+                    day.delays.bytes.append(sum(each.nbytes for each in manifest.tensors.values()))
+                    seen[model], before_s = pointer.version, manifest.watermark_ms / 1000
+            except BadSnapshot:
+                continue  # it was deleted between two questions
+    finally:
+        await store.close()
