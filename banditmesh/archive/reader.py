@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from banditmesh.archive.index import Index, counting, get_index
-from banditmesh.archive.layout import INDEX, Folder, Kind, Range, day_prefix, folder_of
+from banditmesh.archive.layout import INDEX, Folder, Kind, Range, day_prefix, folder_of, range_of
 from banditmesh.archive.layout import hours as hours_between
 from banditmesh.archive.schema import EXAMPLES, OFFSET_COLUMNS, TIME_COLUMN, conform
 from banditmesh.archive.state import States
@@ -37,6 +37,7 @@ async def read(
     *,
     kind: Kind = "examples",
     columns: Sequence[str] | None = None,
+    partition: int | None = None,
 ) -> AsyncIterator[pa.RecordBatch]:
     """The rows of a placement whose time is in start (included) to end (excluded), hour by hour, file by file.
 
@@ -45,6 +46,7 @@ async def read(
 
     Args:
         columns: Which ones; None: all.
+        partition: Of which partition of the topic; None: of all. Files that have rows of others alone are not opened.
 
     Raises:
         InvalidArgument: A time has no zone.
@@ -58,12 +60,17 @@ async def read(
     with tempfile.TemporaryDirectory(prefix="archive-") as temporary:
         for folder, names in (await folders(store, placement, start, end, kind)).items():
             for name in names:
+                part = range_of(name)
+                if partition is not None and part is not None and part.partition != partition:
+                    continue
                 async for batch in _rows(store, folder, name, Path(temporary), columns):
                     moments = batch.column(time)
                     inside = pc.and_(
                         pc.greater_equal(moments, pa.scalar(start, moments.type)),
                         pc.less(moments, pa.scalar(end, moments.type)),
                     )
+                    if partition is not None:
+                        inside = pc.and_(inside, pc.equal(batch.column(OFFSET_COLUMNS[kind][1]), partition))
                     found = batch.filter(inside)
                     if not len(found):
                         continue

@@ -29,6 +29,22 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What is known of a partition at an offset.
+
+    Attributes:
+        time_ms: Broker time of the last record before it, the highest so far.
+        shown_ms: Broker time of impressions up to which all examples stand before it.
+        sources: Partition of `impressions` → its log, and the offset of the last impression that was archived: what
+            comes a second time is at or before it.
+    """
+
+    time_ms: int = 0
+    shown_ms: int = 0
+    sources: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class State:
     """How far a partition is archived.
 
@@ -36,21 +52,16 @@ class State:
         next: Everything before this offset is archived, or in a gap.
         begun: Where the range ends that is being written; equal to `next` when none is.
         first: Where the archive of this log begins.
-        time_ms: Broker time of the last record before `next`, the highest so far.
-        begun_time_ms: The same for `begun`.
-        sources: Partition of `impressions` → its log, and the offset of the last impression archived: what comes a
-            second time is at or before it.
-        begun_sources: The same for `begun`.
+        mark: At `next`.
+        begun_mark: At `begun`.
         gaps: What retention took.
     """
 
     next: int = 0
     begun: int = 0
     first: int = 0
-    time_ms: int = 0
-    begun_time_ms: int = 0
-    sources: dict[int, tuple[int, int]] = field(default_factory=dict)
-    begun_sources: dict[int, tuple[int, int]] = field(default_factory=dict)
+    mark: Mark = Mark()
+    begun_mark: Mark = Mark()
     gaps: tuple[Gap, ...] = ()
 
     @property
@@ -58,13 +69,13 @@ class State:
         """Whether a range is being written, or was when its writer died."""
         return self.begun > self.next
 
-    def begin(self, end: int, time_ms: int, sources: Mapping[int, tuple[int, int]] | None = None) -> State:
+    def begin(self, end: int, mark: Mark) -> State:
         """With a range begun that ends there."""
-        return replace(self, begun=end, begun_time_ms=time_ms, begun_sources=dict(sources or {}))
+        return replace(self, begun=end, begun_mark=mark)
 
     def complete(self) -> State:
         """With the begun range complete."""
-        return replace(self, next=self.begun, time_ms=self.begun_time_ms, sources=self.begun_sources)
+        return replace(self, next=self.begun, mark=self.begun_mark)
 
     def skip(self, first: int, noticed_at_ms: int) -> State:
         """With what lies before an offset noted as lost: the log begins there by now. Of a range that is begun, what
@@ -72,7 +83,8 @@ class State:
         gap = Gap(self.next, first, noticed_at_ms)
         if first < self.begun:
             return replace(self, next=first, gaps=(*self.gaps, gap))
-        return replace(self.complete(), next=first, begun=first, gaps=(*self.gaps, gap))
+        done = self.complete() if self.is_begun else self
+        return replace(done, next=first, begun=first, begun_mark=done.mark, gaps=(*self.gaps, gap))
 
 
 _STATE = TypeAdapter(State)
@@ -144,7 +156,7 @@ async def complete_until(store: Store, kind: Kind = "examples", *, logs: frozens
     newest: dict[int, int] = {}
     for (log, partition), state in (await States(store, kind).all()).items():
         if logs is None or log in logs:
-            newest[partition] = max(newest.get(partition, 0), state.time_ms)
+            newest[partition] = max(newest.get(partition, 0), state.mark.time_ms)
     return datetime.fromtimestamp(min(newest.values(), default=0) / 1000, UTC)
 
 

@@ -284,6 +284,7 @@ def _parsed(kind: type, parse: object) -> BeforeValidator:
 
 HostPortSetting = Annotated[HostPort, NoDecode, _parsed(HostPort, HostPort.parse)]
 KafkaSetting = Annotated[KafkaAddress, NoDecode, _parsed(KafkaAddress, KafkaAddress.parse)]
+OptionalKafkaSetting = Annotated[KafkaAddress | None, NoDecode, _parsed(KafkaAddress, KafkaAddress.parse)]
 RedisSetting = Annotated[RedisAddress, NoDecode, _parsed(RedisAddress, RedisAddress.parse)]
 StoreSetting = Annotated[StoreAddress, NoDecode, _parsed(object, parse_store)]
 """Field types for settings: text from the environment, an address in the program."""

@@ -23,6 +23,7 @@ from banditmesh.runtime.addresses import (
     KafkaAccess,
     KafkaAddress,
     KafkaSetting,
+    OptionalKafkaSetting,
     RedisAccess,
     RedisAddress,
     RedisSetting,
@@ -116,8 +117,8 @@ def _secret(value: SecretStr | None) -> str | None:
     return None if value is None else value.get_secret_value()
 
 
-class UsesKafka(Environment):
-    """For services that produce or consume."""
+class KafkaAccessSettings(Environment):
+    """How Kafka is spoken to."""
 
     kafka_security_protocol: SecurityProtocol = Field(
         "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL, as Kafka's security.protocol"
@@ -138,13 +139,12 @@ class UsesKafka(Environment):
     kafka_certificate_file: Path | None = Field(None, description="PEM of our own certificate, for mutual TLS")
     kafka_key_file: Path | None = Field(None, description="PEM of its key")
     kafka_key_password: SecretStr | None = Field(None, description="password of that file, if it has one")
-    kafka: KafkaSetting = Field(description="bootstrap servers, host:port,host:port")
 
-    @field_validator("kafka")
+    @field_validator("kafka", check_fields=False)
     @classmethod
-    def _kafka_with_access(cls, address: KafkaAddress, info: ValidationInfo) -> KafkaAddress:
+    def _kafka_with_access(cls, address: KafkaAddress | None, info: ValidationInfo) -> KafkaAddress | None:
         """The address carries how its servers are spoken to, so that nobody can forget the one or the other."""
-        if address.access != KafkaAccess():  # made in the program, whole
+        if address is None or address.access != KafkaAccess():  # none, or made in the program, whole
             return address
         given = info.data
         access = KafkaAccess(
@@ -163,6 +163,20 @@ class UsesKafka(Environment):
         if problem is not None and "kafka_security_protocol" in given and "kafka_sasl_mechanism" in given:
             raise ValueError(problem)
         return dataclasses.replace(address, access=access)
+
+
+class UsesKafka(KafkaAccessSettings):
+    """For services that produce or consume."""
+
+    kafka: KafkaSetting = Field(description="bootstrap servers, host:port,host:port")
+
+
+class MayUseKafka(KafkaAccessSettings):
+    """For a service that has something to say to Kafka, and does without it."""
+
+    kafka: OptionalKafkaSetting = Field(
+        None, description="bootstrap servers, host:port,host:port, for sampled decisions; absent: none are sampled"
+    )
 
 
 class UsesRedis(Environment):

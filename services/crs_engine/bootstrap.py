@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2, crs_engine_pb2_gr
 from banditmesh.runtime import keys, rule_options
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.mesh import load_mesh
+from banditmesh.runtime.mesh import Mesh, load_mesh
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
@@ -39,6 +40,7 @@ from services.crs_engine.pipeline import filters, retrievers, rules
 from services.crs_engine.pipeline.hydrate import Hydrator
 from services.crs_engine.pipeline.pipeline import Pipeline
 from services.crs_engine.rule_cost import RuleCosts
+from services.crs_engine.sampled_decisions import Sampler
 from services.crs_engine.selection_counts import SelectionCounts
 from services.crs_engine.servicer import CrsEngineServicer
 from services.crs_engine.settings import EngineSettings
@@ -128,6 +130,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     selections = SelectionCounts(store, clock, metrics)
     reads = RedisReads(redis, breaker, live, hydrator, metrics)
     engine = Engine(placements, pipeline, reads, metrics, RuleCosts(metrics), keeper, selections)
+    engine = replace(engine, sampler=_sampler(settings, mesh, server, catalog, metrics))
     batcher = Batcher(
         engine.select, mesh.engine.max_batch, clock, metrics, mesh.engine.max_waiting, arrivals=server.calls_taken
     )
@@ -163,6 +166,32 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     await _warm(engine, server.kept.get(CATALOG))
     server.kept[CATALOG] = catalog
     return Parts(engine, models, densities, live, catalog, batcher, maintenance, metrics)
+
+
+def _sampler(
+    settings: EngineSettings, mesh: Mesh, server: Server, catalog: Catalog, metrics: EngineMetrics
+) -> Sampler | None:
+    """What hands sampled decisions to Kafka; None when no placement samples, or there is no Kafka."""
+    sampling = [name for name, placement in mesh.placements.items() if placement.decisions.sample]
+    if not sampling:
+        return None
+    if settings.kafka is None:
+        log.warning("no decisions are sampled: this engine knows no Kafka", placements=sampling, set="BANDITMESH_KAFKA")
+        return None
+    # An engine that samples nothing needs no Kafka client.
+    from banditmesh.runtime.kafka.producer import Producer, Record
+    from banditmesh.runtime.kafka.topic_check import Topics
+
+    topic = Topics.named(mesh.kafka.topic_prefix).decisions
+    producer = Producer(settings.kafka, client_id="engine")
+
+    async def send(records: Sequence[tuple[bytes, bytes]]) -> None:
+        await producer.send_many([Record(topic, key, value) for key, value in records])
+
+    sampler = Sampler(catalog, send, server.clock, metrics, np.random.default_rng())
+    server.background("sampled decisions", sampler.run, critical=False)
+    server.on_stop("sampled decisions", producer.stop)
+    return sampler
 
 
 async def _warm(engine: Engine, former: Catalog | None) -> None:

@@ -23,6 +23,7 @@ from services.crs_engine.pipeline.batch import Answered, Group, Outcome, Round, 
 from services.crs_engine.pipeline.hydrate import Hydrator
 from services.crs_engine.pipeline.pipeline import Pipeline
 from services.crs_engine.rule_cost import RuleCosts
+from services.crs_engine.sampled_decisions import Sampler
 from services.crs_engine.selection_counts import SelectionCounts
 from services.crs_engine.user_memory import UserMemory
 
@@ -109,6 +110,8 @@ class Engine:
     rule_costs: RuleCosts
     keeper: CacheKeeper
     selections: SelectionCounts
+    sampler: Sampler | None = None
+    """None: no decision is sampled."""
 
     async def select(self, requests: Sequence[SelectionRequest]) -> list[Outcome]:
         """One outcome for each request, in their order. Never fails because Redis is away: that is what the fallback is
@@ -121,6 +124,8 @@ class Engine:
             self._count(answered)
             self.keeper.keep(answered)
             self.rule_costs.look(answered.slate, self.pipeline.rules[answered.slate.group.placement.name])
+            if self.sampler is not None:
+                self.sampler.offer(answered)
         return outcomes
 
     async def answer(self, groups: Sequence[Group]) -> list[Answered]:

@@ -44,6 +44,19 @@ class EngineMetrics:
             ["placement", "reason"],
             registry=registry,
         )
+        self.sampled = Counter(
+            "banditmesh_engine_sampled_decisions_total",
+            "Decisions that were handed to topic decisions, with all their candidates",
+            ["placement"],
+            registry=registry,
+        )
+        self.not_sampled = Counter(
+            "banditmesh_engine_sampled_decisions_dropped_total",
+            "Sampled decisions that were not handed on, by reason: queue (too many at once), kafka, too_large; the "
+            "archive has fewer, nothing else happens",
+            ["reason"],
+            registry=registry,
+        )
         self.removed = Counter(
             "banditmesh_engine_candidates_removed_total",
             "Candidates that a filter removed",

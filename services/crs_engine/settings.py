@@ -7,10 +7,10 @@ from pathlib import Path
 from pydantic import Field
 
 from banditmesh.runtime.addresses import HostPort, HostPortSetting
-from banditmesh.runtime.settings import ServiceSettings, UsesRedis, UsesStore, UsesTokens
+from banditmesh.runtime.settings import MayUseKafka, ServiceSettings, UsesRedis, UsesStore, UsesTokens
 
 
-class EngineSettings(ServiceSettings, UsesRedis, UsesStore, UsesTokens):
+class EngineSettings(ServiceSettings, MayUseKafka, UsesRedis, UsesStore, UsesTokens):
     """What the engine needs to know about where it runs."""
 
     grpc_address: HostPortSetting = Field(

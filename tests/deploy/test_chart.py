@@ -220,6 +220,17 @@ def test_each_service_gets_the_secrets_of_what_it_talks_to_and_no_others() -> No
             assert secrets == needs[service], service
 
 
+def test_the_engine_talks_to_kafka_where_decisions_are_sampled_and_nowhere_else() -> None:
+    def speaks(*sets: str) -> bool:
+        (spec,) = (spec for name, spec in pods(rendered("production", *sets)) if name == "mesh-engine")
+        return "BANDITMESH_KAFKA" in {each["name"] for each in spec["containers"][0]["env"]}
+
+    sampling = "services: {a: {logics: [b]}}\nplacements: {home: {sources: [a/b], decisions: {sample: 0.01}}}"
+    assert not speaks()
+    assert speaks("engine.sampledDecisions=true")
+    assert speaks(f"mesh.config={json.dumps(sampling)}")
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_only_where_events_are_made_a_token_is_mounted_and_it_may_do_nothing_else(service: str) -> None:
     def volumes(*sets: str) -> dict[str, Object]:

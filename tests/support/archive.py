@@ -11,7 +11,7 @@ import pyarrow as pa
 from banditmesh.archive.layout import Folder, Range
 from banditmesh.archive.parquet import encode
 from banditmesh.archive.schema import EXAMPLES
-from banditmesh.archive.state import State, States
+from banditmesh.archive.state import Mark, State, States
 from banditmesh.runtime.store import Store, open_store
 
 LOG = 0xA1B2C3D4
@@ -70,7 +70,7 @@ async def put(store: Store, folder: Folder, batch: pa.RecordBatch, *, complete: 
     states = States(store, folder.kind)
     held = await states.get(LOG, partition)
     if complete:
-        state = (held.state if held else State()).begin(offsets[-1] + 1, 1000 * (1 + offsets[-1])).complete()
+        state = (held.state if held else State()).begin(offsets[-1] + 1, Mark(1000 * (1 + offsets[-1]))).complete()
         await states.put(LOG, partition, state, held)
     return name
 

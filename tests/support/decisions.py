@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from banditmesh.archive.layout import Folder, Range
 from banditmesh.archive.parquet import encode
-from banditmesh.archive.state import State, States
+from banditmesh.archive.state import Mark, State, States
 from banditmesh.runtime.store import Store
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -71,4 +71,4 @@ async def archive(store: Store, placement: str, logged: list[dict[str, object]])
     folder = Folder("decisions", placement, NOON)
     name = Range(LOG, 0, 0, len(logged)).file_name("decisions")
     await store.put_new(folder.prefix + name, encode(table).to_pybytes())
-    await States(store, "decisions").put(LOG, 0, State().begin(len(logged), 1000).complete(), None)
+    await States(store, "decisions").put(LOG, 0, State().begin(len(logged), Mark(1000)).complete(), None)

@@ -150,13 +150,18 @@ async def engine_world(
     store: str | None = None,
     clock: Clock | None = None,
     seed: int = 7,
+    kafka: str | None = None,
 ) -> AsyncIterator[World]:
     """Start an engine on a free port; ``folder`` holds its configuration and, unless ``store`` is given, its
     snapshots."""
     config = folder / "mesh.yaml"
     config.write_text(mesh)
     settings = EngineSettings(
-        config=config, redis=redis_url, store=store or f"file://{folder}/store", token_keys=TOKEN_KEYS
+        config=config,
+        redis=redis_url,
+        store=store or f"file://{folder}/store",
+        token_keys=TOKEN_KEYS,
+        kafka=kafka,
     )
     hands = Hands(RedisClient(redis_url, timeout_s=5.0))
     server = Server(ServerOptions(), clock=clock)

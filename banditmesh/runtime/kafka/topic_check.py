@@ -43,13 +43,14 @@ class Topics:
     examples: str
     late_reactions: str
     dead_letters: str
+    decisions: str
+    """Best effort: without it nothing is sampled, and everything else works."""
 
     @classmethod
     def named(cls, prefix: str = "") -> Topics:
         """The names with ``kafka.topic_prefix`` of mesh.yaml before each."""
-        return cls(
-            *(prefix + name for name in ("impressions", "reactions", "examples", "late-reactions", "dead-letters"))
-        )
+        names = ("impressions", "reactions", "examples", "late-reactions", "dead-letters", "decisions")
+        return cls(*(prefix + name for name in names))
 
     def __iter__(self) -> Iterator[str]:
         return iter(astuple(self))

@@ -53,6 +53,8 @@ _RETENTION_MS = {
     # What people look at when something went wrong some time ago.
     "late_reactions": 30 * DAY_MS,
     "dead_letters": 30 * DAY_MS,
+    # Archived within hours.
+    "decisions": 7 * DAY_MS,
 }
 
 
@@ -125,7 +127,8 @@ async def _create_missing(admin: AIOKafkaAdminClient, wanted: Wanted) -> dict[st
     missing = [name for name in needed if name not in found]
     if missing:
         partitions = next((state.partitions for state in found.values() if state.partitions), wanted.partitions)
-        await _create(admin, wanted, missing, partitions)
+        done_without = await _create(admin, wanted, missing, partitions)
+        needed = [name for name in needed if name not in done_without]
     while len(found) < len(needed):  # the other brokers hear of it a moment later
         await asyncio.sleep(_POLL_S)
         found = _led(await ask_topics(admin._client, needed))
@@ -136,8 +139,9 @@ def _led(states: Mapping[str, TopicState]) -> dict[str, TopicState]:
     return {name: state for name, state in states.items() if state.partitions}
 
 
-async def _create(admin: AIOKafkaAdminClient, wanted: Wanted, missing: list[str], partitions: int) -> None:
-    """Create topics; where the broker refuses settings that are no must, without those."""
+async def _create(admin: AIOKafkaAdminClient, wanted: Wanted, missing: list[str], partitions: int) -> list[str]:
+    """Create topics; where the broker refuses settings that are no must, without those. Returns those that the mesh
+    does without."""
     safe = {**SAFE, "min.insync.replicas": str(wanted.min_insync)}
     for settings in (MUST | safe, MUST):
         refused = await _try_to_create(admin, wanted, missing, partitions, settings)
@@ -149,6 +153,10 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Wanted, missing: list[str]
         missing = names
         log.warning("the broker refuses settings for new topics; creating them without", settings=safe, topics=missing)
     denied = [name for name, (error, _) in refused.items() if error in DENIED]
+    if denied == [wanted.topics.decisions]:
+        if not wanted.again:
+            log.warning("this Kafka user may not create the topic, so no decisions are sampled", topic=denied[0])
+        return denied
     if denied:
         must = ", ".join(f"{setting}={value}" for setting, value in MUST.items())
         raise Unavailable(
@@ -161,6 +169,7 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Wanted, missing: list[str]
             f"topic {name!r} cannot be created with {partitions} partitions and replication {wanted.replication}: "
             f"{error.__name__}{': ' + message if message else ''}"
         )
+    return []
 
 
 async def _try_to_create(

@@ -25,7 +25,7 @@ import pyarrow as pa
 from banditmesh.archive.forgotten import forgotten, without
 from banditmesh.archive.layout import Folder, Kind, Range
 from banditmesh.archive.parquet import encode
-from banditmesh.archive.state import Held, State, States
+from banditmesh.archive.state import Held, Mark, State, States
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Aborted, AlreadyExists, MeshError
 from banditmesh.runtime.logging import get_logger
@@ -45,7 +45,6 @@ SURE_FOR_S = 10.0
 that was stopped for an hour must not bring back files that were compacted or erased meanwhile."""
 
 T = TypeVar("T")
-Sources = dict[int, tuple[int, int]]
 OpenReader = Callable[[Callable[[Mapping[int, int]], Known]], AbstractAsyncContextManager[Reader]]
 
 
@@ -55,16 +54,14 @@ class Piece(Generic[T]):
 
     Attributes:
         end: The offset after the last one.
-        time_ms: Its broker time; the highest so far.
-        sources: As `State.sources`, after them.
+        mark: What is known of the partition after them.
         rows: How many rows they make.
         size: Bytes of memory, about.
         body: What the format makes of them.
     """
 
     end: int
-    time_ms: int
-    sources: Sources
+    mark: Mark
     rows: int
     size: int
     body: T
@@ -75,12 +72,13 @@ class Format(Protocol[T]):
 
     kind: Kind
 
-    def pieces(self, records: Sequence[Consumed], log: int, time_ms: int, sources: Sources) -> list[Piece[T]]:
-        """What some records of a partition make, after records of that time and those sources."""
+    def pieces(self, records: Sequence[Consumed], log: int, mark: Mark) -> list[Piece[T]]:
+        """What some records of a partition make, behind that mark."""
         ...
 
-    async def until_ms(self) -> float:
-        """The broker time up to which records can be made into rows now. Raises the store's errors."""
+    async def until_ms(self) -> Callable[[int], float]:
+        """For each partition, the broker time up to which records can be made into rows now. Raises the store's
+        errors."""
         ...
 
     async def tables(self, pieces: Sequence[Piece[T]], log: int, partition: int) -> list[tuple[Folder, pa.Table]]:
@@ -107,12 +105,8 @@ class _Partition(Generic[T]):
         return self.pieces[-1].end if self.pieces else self.state.next
 
     @property
-    def time_ms(self) -> int:
-        return self.pieces[-1].time_ms if self.pieces else self.state.time_ms
-
-    @property
-    def sources(self) -> Sources:
-        return self.pieces[-1].sources if self.pieces else self.state.sources
+    def mark(self) -> Mark:
+        return self.pieces[-1].mark if self.pieces else self.state.mark
 
     @property
     def size(self) -> int:
@@ -168,7 +162,7 @@ class Archiver(Generic[T]):
         async with self._flushing:
             until_ms = await self._format.until_ms()
             for partition in self._partitions.values():
-                await self._flush(partition, until_ms)
+                await self._flush(partition, until_ms(partition.number))
             self._show()
 
     async def close(self) -> None:
@@ -237,7 +231,7 @@ class Archiver(Generic[T]):
                 archived=held.state.next,
                 position=position,
             )
-            state = State(position, position, held.state.first, held.state.time_ms, sources=held.state.sources)
+            state = State(position, position, held.state.first, held.state.mark)
             held = await self._states.put(log_, number, state, held)
         return _Partition(number, log_, held)
 
@@ -250,11 +244,11 @@ class Archiver(Generic[T]):
                 [each for each in records if each.offset >= begun],
             ):
                 if part:
-                    partition.pieces += self._format.pieces(part, partition.log, partition.time_ms, partition.sources)
+                    partition.pieces += self._format.pieces(part, partition.log, partition.mark)
 
     async def _flush(self, partition: _Partition[T], until_ms: float) -> None:
         ready = 0
-        while ready < len(partition.pieces) and partition.pieces[ready].time_ms <= until_ms:
+        while ready < len(partition.pieces) and partition.pieces[ready].mark.time_ms <= until_ms:
             ready += 1
         state = partition.state
         if state.is_begun:
@@ -272,7 +266,7 @@ class Archiver(Generic[T]):
         part = Range(partition.log, partition.number, state.next, pieces[-1].end)
         tables = await self._format.tables(pieces, partition.log, partition.number)
         if not state.is_begun:
-            state = state.begin(part.end, pieces[-1].time_ms, pieces[-1].sources)
+            state = state.begin(part.end, pieces[-1].mark)
             if tables:
                 await self._change(partition, state)
         sure_s = self._clock.monotonic_s()
@@ -311,7 +305,7 @@ class Archiver(Generic[T]):
     def _show(self) -> None:
         kind = self._format.kind
         for partition in self._partitions.values():
-            self._metrics.until.labels(kind, partition.number).set(partition.state.time_ms / 1000)
+            self._metrics.until.labels(kind, partition.number).set(partition.state.mark.time_ms / 1000)
         self._metrics.waiting.labels(kind).set(
             sum(piece.rows for partition in self._partitions.values() for piece in partition.pieces)
         )

@@ -8,12 +8,16 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from banditmesh.archive.layout import Folder, Kind
+from banditmesh.archive.state import Mark
 from banditmesh.runtime.deadletters import Unreadable
 from banditmesh.runtime.stream import Consumed
-from services.learner.archiving.archiver import Piece, Sources
+from services.learner.archiving.archiver import Piece
 from services.learner.archiving.metrics import ArchiveMetrics
 from services.learner.archiving.rows import Chunk, Row, by_folder, chunk
 from services.learner.examples import decode
+
+IDLE_MARGIN_S = 60.0
+"""How much later than a window after it an impression may be joined where the joiner says that nothing is due."""
 
 
 class ExamplesFormat:
@@ -21,17 +25,20 @@ class ExamplesFormat:
 
     kind: Kind = "examples"
 
-    def __init__(self, user_id: Callable[[str], str] | None, metrics: ArchiveMetrics) -> None:
-        """``user_id``: what stands for a user; None: the user's own id."""
+    def __init__(self, user_id: Callable[[str], str] | None, metrics: ArchiveMetrics, *, join_window_s: float) -> None:
+        """
+        Args:
+            user_id: What stands for a user; None: the user's own id.
+            join_window_s: How late impressions are joined.
+        """
         self._user_id = user_id
+        self._idle_ms = round((join_window_s + IDLE_MARGIN_S) * 1000)
         self._metrics = metrics
 
-    def pieces(
-        self, records: Sequence[Consumed], log: int, time_ms: int, sources: Sources
-    ) -> list[Piece[Chunk | None]]:
+    def pieces(self, records: Sequence[Consumed], log: int, mark: Mark) -> list[Piece[Chunk | None]]:
         """See `archiver.Format`."""
         rows: list[Row] = []
-        sources = dict(sources)
+        time_ms, shown_ms, sources = mark.time_ms, mark.shown_ms, dict(mark.sources)
         for record in records:
             # As in the learner's merge: a new leader's clock may lag behind the old one's.
             time_ms = max(time_ms, record.time_ms)
@@ -40,8 +47,10 @@ class ExamplesFormat:
             except Unreadable as error:  # the learner makes a dead letter of it
                 self._metrics.passed_over.labels(self.kind, error.reason).inc()
                 continue
-            if example is None:
+            if example is None:  # nothing was due, so all that was shown a window ago has been joined
+                shown_ms = max(shown_ms, record.time_ms - self._idle_ms)
                 continue
+            shown_ms = max(shown_ms, example.joined.impression_time_ms)
             source = example.source
             known_log, last = sources.get(source.partition, (0, -1))
             if source.log and known_log not in (0, source.log):
@@ -53,11 +62,11 @@ class ExamplesFormat:
             rows.append(Row(record.offset, time_ms, example))
         made = chunk(rows, log, records[0].partition, self._user_id) if rows else None
         size = made.rows.nbytes if made else 0
-        return [Piece(records[-1].offset + 1, time_ms, sources, len(rows), size, made)]
+        return [Piece(records[-1].offset + 1, Mark(time_ms, shown_ms, sources), len(rows), size, made)]
 
-    async def until_ms(self) -> float:
+    async def until_ms(self) -> Callable[[int], float]:
         """See `archiver.Format`: an example is all that there is to know of it."""
-        return math.inf
+        return lambda partition: math.inf
 
     async def tables(
         self, pieces: Sequence[Piece[Chunk | None]], log: int, partition: int

@@ -20,7 +20,7 @@ N = 600
 async def archived(store: Store, partitions: range) -> bool:
     """Whether the examples of these partitions are all archived: the closing tick stands behind them."""
     states = {number: state for (_, number), state in (await States(store, "examples").all()).items()}
-    return all(number in states and states[number].time_ms > T0_MS + 7_200_000 for number in partitions)
+    return all(number in states and states[number].mark.time_ms > T0_MS + 7_200_000 for number in partitions)
 
 
 async def test_two_replicas_share_the_partitions_and_archive_each_example_once(

@@ -14,7 +14,7 @@ from banditmesh.archive.index import Index, get_index, put_index
 from banditmesh.archive.layout import Folder, Range, folder_of, range_of
 from banditmesh.archive.reader import folders, read
 from banditmesh.archive.schema import EXAMPLES
-from banditmesh.archive.state import Gap, State, States, complete_until
+from banditmesh.archive.state import Gap, Mark, State, States, complete_until
 from banditmesh.runtime.errors import Aborted, InvalidArgument
 from tests.support.archive import LOG, NOON, as_file, offsets_of, put, rows, store_in
 
@@ -116,7 +116,7 @@ async def test_a_time_without_a_zone_is_refused(tmp_path: Path) -> None:
 
 async def test_the_second_of_two_who_change_a_state_learns_that_it_is_the_second(tmp_path: Path) -> None:
     states = States(store_in(tmp_path), "examples")
-    first = await states.put(LOG, 0, State().begin(5, 1), None)
+    first = await states.put(LOG, 0, State().begin(5, Mark(1)), None)
     await states.put(LOG, 0, first.state.complete(), first)
 
     with pytest.raises(Aborted):
@@ -130,9 +130,9 @@ async def test_the_archive_is_complete_until_the_time_of_the_slowest_partition_o
 ) -> None:
     store = store_in(tmp_path)
     states = States(store, "examples")
-    await states.put(LOG, 0, State(5, 9, time_ms=2000, begun_time_ms=9000), None)
-    await states.put(LOG, 1, State(5, 5, time_ms=3000), None)
-    await states.put(LOG + 1, 1, State(5, 5, time_ms=1000, gaps=(Gap(0, 2, 1),)), None)
+    await states.put(LOG, 0, State(5, 9, mark=Mark(2000), begun_mark=Mark(9000)), None)
+    await states.put(LOG, 1, State(5, 5, mark=Mark(3000)), None)
+    await states.put(LOG + 1, 1, State(5, 5, mark=Mark(1000), gaps=(Gap(0, 2, 1),)), None)
 
     assert (await complete_until(store)).timestamp() == 2
     assert (await complete_until(store, logs=frozenset({LOG + 1}))).timestamp() == 1

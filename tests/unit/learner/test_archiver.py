@@ -86,7 +86,7 @@ class Rig:
         def open_topic(begin: Callable[[Mapping[int, int]], Known]) -> AbstractAsyncContextManager[Reader]:
             return topic.open(begin({partition: topic.generation * 100 + partition for partition in topic.records}))
 
-        rows = ExamplesFormat(user_id, metrics)
+        rows = ExamplesFormat(user_id, metrics, join_window_s=600.0)
         self.archiver: Archiver[Chunk | None] = Archiver(
             rows, store, open_topic, self.clock, metrics, flush_every_s=60.0
         )

@@ -30,4 +30,5 @@ def test_every_name_has_the_prefix_of_the_mesh() -> None:
         "jp.examples",
         "jp.late-reactions",
         "jp.dead-letters",
+        "jp.decisions",
     )

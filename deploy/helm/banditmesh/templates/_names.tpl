@@ -38,8 +38,10 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 
 {{/* What each service talks to: the arrows of the design. Read by environment variables, Secrets and NetworkPolicies alike. */}}
 {{- define "banditmesh.uses" -}}
+{{- $samples := .Values.engine.sampledDecisions -}}
+{{- range dig "placements" dict (fromYaml .Values.mesh.config) }}{{- if gt (float64 (dig "decisions" "sample" 0 .)) 0.0 }}{{ $samples = true }}{{ end }}{{ end -}}
 importer: [redis, store, providers]
-engine: [redis, store, tokens]
+engine: [redis, store, tokens{{ if $samples }}, kafka{{ end }}]
 tracker: [kafka, tokens]
 joiner: [kafka, redis]
 learner: [kafka, store]
