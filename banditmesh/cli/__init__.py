@@ -19,6 +19,7 @@ from banditmesh.cli import (
     embed,
     evaluate,
     experiment,
+    export,
     fit,
     inspect,
     policies,
@@ -58,6 +59,7 @@ app.command("inspect")(inspect.inspect)
 app.add_typer(als.app, name="als")
 app.add_typer(archive.app, name="archive")
 app.add_typer(embed.app, name="embed")
+app.add_typer(export.app, name="export")
 app.command("dead-letters")(dead_letters.dead_letters)
 
 FAILED, MISCONFIGURED = 1, 2

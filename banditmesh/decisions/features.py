@@ -1,11 +1,13 @@
 """Features as a log says them, and the ids and values that they are for a policy.
 
 A string is a category, a number is numeric, true and false are the categories of these names, a list of strings is a
-set of categories. The ids are those of the engine (`banditmesh.bandits.hashing`).
+set of categories. The ids are those of the engine (`banditmesh.bandits.hashing`). A feature that was hashed before it
+was logged has ``#`` and its id for a name.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -24,15 +26,17 @@ that a log of many candidates was read in."""
 LARGEST: Final = float(np.finfo(np.float32).max)
 _STRINGS: Final = frozenset((str,))
 _NUMBERS: Final = frozenset((int, float))
+_HASHED: Final = re.compile("#([0-9]{1,10})")
 
 
 class _Numeric(dict[str, int]):
-    """The ids of numeric fields, at most `KEPT` of them."""
+    """The ids of numeric fields, and of those that are ids already, at most `KEPT` of them."""
 
     def __missing__(self, field: str) -> int:
         if len(self) >= KEPT:
             self.clear()
-        self[field] = found = hashing.numeric_id(field)
+        hashed = _HASHED.fullmatch(field)
+        self[field] = found = int(hashed[1]) if hashed and int(hashed[1]) < 1 << 32 else hashing.numeric_id(field)
         return found
 
 

@@ -88,23 +88,40 @@ def published(
 
 
 async def _loaded(text: str) -> Snapshot:
+    store, placement, model, version = await located(text)
+    try:
+        return await Snapshots(store, None).load(placement, model, version)
+    except BadSnapshot as error:
+        raise InvalidArgument(f"model {text}: {error}", field="model", value=text) from error
+    finally:
+        await store.close()
+
+
+async def located(text: str) -> tuple[Store, str, str, int]:
+    """The store, the placement, the model and the version of an address, as :func:`saved` reads it; the store is the
+    caller's to close.
+
+    Raises:
+        NotFound: there is no such model.
+        InvalidArgument: the address is wrong.
+    """
     address, name = _split(text)
     if isinstance(address, FileAddress) and not address.folder.is_dir():
         raise NotFound(f"there is no folder {address.folder}", field="model", value=text, hint=_HINT)
     store = connect(address)
     try:
         placement, model, version = name or await _only(store, text)
-        snapshots = Snapshots(store, None)
         if version is None:
-            pointer = await snapshots.pointer(placement, model)
+            pointer = await Snapshots(store, None).pointer(placement, model)
             if pointer is None:
                 raise NotFound("no model is published there", field="model", value=text, hint=_HINT)
             version = pointer.version
-        return await snapshots.load(placement, model, version)
-    except BadSnapshot as error:
-        raise InvalidArgument(f"model {text}: {error}", field="model", value=text) from error
-    finally:
+        return store, placement, model, version
+    except BaseException as error:
         await store.close()
+        if isinstance(error, BadSnapshot):
+            raise InvalidArgument(f"model {text}: {error}", field="model", value=text) from error
+        raise
 
 
 def _split(text: str) -> tuple[StoreAddress, _Name | None]:

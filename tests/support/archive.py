@@ -42,6 +42,7 @@ def rows(first: int, last: int, *, at: datetime = NOON, partition: int = 0, user
         "outcome": [("click", "none")[offset % 2] for offset in offsets],
         "reward": [(1.0, 0.5)[offset % 2] for offset in offsets],
         "reactions": [(["click"], [])[offset % 2] for offset in offsets],
+        "reaction_time": [(at + timedelta(seconds=5 + offset % 3600), None)[offset % 2] for offset in offsets],
         "decided_at": [at + timedelta(seconds=offset % 3600) for offset in offsets],
         "impression_id": [offset.to_bytes(16, "big") for offset in offsets],
         "example_time": [at + timedelta(seconds=600 + offset % 3600) for offset in offsets],
