@@ -31,6 +31,7 @@ from banditmesh.runtime.access_table import SERVICE, AccessTable
 from banditmesh.runtime.archive_options import Archive, Decisions
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.experiment_options import RESERVED, GuardedMetric, Guardrail, Layer
+from banditmesh.runtime.learning_options import ValidationLimits
 from banditmesh.runtime.placement_options import Cache, Filters
 from banditmesh.runtime.retrieval_options import ALS, EVERYBODYS, Density, Retrieve, Vectors
 from banditmesh.runtime.rule_options import Rules, capped, check_rules
@@ -331,6 +332,7 @@ class Learning(_Section):
     snapshot_every: Positive = Field(30.0, description="How often a model that has learned something is published.")
     batch: int = Field(1024, ge=1, le=100_000, description="Examples that one learning step takes at most.")
     stall_after: Positive = Field(60.0, description="A partition that is silent this long is no longer waited for.")
+    validation: ValidationLimits = Field(default_factory=ValidationLimits)
 
 
 class Engine(_Section):

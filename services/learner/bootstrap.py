@@ -35,6 +35,7 @@ from services.learner.rollback import Rollback
 from services.learner.servicer import LearnerServicer
 from services.learner.settings import LearnerSettings, ordinal_of
 from services.learner.shard import Shard
+from services.learner.validation import Validation
 
 log = get_logger(__name__)
 
@@ -70,6 +71,11 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
         for shard_id, spec in catalog.models.items()
         if shard_id.owner(settings.replicas) == ordinal
     }
+    if mesh.learning.validation.on:
+        for shard_id, shard in shards.items():
+            shard.validation = Validation(
+                mesh.learning.validation, *mesh.placements[shard_id.placement].rewards.range()
+            )
     tallies = {
         placement: ExperimentShard(placement, batch=mesh.learning.batch)
         for placement in mesh.placements

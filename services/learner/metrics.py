@@ -74,6 +74,20 @@ class LearnerMetrics:
             ["reason"],
             registry=registry,
         )
+        self.withheld = Counter(
+            "banditmesh_learner_snapshots_withheld_total",
+            "Snapshots that were not published, being worse than the one before by learning.validation; worry when it "
+            "goes on: the engines have an old model, and something is wrong with the examples or the model",
+            [*_SHARD, "metric"],
+            registry=registry,
+        )
+        self.validation = Gauge(
+            "banditmesh_learner_validation",
+            "How well the newest examples were predicted before they were learned, by metric (reward, log_loss, "
+            "calibration), by the model that learns and by the published one",
+            [*_SHARD, "metric", "which"],
+            registry=registry,
+        )
         self.bad_snapshots = Counter(
             "banditmesh_learner_bad_snapshots_total",
             "Snapshots that were refused at the start",

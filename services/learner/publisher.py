@@ -154,8 +154,13 @@ class Publisher:
                     return not positions or await self._write_position(shard, state, position)
                 loop = asyncio.get_running_loop()
                 manifest, tensors = await loop.run_in_executor(self._thread, self._copy, shard)
+                worse = await loop.run_in_executor(self._thread, self._validated, shard)
+            if worse:
+                log.warning("snapshot withheld: worse than the one before", shard=shard.id, **worse)
+                return True
             try:
                 version = await self.publish(manifest, tensors)
+                await loop.run_in_executor(self._thread, shard.published, tensors)
             except (MeshError, BadSnapshot) as error:
                 self._metrics.publish_failures.labels(reason=error.reason.lower()).inc()
                 log.warning("snapshot not published; learning goes on", shard=shard.id, reason=str(error))
@@ -174,6 +179,19 @@ class Publisher:
             return False
         state.position = position
         return True
+
+    def _validated(self, shard: Shard) -> Mapping[str, str]:
+        """By which metrics a shard must not be published; see `Validation.worse`."""
+        if shard.validation is None:
+            return {}
+        both = shard.validation.quality()
+        for which, quality in zip(("learning", "published"), both or (), strict=bool(both)):
+            for metric, value in vars(quality).items():
+                self._metrics.validation.labels(*shard.id, metric, which).set(value)
+        worse = shard.validation.worse()
+        for metric in worse:
+            self._metrics.withheld.labels(*shard.id, metric).inc()
+        return worse
 
     def _copy(self, shard: Shard) -> tuple[Manifest, dict[str, NDArray[Any]]]:
         return shard.manifest(int(self._clock.now_s() * 1000)), shard.tensors()

@@ -16,6 +16,7 @@ from banditmesh.runtime.snapshots import BadSnapshot, Manifest, Snapshot
 from services.learner.catalog import ModelSpec, ShardId
 from services.learner.examples import Columns
 from services.learner.positions import HasPosition, Position
+from services.learner.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Shard:
         self.suspects: frozenset[tuple[int, int]] = frozenset()
         """Partition and offset of examples to be learned from with a copy at hand: one of them made learning fail."""
         self.watermark_ms = 0
+        self.validation: Validation | None = None
+        """None: what it has learned is published whatever it is."""
         self._whole = True
         """False from the first example of a cut until `advance`: what is learned and where it stands do not agree."""
 
@@ -110,14 +113,22 @@ class Shard:
     def restore(self, snapshot: Snapshot, *, after: HasPosition | None = None) -> None:
         """Take the model out of a snapshot, and go on where it stopped, or where ``after`` says. Raises as `check`."""
         self._state = self._read(snapshot)
+        self.published(snapshot.tensors)
         self.examples = snapshot.manifest.examples
         self.go_to(after or snapshot.manifest)
 
     def reset(self, position: HasPosition | None = None) -> None:
         """Begin at the prior, at a position or at the beginning."""
         self._state = self._fresh()
+        self.published(None)
         self.examples = 0
         self.go_to(position or Position({}))
+
+    def published(self, tensors: Mapping[str, NDArray[Any]] | None) -> None:
+        """This is the model that is published now; None: none is."""
+        if self.validation is not None:
+            state = None if tensors is None else self._load(tensors)
+            self.validation.publish(state.policy if isinstance(state, Model) else None)
 
     def go_to(self, position: HasPosition) -> None:
         """Stand at a position with the model as it is."""
@@ -170,7 +181,10 @@ class Shard:
         self._whole = False
         refused: list[tuple[int, str]] = []
         for start in range(0, len(rows), self._batch):
-            refused += self._learn(columns, rows[start : start + self._batch])
+            some = rows[start : start + self._batch]
+            if self.validation is not None and isinstance(self._state, Model):
+                self.validation.see(self._state.policy, columns.examples.take(some))
+            refused += self._learn(columns, some)
         learned = len(rows) - len(refused)
         self.examples += learned
         return Learned(learned, refused)
