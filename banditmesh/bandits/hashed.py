@@ -286,7 +286,8 @@ class HashedPolicy(ABC):
         grown = 1 << max((self._seen >> 4).bit_length() - 1, 0)
         return min(max(grown, self.first_batch), max(self._params.batch, self.first_batch))
 
-    def _learn(self, batch: Batch) -> None:
+    def _learn(self, batch: Batch) -> NDArray[np.float64]:
+        """Takes in one mini-batch. Returns the residuals, float64[n]: predictions before it less rewards."""
         # Here, not when the examples arrive: what `distinct` reorders must not depend on how they were cut.
         features = distinct(batch.features)
         entries, new = self._table.claim(features.ids)
@@ -302,6 +303,7 @@ class HashedPolicy(ABC):
         self._forget()
         if before // RETIRE_EVERY != self._seen // RETIRE_EVERY:
             self._table.retire(self._now_s, self._params.max_features, self._params.retire_after)
+        return np.asarray(residuals, np.float64)
 
     def _measure(self, group: Grouping, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """`Step.x` and `Step.share`, after the units have taken these values in. A value of 0 is as good as none."""

@@ -1,15 +1,17 @@
 """LinUCB with disjoint linear models (Li, Chu, Langford, Schapire 2010, Algorithm 1).
 
-For each arm a: A_a = ridge I + sum x x^T, b_a = sum (r - prior_reward) x, theta_a = A_a^-1 b_a. A candidate x has mean
-prior_reward + theta_a^T x and deviation sqrt(x^T A_a^-1 x) (Eq. 5 without its alpha, which belongs to the `ucb`
-exploration). Algorithm 1 has no prior reward, that is 0: an arm that nobody has seen is then expected to earn less than
-one that everybody ignores (0.5 by default), so the default here is 0.5. `dense` gives Algorithm 1 to the letter.
+For each arm a: A_a = ridge U^2 + sum x x^T, b_a = sum (r - r0) x, theta_a = A_a^-1 b_a. A candidate x has mean
+r0 + theta_a^T x and deviation noise sqrt(x^T A_a^-1 x) (Eq. 5 without its alpha, which belongs to the `ucb`
+exploration). `dense` gives Algorithm 1 to the letter: there r0 = 0, noise = 1, U = I. That suits rewards of about 1 and
+features of about 1. So otherwise, unless they are given, r0 and noise are mean and deviation of all rewards, and U is
+the diagonal of the coordinates' units: the root mean square of their values, rounded to a power of 2 so that it hardly
+ever changes. All of these are functions of sums, which add up when models merge.
 
 Kept are the sums, in float64 and as packed upper triangles: exact over millions of examples, mergeable by addition,
 and at d = 32 no larger than a float32 matrix (10 000 arms: 42 MB). For scoring there is the *readout* of each arm in
-float32, [W; theta] with W^T W = A^-1 (42 MB more), derived when an arm is next scored or saved, so that learning is
-addition alone. It is saved with the sums: a process that only serves computes nothing at loading, explores exactly as
-the saver, and shares memory-mapped pages with its neighbours.
+float32, [W; A^-1 sum r x; A^-1 sum x] with W^T W = A^-1 (45 MB more), derived when an arm is next scored or saved, so
+that learning is addition alone. It is saved with the sums: a process that only serves computes nothing at loading,
+explores exactly as the saver, and shares memory-mapped pages with its neighbours.
 """
 
 from __future__ import annotations
@@ -19,29 +21,55 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.arms import Slots, arm_keys, decay
 from banditmesh.bandits.batch import Candidates, Examples, Scores
 from banditmesh.bandits.errors import NotMergeable
 from banditmesh.bandits.gaussian import whitening
-from banditmesh.bandits.linucb_sums import ArmSums, Floats, LinucbParams
-from banditmesh.bandits.policy import PolicyParams, Tensors
+from banditmesh.bandits.linucb_sums import ArmSums, ArmSumsParams, Floats
+from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
 from banditmesh.bandits.projection import NamedFields, Projection, SignedProjection
 
 _DERIVE_AT_ONCE = 64
 _GROUP_FROM = 8
 _GATHER_AT_ONCE = 64
+_LEAST_UNIT, _LARGEST_UNIT = 2.0**-100, 2.0**100
+_REWARDS = 3
+"""How many numbers of the pool are of rewards: their count, sum and sum of squares."""
+
+
+class LinucbParams(ArmSumsParams):
+    """Parameters of `linucb`."""
+
+    prior_reward: float | None = Field(
+        default=None,
+        description="Expected reward of an arm before anything is known of it; null: the mean of all rewards, or 0 "
+        "when `dense` is given.",
+    )
+    noise: float | None = Field(
+        default=None,
+        gt=0,
+        description="Standard deviation of one reward, for the deviation; null: that of all rewards, or 1 when `dense` "
+        "is given.",
+    )
 
 
 class Linucb(ArmSums):
-    """See the module. State of an arm: precision sums, moment sums, the time up to which they are decayed."""
+    """See the module.
+
+    State of an arm: precision sums, moment sums, the time up to which they are decayed. Of all arms the pool: count,
+    sum and sum of squares of the rewards; for each coordinate how often it was not 0, and the sum of squares.
+    """
 
     name: ClassVar[str] = "linucb"
     Params: ClassVar[type[PolicyParams]] = LinucbParams
     learns: ClassVar[bool] = True
     merges: ClassVar[bool] = True
-    shares: ClassVar[bool] = False
+    shares: ClassVar[bool] = True
+
+    params: LinucbParams
 
     def __init__(self, params: LinucbParams | None = None) -> None:
         self.params = params or LinucbParams()
@@ -52,6 +80,7 @@ class Linucb(ArmSums):
         self._square = np.empty((d, d), np.int64)  # where each element of the matrix is in its packed triangle
         self._square[self._upper] = self._square.T[self._upper] = np.arange(len(self._upper[0]))
         self._prior_precision = np.eye(d) * self.params.ridge
+        self._pooled = self.params.prior_reward is None and not dense
         self._start()
 
     def _start(self) -> None:
@@ -60,9 +89,36 @@ class Linucb(ArmSums):
             {
                 "precision": (np.float64, (len(self._upper[0]),)),
                 "moment": (np.float64, (d,)),
-                "readout": (np.float32, (d + 1, d)),
+                "readout": (np.float32, (d + 2, d)),
             }
         )
+        self._pool = np.zeros((1, _REWARDS + 2 * d))
+        self._unit = np.ones(d)
+
+    # -- what all arms have in common
+
+    @property
+    def _centre(self) -> float:
+        return 0.0 if self._pooled else self.params.prior
+
+    def _rewards(self) -> tuple[float, float]:
+        """Prior reward and noise; where they are pooled, one example of a fair coin counts too."""
+        count, total, squares = (self._pool[0, :_REWARDS] + (1.0, 0.5, 0.5)).tolist()
+        mean = total / count
+        noise = max(squares / count - mean * mean, 0.25 / count) ** 0.5
+        given = self.params.noise or (1.0 if self.params.dense else None)
+        return mean if self._pooled else self.params.prior, noise if given is None else given
+
+    def _measure(self) -> None:
+        """Brings the units up to the pool."""
+        if self.params.dense:
+            return
+        count, squares = self._pool[0, _REWARDS:].reshape(2, -1)
+        size = np.sqrt(squares / np.maximum(count, 1.0))
+        unit = np.exp2(np.round(np.log2(np.where(size > 0, size, 1.0)))).clip(_LEAST_UNIT, _LARGEST_UNIT)
+        if not np.array_equal(unit, self._unit):
+            self._unit = unit
+            self._stale[:] = True
 
     # -- scoring
 
@@ -85,22 +141,28 @@ class Linucb(ArmSums):
         """Every decision is between the same known arms (slots: int64[k]), whose features are its own alone (x:
         float32[n_decisions, d]): nothing to sort or repeat, and one product with the readouts of many arms."""
         n, d = x.shape
+        prior, noise = self._rewards()
         mean, variance = np.empty((n, len(slots)), np.float32), np.empty((n, len(slots)), np.float32)
         for start in range(0, len(slots), _GATHER_AT_ONCE):
             part = slice(start, start + _GATHER_AT_ONCE)
             readouts = self._arms["readout"].take(slots[part], axis=0).reshape(-1, d)
-            whitened = (x @ readouts.T).reshape(n, -1, d + 1)
-            np.add(whitened[:, :, -1], np.float32(self.params.prior), out=mean[:, part])
-            np.einsum("nij,nij->ni", whitened[:, :, :-1], whitened[:, :, :-1], out=variance[:, part])
-        return Scores(mean.ravel(), np.sqrt(variance, out=variance).ravel())
+            whitened = (x @ readouts.T).reshape(n, -1, d + 2)
+            np.add(self._above(whitened, prior), np.float32(prior), out=mean[:, part])
+            np.einsum("nij,nij->ni", whitened[:, :, :-2], whitened[:, :, :-2], out=variance[:, part])
+        return Scores(mean.ravel(), np.float32(noise) * np.sqrt(variance, out=variance).ravel())
+
+    def _above(self, whitened: NDArray[np.float32], prior: float) -> NDArray[np.float32]:
+        """[...]: by how much means are above the prior reward, from what readouts gave: [..., d + 2]."""
+        return whitened[..., -2] - np.float32(prior) * whitened[..., -1] if self._pooled else whitened[..., -2]
 
     def _score_any(self, x: NDArray[np.float32], slots: NDArray[np.int64]) -> Scores:
         """float32[n, d] vectors of candidates, and their arms."""
+        prior, noise = self._rewards()
         order = np.argsort(slots, kind="stable")  # an arm's candidates stand together, and come apart as two numbers
         mean, deviation = np.empty(len(slots), np.float32), np.empty(len(slots), np.float32)
         whitened = self._read(x.take(order, axis=0), slots[order])
-        mean[order] = whitened[:, -1] + np.float32(self.params.prior)
-        deviation[order] = np.sqrt(np.einsum("ij,ij->i", whitened[:, :-1], whitened[:, :-1]))
+        mean[order] = self._above(whitened, prior) + np.float32(prior)
+        deviation[order] = np.float32(noise) * np.sqrt(np.einsum("ij,ij->i", whitened[:, :-2], whitened[:, :-2]))
         return Scores(mean, deviation)
 
     def _contexts(self, candidates: Candidates) -> NDArray[np.float64]:
@@ -118,14 +180,14 @@ class Linucb(ArmSums):
         return x.astype(np.float32)
 
     def _read(self, x: NDArray[np.float32], slots: NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32[n, d + 1]: each arm's readout applied to its candidates; the prior's for an unseen arm. `slots`:
+        """float32[n, d + 2]: each arm's readout applied to its candidates; the prior's for an unseen arm. `slots`:
         ascending."""
         n, d = x.shape
-        out = np.empty((n, d + 1), np.float32)
+        out = np.empty((n, d + 2), np.float32)
         unseen = int(np.searchsorted(slots, 0))
         if unseen:
-            np.multiply(x[:unseen], np.float32(self.params.ridge**-0.5), out=out[:unseen, :-1])
-            out[:unseen, -1] = 0.0
+            np.multiply(x[:unseen], (self.params.ridge**-0.5 / self._unit).astype(np.float32), out=out[:unseen, :-2])
+            out[:unseen, -2:] = 0.0
         if unseen == n:
             return out
         starts = (np.flatnonzero(slots[unseen + 1 :] != slots[unseen:-1]) + unseen + 1).tolist()
@@ -149,7 +211,7 @@ class Linucb(ArmSums):
         wanted = slots[self._stale.take(slots) & (slots >= 0)]
         if len(wanted) > 1:
             wanted = np.unique(wanted)
-        d = self._project.dimension
+        d, inverse = self._project.dimension, 1.0 / self._unit
         arms = self._arms
         for start in range(0, len(wanted), _DERIVE_AT_ONCE):
             part = wanted[start : start + _DERIVE_AT_ONCE]
@@ -158,11 +220,14 @@ class Linucb(ArmSums):
                 left = decay(self._now_s - arms["last_s"][part], self.params.half_life)[:, None]
                 precision, moment = precision * left, moment * left
             full = precision.take(self._square, axis=1)
+            moments = np.stack([moment, full[:, 0]], axis=2)  # coordinate 0 is the bias, so that is sum x
+            full *= inverse[:, None] * inverse
             full += self._prior_precision
             white = whitening(full)
-            readout = np.empty((len(part), d + 1, d), np.float32)
-            readout[:, :-1] = white
-            readout[:, -1] = (white.transpose(0, 2, 1) @ (white @ moment[:, :, None]))[:, :, 0]
+            white *= inverse
+            readout = np.empty((len(part), d + 2, d), np.float32)
+            readout[:, :-2] = white
+            readout[:, -2:] = (white.transpose(0, 2, 1) @ (white @ moments)).transpose(0, 2, 1)
             arms["readout"][part] = readout
         self._stale[wanted] = False
 
@@ -174,12 +239,16 @@ class Linucb(ArmSums):
         if self._project.intercept:
             x[:, 0] = 1.0
         self._learn(examples, x)
+        self._measure()
 
     def _add(self, slots: Slots, centred: Floats, times_s: Floats, *projected: Floats) -> None:
         (x,) = projected
         half_life_s = self.params.half_life
         rows, columns = self._upper
         outer = x.take(rows, axis=1) * x.take(columns, axis=1)
+        rewards = centred + self._centre
+        pooled = [np.ones_like(rewards), rewards, rewards * rewards]
+        segments.add_rows(self._pool, np.zeros(len(x), np.int64), np.column_stack([*pooled, x != 0, x * x]))
         push = x * centred[:, None]
         precision, moment, last_s = self._arms["precision"], self._arms["moment"], self._arms["last_s"]
         if half_life_s is None:
@@ -218,13 +287,16 @@ class Linucb(ArmSums):
     def tensors(self) -> Tensors:
         """See `Policy.tensors`: per arm "precision", "moment", "readout", "last_s"; "examples" and "now_s"."""
         self._derive(np.arange(len(self._arms)))
-        return self._saved()
+        return {**self._saved(), "pool": self._pool.copy()}
 
     @classmethod
     def from_tensors(cls, params: LinucbParams, tensors: Mapping[str, NDArray[Any]]) -> Self:
         """See `Policy.from_tensors`."""
         policy = cls(params)
         policy._restore(tensors)
+        policy._pool = tensor(tensors, "pool", np.float64, policy._pool.shape).copy()
+        policy._measure()
+        policy._stale[:] = False
         return policy
 
     def merge(self, other: Self) -> None:
@@ -241,6 +313,8 @@ class Linucb(ArmSums):
             self._arms[column][slots] = self._arms[column][slots] * mine + other._arms[column] * theirs
         self._arms["last_s"][slots] = last_s
         self._touch(slots, other._now_s)
+        self._pool += other._pool
+        self._measure()
         self._seen += other._seen
         self._retire()
 

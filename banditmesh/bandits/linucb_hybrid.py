@@ -31,7 +31,7 @@ from banditmesh.bandits.arms import Slots, arm_keys, decay
 from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows
 from banditmesh.bandits.errors import NotMergeable
 from banditmesh.bandits.gaussian import whitening
-from banditmesh.bandits.linucb_sums import ArmSums, Floats, LinucbParams
+from banditmesh.bandits.linucb_sums import ArmSums, ArmSumsParams, Floats
 from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
 from banditmesh.bandits.projection import NamedFields, Projection, SignedProjection
 
@@ -42,7 +42,7 @@ _LARGEST = 1e6
 _SUMS = ("precision", "moment", "coupling")
 
 
-class LinucbHybridParams(LinucbParams):
+class LinucbHybridParams(ArmSumsParams):
     """Parameters of `linucb_hybrid`."""
 
     max_arms: int = Field(default=2_000, ge=1, description="Arms kept; beyond this the ones shown longest ago go.")

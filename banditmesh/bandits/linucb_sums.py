@@ -22,8 +22,8 @@ from banditmesh.bandits.policy import PerArmParams, Tensors, tensor
 Floats = NDArray[np.float64]
 
 
-class LinucbParams(PerArmParams):
-    """Parameters of `linucb`."""
+class ArmSumsParams(PerArmParams):
+    """Parameters that `linucb` and `linucb_hybrid` share."""
 
     arm: Literal["content", "logic", "service"] = Field(default="content", description="What has a model of its own.")
     dimension: int = Field(
@@ -58,7 +58,7 @@ class LinucbParams(PerArmParams):
 
     @property
     def prior(self) -> float:
-        """The prior reward in force."""
+        """The prior reward in force, where it is no matter of the rewards."""
         if self.prior_reward is None:
             return 0.0 if self.dense else 0.5
         return self.prior_reward
@@ -82,7 +82,12 @@ class ArmSums(ABC):
         params: of the policy.
     """
 
-    params: LinucbParams
+    params: ArmSumsParams
+
+    @property
+    def _centre(self) -> float:
+        """What is taken off each reward before it is added to the sums."""
+        return self.params.prior
 
     def _start_with(self, columns: Mapping[str, ColumnType]) -> None:
         self._arms = ArmTable(columns)
@@ -96,7 +101,7 @@ class ArmSums(ABC):
 
         Args:
             slots: int64[n], their arms.
-            centred: float64[n], their rewards less the prior reward.
+            centred: float64[n], their rewards less `_centre`.
             times_s: float64[n].
             projected: float64[n, d] each, their projected features.
         """
@@ -110,7 +115,7 @@ class ArmSums(ABC):
         # In float64 also the square of the largest float32 is finite, so these checks are enough for the sums.
         require_finite(features=projected[0], rewards=examples.rewards, times_s=examples.times_s)
         keys = arm_keys(self.params.arm, examples)
-        centred = examples.rewards.astype(np.float64) - self.params.prior
+        centred = examples.rewards.astype(np.float64) - self._centre
         for span, may_retire in spans(self._seen, len(examples)):
             parts = (each[span] for each in projected)
             self._add(self._claim(keys[span]), centred[span], examples.times_s[span], *parts)

@@ -2,7 +2,9 @@
 
 For each content: n = sum w_i, s = sum w_i r_i with w_i = 2^(-age_i / half-life). The mean is that of a normal posterior
 with known noise: (s + n0 r0) / (n + n0), its deviation noise / sqrt(n + n0), with the prior worth n0 examples of r0.
-It remembers the names of contents, so that a snapshot alone can answer when everything else is away.
+Unless they are given, r0 and the noise are mean and deviation of the rewards of all contents (empirical Bayes), for
+with one example of a fair coin before them: where one click in a thousand is usual, a prior of 0.5 would show what is
+new for ever. It remembers the names of contents, so that a snapshot alone can answer when everything else is away.
 """
 
 from __future__ import annotations
@@ -34,10 +36,15 @@ class PopularityParams(PerArmParams):
     half_life: Positive | None = Field(
         default=_DAY_S, description="Age at which an example counts half; null never forgets."
     )
-    prior_reward: float = Field(default=0.5, description="Expected reward of a content before anything is known of it.")
+    prior_reward: float | None = Field(
+        default=None,
+        description="Expected reward of a content before anything is known of it; null: the mean of all rewards.",
+    )
     prior_weight: float = Field(default=10.0, gt=0, description="How many examples the prior is worth.")
-    noise: float = Field(
-        default=0.5, gt=0, description="Standard deviation of one reward, for the deviation of the mean."
+    noise: float | None = Field(
+        default=None,
+        gt=0,
+        description="Standard deviation of one reward, for the deviation of the mean; null: that of all rewards.",
     )
 
 
@@ -50,13 +57,17 @@ class Popular(NamedTuple):
 
 
 class Popularity:
-    """See the module. State of a content: sums of weights and of rewards, decayed to its own last time; its name."""
+    """See the module.
+
+    State of a content: sums of weights and of rewards, decayed to its own last time; its name. Of all contents: sums of
+    weights, of rewards and of their squares, and the time up to which they are decayed.
+    """
 
     name: ClassVar[str] = "popularity"
     Params: ClassVar[type[PolicyParams]] = PopularityParams
     learns: ClassVar[bool] = True
     merges: ClassVar[bool] = True
-    shares: ClassVar[bool] = False
+    shares: ClassVar[bool] = True
 
     def __init__(self, params: PopularityParams | None = None) -> None:
         self.params = params or PopularityParams()
@@ -65,24 +76,39 @@ class Popularity:
     def _start(self) -> None:
         self._arms = DecayedSums()
         self._names: dict[int, Name] = {}
+        self._pool = np.zeros(4)
         self._seen = 0
         self._now_s = 0.0
+
+    @property
+    def _prior(self) -> tuple[float, float]:
+        """Expected reward of an unseen content, and the noise."""
+        weight, total, squares, last_s = self._pool.tolist()
+        left = float(decay(np.array(self._now_s - last_s), self.params.half_life))
+        weight, mean, square = weight * left + 1.0, total * left + 0.5, squares * left + 0.5
+        mean, square = mean / weight, square / weight
+        params = self.params
+        return (
+            mean if params.prior_reward is None else params.prior_reward,
+            max(square - mean * mean, 0.25 / weight) ** 0.5 if params.noise is None else params.noise,
+        )
 
     def score(self, candidates: Candidates) -> Scores:
         """See `Policy.score`."""
         slots = self._arms.find(candidates.contents)
-        mean = np.full(len(slots), self.params.prior_reward, np.float32)
-        deviation = np.full(len(slots), self.params.noise * self.params.prior_weight**-0.5, np.float32)
+        prior, noise = self._prior
+        mean = np.full(len(slots), prior, np.float32)
+        deviation = np.full(len(slots), noise * self.params.prior_weight**-0.5, np.float32)
         known = slots >= 0
         mean[known], weight = self._posterior(slots[known])
-        deviation[known] = self.params.noise / np.sqrt(weight)
+        deviation[known] = noise / np.sqrt(weight)
         return Scores(mean, deviation)
 
     def _posterior(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and weight, the prior included, as of the latest time seen: float64[n] each."""
         weight, reward = self._arms.at(slots, self._now_s, self.params.half_life)
         weight += self.params.prior_weight
-        return (reward + self.params.prior_weight * self.params.prior_reward) / weight, weight
+        return (reward + self.params.prior_weight * self._prior[0]) / weight, weight
 
     def top(self, n: int) -> list[Popular]:
         """The n contents of the highest mean, best first; equal ones by key, so that every replica agrees."""
@@ -98,11 +124,24 @@ class Popularity:
             times_s = examples.times_s[span]
             self._arms.add(examples.contents[span], examples.rewards[span], times_s, self.params.half_life)
             self._now_s = max(self._now_s, float(times_s.max()))
+            self._add_to_pool(examples.rewards[span].astype(np.float64), times_s)
             if examples.names is not None:
                 self._names.update(zip(examples.contents[span].tolist(), examples.names[span], strict=True))
             if may_retire:
                 self._retire()
         self._seen += len(examples)
+
+    def _add_to_pool(self, rewards: NDArray[np.float64], times_s: NDArray[np.float64]) -> None:
+        weight, total, squares, last_s = self._pool.tolist()
+        now_s = np.maximum.accumulate(np.append(last_s if weight else times_s[0], times_s))
+        half_life = self.params.half_life
+        faded, own = decay(np.diff(now_s), half_life).tolist(), decay(now_s[1:] - times_s, half_life).tolist()
+        # One after the other, so that the bits do not depend on how a stream was cut.
+        for reward, left, part in zip(rewards.tolist(), faded, own, strict=True):
+            weight = weight * left + part
+            total = total * left + part * reward
+            squares = squares * left + part * reward * reward
+        self._pool = np.array([weight, total, squares, float(now_s[-1])])
 
     def _retire(self) -> None:
         for key in self._arms.retire(self.params, self._now_s).tolist():
@@ -125,6 +164,7 @@ class Popularity:
             **state,
             "names": np.frombuffer(b"".join(parts), np.uint8).copy(),
             "name_offsets": np.cumsum([0, *map(len, parts)], dtype=np.int64),
+            "pool": self._pool.copy(),
             "examples": np.array([self._seen], np.int64),
             "now_s": np.array([self._now_s]),
         }
@@ -139,6 +179,7 @@ class Popularity:
             tensor(tensors, "names", np.uint8, (None,)).tobytes(),
             tensor(tensors, "name_offsets", np.int64, (2 * len(policy._arms) + 1,)).tolist(),
         )
+        policy._pool = tensor(tensors, "pool", np.float64, (4,)).copy()
         policy._seen = int(tensor(tensors, "examples", np.int64, (1,))[0])
         policy._now_s = float(tensor(tensors, "now_s", np.float64, (1,))[0])
         return policy
@@ -148,6 +189,13 @@ class Popularity:
         if other.params != self.params:
             raise NotMergeable("the parameters differ", field="popularity", value=other.params)
         self._arms.join(other._arms, self.params.half_life)
+        if other._pool[0]:
+            last = np.array([max(self._pool[3], other._pool[3]) if self._pool[0] else other._pool[3]])
+            mine, theirs = (
+                self._pool[:3] * decay(last - self._pool[3], self.params.half_life),
+                other._pool[:3] * decay(last - other._pool[3], self.params.half_life),
+            )
+            self._pool = np.append(mine + theirs, last)
         self._names.update(other._names)
         self._now_s = max(self._now_s, other._now_s)
         self._seen += other._seen

@@ -30,11 +30,24 @@ from banditmesh.bandits.linucb_hybrid import LinucbHybrid
 from banditmesh.bandits.nfm import Nfm
 from banditmesh.bandits.policy import Policy, PolicyParams
 from banditmesh.bandits.popularity import Popularity
+from banditmesh.bandits.stacked import Stacked
 from banditmesh.bandits.uniform_random import UniformRandom
 
 POLICIES: Final[dict[str, type[Policy]]] = {
     policy.name: policy
-    for policy in (Als, BetaBernoulli, Blend, Fm, Linear, Linucb, LinucbHybrid, Nfm, Popularity, UniformRandom)
+    for policy in (
+        Als,
+        BetaBernoulli,
+        Blend,
+        Fm,
+        Linear,
+        Linucb,
+        LinucbHybrid,
+        Nfm,
+        Popularity,
+        Stacked,
+        UniformRandom,
+    )
 }
 
 EXPLORATIONS: Final[dict[str, type[Exploration]]] = {

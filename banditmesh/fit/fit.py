@@ -12,6 +12,7 @@ import numpy as np
 
 from banditmesh.bandits.batch import Candidates, Examples, SparseRows
 from banditmesh.bandits.hashed import HashedParams, HashedPolicy
+from banditmesh.bandits.linucb_hybrid import LinucbHybridParams
 from banditmesh.bandits.policy import Policy, Tensors
 from banditmesh.bandits.registry import POLICIES, load
 from banditmesh.decisions.encoder import encode
@@ -48,7 +49,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came out. `spec` has the parameters in force, those read off the log included."""
+    """What came out. `spec` has parameters and features in force, those read off the log included."""
 
     spec: Spec
     policy: Policy
@@ -74,6 +75,7 @@ def fit(log: Path, spec: Spec, options: Options, progress: Progress = lambda epo
     """
     first = _first_rows(log)
     view = spec.view(first)
+    spec = replace(spec, features={"user": view.user, "cross": [list(pair) for pair in view.cross]})
     iterative = POLICIES[spec.policy].learns and not POLICIES[spec.policy].merges
     most = (options.epochs or MOST_EPOCHS) if iterative else 1  # sums are what they are after one pass
     divided = all(any(part.has(row.line) for row in first) for part in (Part.REST, Part.HELD_OUT))
@@ -175,18 +177,18 @@ def scaled(spec: Spec, log: Iterable[Examples]) -> Spec:
     """The SPEC with what it leaves open about the scale of rewards read off these examples, of which there is one.
 
     link: logit when every one is 0 or 1. prior_reward: their mean, to three digits. Only where the policy has these
-    parameters; `dense` of linucb stays Algorithm 1 to the letter.
+    parameters and does not take them from its examples by itself, as `popularity` and `linucb` do.
     """
-    fields = POLICIES[spec.policy].Params.model_fields
+    params = POLICIES[spec.policy].Params
     found: dict[str, Any] = {}
     count, total, binary = 0, 0.0, True
     for examples in log:
         rewards = examples.rewards.astype(np.float64)
         count, total = count + len(rewards), total + float(rewards.sum())
         binary = binary and bool(np.isin(rewards, (0.0, 1.0)).all())
-    if issubclass(POLICIES[spec.policy].Params, HashedParams):
+    if issubclass(params, HashedParams):
         found["link"] = "logit" if binary else "identity"
-    if "prior_reward" in fields and not spec.params.get("dense"):
+    if issubclass(params, (HashedParams, LinucbHybridParams)) and not spec.params.get("dense"):
         mean = float(f"{total / count:.3g}")
         logit = {**found, **spec.params}.get("link") == "logit"
         found["prior_reward"] = min(max(mean, 0.001), 0.999) if logit else mean

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from banditmesh.bandits.policy import Policy
 from banditmesh.bandits.registry import model_name
@@ -27,13 +29,22 @@ def save(fitted: Fitted, folder: Path, placement: str, *, now_ms: int) -> int:
 async def _publish(fitted: Fitted, address: FileAddress, placement: str, now_ms: int) -> int:
     store = connect(address)
     try:
-        return await publish(store, placement, fitted.policy, fitted.examples, now_ms=now_ms)
+        features = fitted.spec.features
+        return await publish(store, placement, fitted.policy, fitted.examples, features=features, now_ms=now_ms)
     finally:
         await store.close()
 
 
-async def publish(store: Store, placement: str, policy: Policy, examples: int, *, now_ms: int) -> int:
-    """Write the next version of a placement's model, and return its number.
+async def publish(
+    store: Store,
+    placement: str,
+    policy: Policy,
+    examples: int,
+    *,
+    features: Mapping[str, Any] | None = None,
+    now_ms: int,
+) -> int:
+    """Write the next version of a placement's model, and return its number. ``features``: see ``Manifest.features``.
 
     Raises:
         Superseded, or what the store raises.
@@ -50,6 +61,7 @@ async def publish(store: Store, placement: str, policy: Policy, examples: int, *
         examples=examples,
         offsets={},
         sources={},
+        features=dict(features or {}),
     )
     after = await snapshots.pointer(placement, manifest.model)
     return (await snapshots.publish(manifest, policy.tensors(), after=after)).version

@@ -57,7 +57,7 @@ def saved(text: str) -> SavedSpec:
 
     The address is that of a store, then models/<placement>/<model>, then a version or nothing for the current one; a
     store that holds one model alone is enough. The PARAMs are those of a SPEC that a snapshot does not hold: explore
-    and its parameters, user, cross.
+    and its parameters; user and cross too, in the place of what its manifest says that it saw.
 
     Raises:
         NotFound: there is no such model.
@@ -79,7 +79,8 @@ def published(
     """A snapshot as what a replay evaluates. Raises InvalidArgument when its tensors are not its policy's."""
     manifest = snapshot.manifest
     where = f"{manifest.placement}/{manifest.model} version {manifest.version}"
-    found = SavedSpec(where, manifest.policy, manifest.params, explore, explore_params, features, snapshot.tensors)
+    seen = {**manifest.features, **features}
+    found = SavedSpec(where, manifest.policy, manifest.params, explore, explore_params, seen, snapshot.tensors)
     try:
         found.build()
     except BanditError as error:

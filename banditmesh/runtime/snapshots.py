@@ -67,6 +67,9 @@ class Manifest:
     """The version that this one is a delta to, and that must be loaded first; 0: it is everything by itself."""
     rolled_back_to: int = 0
     """The version that this one repeats; 0 when it is no rollback."""
+    features: dict[str, Any] = field(default_factory=dict)
+    """What the model saw of a row beside its fields, as in a SPEC: whether its ``user``, and each ``cross``. Empty in
+    manifests of releases that did not say it."""
     sha256: str = ""
     """Of ``tensors.safetensors``, in hexadecimal."""
     tensors: dict[str, TensorSpec] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from banditmesh.bandits import registry
@@ -34,6 +34,8 @@ class ModelSpec:
     policy: str
     params: dict[str, Any]
     """All of them, defaults filled in."""
+    features: dict[str, Any] = field(default_factory=dict)
+    """What it sees of a row beside its fields, see ``Manifest.features``."""
 
 
 class Catalog:
@@ -43,7 +45,9 @@ class Catalog:
         self.placements = frozenset(mesh.placements)
         self.models: Mapping[ShardId, ModelSpec] = {
             ShardId(placement, name): ModelSpec(
-                model.policy, registry.policy_params(model.policy, model.params).model_dump(mode="json")
+                model.policy,
+                registry.policy_params(model.policy, model.params).model_dump(mode="json"),
+                {"user": False, "cross": [list(pair) for pair in mesh.placements[placement].features.crosses]},
             )
             for (placement, name), model in mesh.models().items()
             if registry.POLICIES[model.policy].learns

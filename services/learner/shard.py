@@ -234,6 +234,7 @@ class Shard:
             logs=dict(self.logs),
             source_logs=dict(self.source_logs),
             watermark_ms=self.watermark_ms,
+            features=dict(self.spec.features),
         )
 
     def position(self, version: int) -> Position:

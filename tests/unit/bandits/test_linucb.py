@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from banditmesh.bandits.arms import RETIRE_EVERY
-from banditmesh.bandits.batch import Candidates, Examples, SparseRows
+from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows
 from banditmesh.bandits.errors import NotMergeable
 from banditmesh.bandits.hashing import numeric_id
 from banditmesh.bandits.linucb import Linucb, LinucbParams
@@ -24,11 +26,18 @@ def vectors(features: SparseRows, dimension: int) -> np.ndarray:
     return x
 
 
+def units(learned: np.ndarray) -> np.ndarray:
+    """The diagonal of U: of the root mean square of what is not 0, the nearest power of 2."""
+    count = np.maximum((learned != 0).sum(axis=0), 1)
+    size = np.sqrt((learned**2).sum(axis=0) / count)
+    return np.exp2(np.round(np.log2(np.where(size > 0, size, 1.0))))
+
+
 @pytest.mark.parametrize("arm", ["content", "logic", "service"])
 @pytest.mark.parametrize("counts", [[1], [3, 0, 5], [300, 2]], ids=["one", "few", "many"])
 def test_mean_and_deviation_solve_the_normal_equations(arm: str, counts: list[int]) -> None:
     rng = np.random.default_rng(5)
-    params = LinucbParams.model_validate({"arm": arm, "dimension": 6, "ridge": 0.7, "prior_reward": 0.25})
+    params = LinucbParams.model_validate({"arm": arm, "dimension": 6, "ridge": 0.7, "prior_reward": 0.25, "noise": 0.3})
     policy, seen, asked = Linucb(params), examples(rng, 80), candidates(rng, counts)
     policy.learn(seen)
     scores = policy.score(asked)
@@ -38,10 +47,10 @@ def test_mean_and_deviation_solve_the_normal_equations(arm: str, counts: list[in
     keys = {"content": "contents", "logic": "logics", "service": "services"}[arm]
     for i, key in enumerate(getattr(asked, keys)):
         mine = getattr(seen, keys) == key
-        precision = 0.7 * np.eye(6) + learned[mine].T @ learned[mine]
+        precision = 0.7 * np.diag(units(learned) ** 2) + learned[mine].T @ learned[mine]
         moment = learned[mine].T @ (seen.rewards[mine] - 0.25)
         assert scores.mean[i] == pytest.approx(0.25 + x[i] @ np.linalg.solve(precision, moment), abs=1e-5)
-        assert scores.deviation[i] == pytest.approx(np.sqrt(x[i] @ np.linalg.solve(precision, x[i])), abs=1e-5)
+        assert scores.deviation[i] == pytest.approx(0.3 * np.sqrt(x[i] @ np.linalg.solve(precision, x[i])), abs=1e-5)
 
 
 def same_arms(rng: np.random.Generator, n: int, arms: np.ndarray) -> Candidates:
@@ -54,14 +63,15 @@ def same_arms(rng: np.random.Generator, n: int, arms: np.ndarray) -> Candidates:
 @pytest.mark.parametrize("arms", [KEYS, KEYS[[4, 0, 0]], np.append(KEYS, np.uint64(555))], ids=["all", "some", "new"])
 def test_decisions_between_the_same_arms_solve_the_normal_equations_too(n: int, arms: np.ndarray) -> None:
     rng = np.random.default_rng(8)
-    policy, seen, asked = Linucb(LinucbParams(dimension=6)), examples(rng, 80), same_arms(rng, n, arms)
+    policy, seen, asked = Linucb(LinucbParams(dimension=6, noise=1.0)), examples(rng, 80), same_arms(rng, n, arms)
     policy.learn(seen)
     scores = policy.score(asked)
     learned, x = vectors(seen.features, 6), np.repeat(vectors(asked.context, 6), len(arms), axis=0)
+    prior, ridge = (seen.rewards.sum() + 0.5) / 81, np.diag(units(learned) ** 2)
     for i, key in enumerate(asked.contents):
         mine = learned[seen.contents == key]
-        precision, moment = np.eye(6) + mine.T @ mine, mine.T @ (seen.rewards[seen.contents == key] - 0.5)
-        assert scores.mean[i] == pytest.approx(0.5 + x[i] @ np.linalg.solve(precision, moment), abs=1e-5)
+        precision, moment = ridge + mine.T @ mine, mine.T @ (seen.rewards[seen.contents == key] - prior)
+        assert scores.mean[i] == pytest.approx(prior + x[i] @ np.linalg.solve(precision, moment), abs=1e-5)
         assert scores.deviation[i] == pytest.approx(np.sqrt(x[i] @ np.linalg.solve(precision, x[i])), abs=1e-5)
 
 
@@ -89,8 +99,7 @@ def test_decisions_between_more_arms_than_are_read_at_once_score_as_each_arm_alo
 
 
 def test_an_unseen_arm_has_the_prior_reward_and_the_deviation_of_the_prior() -> None:
-    policy = Linucb(LinucbParams(ridge=4.0, prior_reward=0.5))
-    policy.learn(examples(np.random.default_rng(0), 20))
+    policy = Linucb(LinucbParams(ridge=4.0, prior_reward=0.5, noise=1.0))
     new = np.array([555], np.uint64)
     features = SparseRows.from_lists([[(7, 2.0)]])
     scores = policy.score(Candidates.checked([0, 1], new, new, new, SparseRows.empty(1), features))
@@ -99,7 +108,7 @@ def test_an_unseen_arm_has_the_prior_reward_and_the_deviation_of_the_prior() -> 
 
 
 def test_an_old_example_counts_half_after_a_half_life_for_every_arm() -> None:
-    policy = Linucb(LinucbParams(dimension=2, half_life="100s", prior_reward=0.0))
+    policy = Linucb(LinucbParams(dimension=2, half_life="100s", prior_reward=0.0, noise=1.0))
     keys = np.array([1, 2], np.uint64)
     none = SparseRows.empty(2)
     batch = Examples.checked(keys, keys, keys, none, [1.0, 0.0], [1.0, 1.0], [1000.0, 1100.0], [True, False])
@@ -111,7 +120,7 @@ def test_an_old_example_counts_half_after_a_half_life_for_every_arm() -> None:
 
 
 def test_the_deviation_in_a_well_known_direction_is_exact_beside_an_unknown_one() -> None:
-    policy = Linucb(LinucbParams(dimension=8))
+    policy = Linucb(LinucbParams(dimension=8, noise=1.0))
     n = 100_000
     key = np.full(n, 9, np.uint64)
     policy.learn(
@@ -199,6 +208,38 @@ def test_a_candidate_that_overflows_is_not_finite_and_the_others_are() -> None:
     features = SparseRows.from_lists([[(7, 3e38), (7, 3e38)], [(7, 1.0)]])
     scores = policy.score(Candidates.checked([0, 2], pair, pair, pair, SparseRows.empty(1), features))
     assert scores.usable().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_the_unit_of_the_features_makes_no_difference(scale: float) -> None:
+    rng = np.random.default_rng(4)
+    seen, asked = examples(rng, 80), candidates(rng, [5])
+
+    def scores(scale: float) -> Scores:
+        policy = Linucb(LinucbParams(dimension=6))
+        policy.learn(replace(seen, features=scaled(seen.features, scale)))
+        return policy.score(
+            replace(asked, features=scaled(asked.features, scale), context=scaled(asked.context, scale))
+        )
+
+    np.testing.assert_allclose(scores(scale).mean, scores(1.0).mean, atol=0.02)
+    np.testing.assert_allclose(scores(scale).deviation, scores(1.0).deviation, rtol=0.2)  # units are rounded
+
+
+def scaled(rows: SparseRows, scale: float) -> SparseRows:
+    return SparseRows(rows.offsets, rows.ids, (rows.values * scale).astype(np.float32))
+
+
+def test_where_clicks_are_rare_a_new_arm_is_expected_to_be_clicked_as_rarely() -> None:
+    rng = np.random.default_rng(4)
+    seen = examples(rng, 500)
+    seen.rewards[:] = rng.random(500) < 0.01
+    policy = Linucb()
+    policy.learn(seen)
+    new = np.array([555], np.uint64)
+    scores = policy.score(Candidates.checked([0, 1], new, new, new, SparseRows.empty(1), SparseRows.empty(1)))
+    assert scores.mean[0] == pytest.approx(0.01, abs=0.01)
+    assert 0.05 < scores.deviation[0] < 0.2
 
 
 def test_other_parameters_do_not_merge() -> None:

@@ -35,6 +35,15 @@ def test_the_mean_is_shrunk_to_the_prior_by_its_weight() -> None:
     assert mean_and_deviation(policy, "never shown") == pytest.approx((0.5, 0.5**0.5))
 
 
+def test_the_prior_is_what_contents_earn_on_average() -> None:
+    policy = Popularity(PopularityParams(half_life="100s"))
+    assert mean_and_deviation(policy, "never shown") == pytest.approx((0.5, 0.5 * 10**-0.5))
+    policy.learn(shown(*((f"c{i % 7}", float(i % 50 == 0), float(i)) for i in range(1000))))
+    mean, deviation = mean_and_deviation(policy, "never shown")
+    assert mean == pytest.approx(0.02, abs=0.01)
+    assert deviation == pytest.approx((0.02 / 10) ** 0.5, rel=0.3)
+
+
 def test_rewards_are_forgotten_by_half_in_a_half_life() -> None:
     policy = Popularity(PopularityParams(half_life="10s", prior_reward=0.0, prior_weight=1.0))
     policy.learn(shown(("a", 1.0, 0.0), ("b", 1.0, 10.0), ("b", 0.0, 5.0)))

@@ -75,7 +75,7 @@ def test_models_are_named_by_policy_and_canonical_parameters() -> None:
 
 
 def test_model_names_are_what_they_always_were() -> None:
-    assert registry.model_name("linucb") == "linucb-5787ef5d"
+    assert registry.model_name("linucb") == "linucb-e15f57b0"
     assert registry.model_name("random") == "random-44136fa3"
 
 

@@ -63,6 +63,13 @@ def test_a_saved_model_is_evaluated_as_it_is(tmp_path: Path, rows: list[dict[str
         assert run.evaluation.support.largest == pytest.approx(4)
 
 
+def test_a_saved_model_knows_what_it_saw_of_a_row(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    log = written(tmp_path / "log", [{**row, "user": "ann", "context": {"age": "30s"}} for row in rows[:100]])
+    models = store(tmp_path / "store", log, "linear:user=false")
+    assert saved(str(models)).features == {"user": False, "cross": [["id", "context"]]}
+    assert saved(f"{models}::user=true").features == {"user": True, "cross": [["id", "context"]]}
+
+
 def test_a_saved_model_learns_nothing_from_the_log(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     models = store(tmp_path / "store", written(tmp_path / "log", rows))
     turned = [{**row, "reward": 1 - row["reward"]} for row in rows]
