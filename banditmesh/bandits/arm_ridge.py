@@ -86,7 +86,7 @@ class ArmRidge:
 
     Args:
         dimension: coordinates d, the first one of which is 1 in every row.
-        ridge: prior precision of a standardised coordinate, in examples, where there are few; it grows with them.
+        ridge: prior precision of a standardised coordinate, in examples.
         arms: how many are kept, and for how long.
     """
 
@@ -135,7 +135,7 @@ class ArmRidge:
         always = count > _NEARLY_ALWAYS * self._total[0]
         centre = np.where(varies & always, np.round(2.0 * mean / unit) / 2.0 * unit, 0.0)
         unit[0], centre[0] = 1.0, 0.0
-        precision = np.full(self._dimension, self._ridge * (1.0 + np.count_nonzero(self._taken) / 16.0))
+        precision = np.full(self._dimension, self._ridge)
         precision[0] = 1.0
         return Standard(unit, centre, precision)
 

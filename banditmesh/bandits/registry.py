@@ -54,7 +54,22 @@ EXPLORATIONS: Final[dict[str, type[Exploration]]] = {
     exploration.name: exploration for exploration in (EpsilonGreedy, Greedy, Softmax, SquareCb, Thompson, Ucb, Zipf)
 }
 
+DEFAULT: Final = Stacked.name
+"""The policy of a placement, a fit or a comparison that names none."""
+
+_EXPLORATION_OF: Final = {
+    Linucb.name: Ucb.name,
+    LinucbHybrid.name: Ucb.name,
+    UniformRandom.name: Greedy.name,
+    Popularity.name: Thompson.name,
+}
+
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+def exploration_of(policy: str) -> str:
+    """The exploration that a policy has where none is named."""
+    return _EXPLORATION_OF.get(policy, SquareCb.name)
 
 
 def policy_params(name: str, params: Mapping[str, Any] | None = None) -> PolicyParams:

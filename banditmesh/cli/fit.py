@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def fit(
     log: Annotated[Path, typer.Argument(help="A decision log: JSON lines (also .gz) or Parquet.")],
-    policy: Annotated[str, typer.Option(help="fm:factors=8 or a YAML file.")],
+    policy: Annotated[str, typer.Option(help="fm:factors=8 or a YAML file.")] = "stacked",
     test: Annotated[Path | None, typer.Option(help="Report AUC, log loss and RMSE on this log.")] = None,
     valid: Annotated[
         Path | None, typer.Option(help="Stop when this log is predicted no better; the best pass counts.")

@@ -26,19 +26,19 @@ from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.exploration.base import Exploration
 from banditmesh.bandits.hashed import HashedParams
 from banditmesh.bandits.policy import RENAMED, Policy
-from banditmesh.bandits.registry import EXPLORATIONS, POLICIES, build, build_exploration, model_name, policy_params
+from banditmesh.bandits.registry import (
+    EXPLORATIONS,
+    POLICIES,
+    build,
+    build_exploration,
+    exploration_of,
+    model_name,
+    policy_params,
+)
 from banditmesh.decisions.row import Decision
 from banditmesh.decisions.view import GROUPS, IDENTITIES, View
 from banditmesh.runtime.errors import InvalidArgument
 
-DEFAULT_EXPLORATION: Final = {
-    "linucb": "ucb",
-    "linucb_hybrid": "ucb",
-    "random": "greedy",
-    "popularity": "thompson",
-    "beta_bernoulli": "thompson",
-}
-"""`squarecb` for every other policy."""
 _MOST_CROSSES: Final = 64
 """Pairs of fields that are crossed unless the SPEC says otherwise."""
 _SECTIONS: Final = ("policy", "explore", "features")
@@ -72,8 +72,8 @@ class Spec:
     def view(self, first: Sequence[Decision]) -> View:
         """What the policy sees of the log that starts with these rows; what the SPEC leaves open is as follows.
 
-        user: true for policies on hashed features (`linear`, `fm`, `nfm`), false for the others, whose few dimensions
-        it would drown. cross, for the same ones: id*context when candidates have no features, for without a cross all
+        user: true for policies on hashed features (`stacked`, `linear`, `fm`, `nfm`), false for the others, whose few
+        dimensions it would drown. cross, for the same ones: id*context when candidates have no features, for without a cross all
         of them would share what the context says; else each field of the context with the candidate's features, unless
         there are too many pairs. The user is crossed with nothing: most come too rarely.
 
@@ -145,7 +145,7 @@ def _exploration(text: str, policy: str, named: str | None, params: Mapping[str,
     """The exploration's name: as said, or the only one that has these parameters, or the policy's default."""
     if named is not None:
         return named
-    default = DEFAULT_EXPLORATION.get(policy, "squarecb")
+    default = exploration_of(policy)
     for key in params:
         owners = [name for name, kind in EXPLORATIONS.items() if key in kind.model_fields]
         if not owners:
@@ -169,7 +169,7 @@ def _from_file(text: str) -> Spec:
             raise _wrong(text, str(key), f"is no section{_suggestion(str(key), _SECTIONS)}")
     name, params = _section(text, "policy", sections["policy"])
     _policy_model(text, name)
-    explore = DEFAULT_EXPLORATION.get(name, "squarecb")
+    explore = exploration_of(name)
     explore_params: dict[str, Any] = {}
     if sections.get("explore") is not None:
         explore, explore_params = _section(text, "explore", sections["explore"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-COMPARED: Final = ("fm", "linear", "linear:epsilon=0.02", "linucb:alpha=0.1", "popularity", "random")
+from banditmesh.bandits.registry import DEFAULT
+
+COMPARED: Final = (DEFAULT, "fm", "linear", "linucb:alpha=0.1", "popularity", "random")
 """What is compared when no policy is named: the default of a placement, its rivals, and what they must beat."""
 
 

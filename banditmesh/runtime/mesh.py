@@ -18,9 +18,11 @@ from banditmesh.bandits.durations import Duration, Positive
 from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.features import FeatureSpec
 from banditmesh.bandits.registry import (
+    DEFAULT,
     EXPLORATIONS,
     POLICIES,
     build_exploration,
+    exploration_of,
     model_name,
     policy_params,
     stands_on,
@@ -190,7 +192,7 @@ class Experiment(_Section):
 
 def _default_experiment() -> Experiment:
     return Experiment(
-        variants={"popular": Variant(weight=1, policy={"popularity": {}}, explore={"epsilon_greedy": {}})}
+        variants={DEFAULT: Variant(weight=1, policy={DEFAULT: {}}, explore={exploration_of(DEFAULT): {}})}
     )
 
 

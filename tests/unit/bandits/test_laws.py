@@ -23,6 +23,7 @@ VARIANTS: dict[str, list[dict[str, object]]] = {
     "linucb_hybrid": [{"arm": "logic", "dimension": 4, "shared_dimension": 6}, {"half_life": "20s"}],
     "nfm": [{"arm": "logic", "link": "logit", "hidden": [8, 4], "dropout": 0.3, "learning_rate": 0.2}],
     "popularity": [{"half_life": None}, {"half_life": "20s"}],
+    "stacked": [{"arm": "logic", "link": "logit", "dimension": 4, "max_arms": 3, "bits": 8}, {"half_life": "20s"}],
 }
 
 CASES = [(name, params) for name in POLICIES for params in [{}, *VARIANTS.get(name, [])]]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from banditmesh.bandits import registry
 from banditmesh.bandits.registry import load
 from banditmesh.decisions.encoder import encode
 from banditmesh.decisions.reader import batches
@@ -143,7 +144,7 @@ def test_a_saved_model_scores_as_the_fitted_one(tmp_path: Path) -> None:
     assert measure(loaded, Passes(log, view).in_order()) == measure(fitted.policy, Passes(log, view).in_order())
 
 
-@pytest.mark.parametrize("text", ["fm", "linear", "linucb:dimension=8", "popularity"])
+@pytest.mark.parametrize("text", ["stacked", "fm", "linear", "linucb:dimension=8", "popularity"])
 def test_the_learner_of_a_mesh_with_these_parameters_goes_on_from_a_saved_model(tmp_path: Path, text: str) -> None:
     fitted = fit(taste_log(tmp_path / "log", 300, 0), parse(text), Options(epochs=1))
     save(fitted, tmp_path / "store", "home", now_ms=1)
@@ -156,6 +157,22 @@ def test_the_learner_of_a_mesh_with_these_parameters_goes_on_from_a_saved_model(
     shard = Shard(shard_id, Catalog(mesh).models[shard_id], batch=16)
     shard.restore(asyncio.run(stored(tmp_path / "store", *shard_id)))
     assert shard.examples == 300
+
+
+@pytest.mark.parametrize("text", ["popularity", "linucb", "stacked:link=identity,prior_reward=0.5"])
+def test_one_spec_is_one_policy_in_fit_replay_and_learner(tmp_path: Path, text: str) -> None:
+    log, spec = taste_log(tmp_path / "log", 60, 0), parse(text)
+    fitted = fit(log, spec, Options(epochs=1))
+    (rows,) = batches(log)
+    learned = encode(rows, spec.view(rows)).shown_examples()
+    replayed, served = spec.build(), registry.build(spec.policy, spec.params)
+    for policy in (replayed, served):
+        policy.learn(learned)
+    assert fitted.spec.model == spec.model
+    for policy in (replayed, served):
+        assert {name: each.tobytes() for name, each in policy.tensors().items()} == {
+            name: each.tobytes() for name, each in fitted.policy.tensors().items()
+        }
 
 
 def test_a_log_too_short_to_hold_anything_out_is_fitted_in_one_pass(tmp_path: Path) -> None:
