@@ -57,11 +57,12 @@ EXPLORATIONS: Final[dict[str, type[Exploration]]] = {
 DEFAULT: Final = Stacked.name
 """The policy of a placement, a fit or a comparison that names none."""
 
-_EXPLORATION_OF: Final = {
-    Linucb.name: Ucb.name,
-    LinucbHybrid.name: Ucb.name,
-    UniformRandom.name: Greedy.name,
-    Popularity.name: Thompson.name,
+_EXPLORATION_OF: Final[dict[str, tuple[str, Mapping[str, Any]]]] = {
+    Stacked.name: (Thompson.name, {"scale": 0.15, "floor": 0.01}),
+    Linucb.name: (Ucb.name, {}),
+    LinucbHybrid.name: (Ucb.name, {}),
+    UniformRandom.name: (Greedy.name, {}),
+    Popularity.name: (Thompson.name, {}),
 }
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -70,6 +71,11 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def exploration_of(policy: str) -> str:
     """The exploration that a policy has where none is named."""
     return _EXPLORATION_OF.get(policy, SquareCb.name)
+
+
+def exploration_of(policy: str) -> tuple[str, Mapping[str, Any]]:
+    """The exploration that a policy has where none is named, and its parameters."""
+    return _EXPLORATION_OF.get(policy, (SquareCb.name, {}))
 
 
 def policy_params(name: str, params: Mapping[str, Any] | None = None) -> PolicyParams:

@@ -136,16 +136,16 @@ def parse(text: str) -> Spec:
             features[key] = _scalar(value)
         else:
             explore_params[key.removeprefix("explore.")] = _items(value, wants_list=False)
-    return _checked(
-        Spec(text, name, params, _exploration(text, name, explore, explore_params), explore_params, features)
-    )
+    explore, explore_params = _exploration(text, name, explore, explore_params)
+    return _checked(Spec(text, name, params, explore, explore_params, features))
 
 
-def _exploration(text: str, policy: str, named: str | None, params: Mapping[str, Any]) -> str:
-    """The exploration's name: as said, or the only one that has these parameters, or the policy's default."""
+def _exploration(text: str, policy: str, named: str | None, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The exploration's name and parameters: as said, or the only one that has these, or the policy's default."""
     if named is not None:
-        return named
-    default = exploration_of(policy)
+        return named, dict(params)
+    default, usual = exploration_of(policy)
+    usually = default
     for key in params:
         owners = [name for name, kind in EXPLORATIONS.items() if key in kind.model_fields]
         if not owners:
@@ -154,7 +154,7 @@ def _exploration(text: str, policy: str, named: str | None, params: Mapping[str,
             raise _wrong(text, key, f"is no parameter of {policy} or of an exploration{_suggestion(key, known)}")
         if len(owners) == 1:
             default = owners[0]
-    return default
+    return default, {**(usual if default == usually else {}), **params}
 
 
 def _from_file(text: str) -> Spec:
@@ -169,8 +169,8 @@ def _from_file(text: str) -> Spec:
             raise _wrong(text, str(key), f"is no section{_suggestion(str(key), _SECTIONS)}")
     name, params = _section(text, "policy", sections["policy"])
     _policy_model(text, name)
-    explore = exploration_of(name)
-    explore_params: dict[str, Any] = {}
+    explore, usual = exploration_of(name)
+    explore_params = dict(usual)
     if sections.get("explore") is not None:
         explore, explore_params = _section(text, "explore", sections["explore"])
     features = sections.get("features") or {}

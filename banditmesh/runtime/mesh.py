@@ -191,9 +191,8 @@ class Experiment(_Section):
 
 
 def _default_experiment() -> Experiment:
-    return Experiment(
-        variants={DEFAULT: Variant(weight=1, policy={DEFAULT: {}}, explore={exploration_of(DEFAULT): {}})}
-    )
+    explore, params = exploration_of(DEFAULT)
+    return Experiment(variants={DEFAULT: Variant(weight=1, policy={DEFAULT: {}}, explore={explore: dict(params)})})
 
 
 def _chain(value: object) -> object:

@@ -62,7 +62,7 @@ def test_the_example_of_the_design_is_valid() -> None:
 def test_a_placement_needs_nothing_but_its_sources() -> None:
     placement = parse_mesh(MINIMAL).placements["head"]
     (variant,) = placement.experiment.variants.values()
-    assert (variant.policy_name, variant.explore_name) == (DEFAULT, exploration_of(DEFAULT))
+    assert (variant.policy_name, variant.explore_name, variant.explore_params) == (DEFAULT, *exploration_of(DEFAULT))
     assert (placement.rewards.click, placement.rewards.none, placement.rewards.mute) == (1.0, 0.5, 0.0)
 
 
