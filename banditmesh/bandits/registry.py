@@ -63,14 +63,10 @@ _EXPLORATION_OF: Final[dict[str, tuple[str, Mapping[str, Any]]]] = {
     LinucbHybrid.name: (Ucb.name, {}),
     UniformRandom.name: (Greedy.name, {}),
     Popularity.name: (Thompson.name, {}),
+    BetaBernoulli.name: (Thompson.name, {}),
 }
 
 _Model = TypeVar("_Model", bound=BaseModel)
-
-
-def exploration_of(policy: str) -> str:
-    """The exploration that a policy has where none is named."""
-    return _EXPLORATION_OF.get(policy, SquareCb.name)
 
 
 def exploration_of(policy: str) -> tuple[str, Mapping[str, Any]]:

@@ -73,9 +73,9 @@ class Spec:
         """What the policy sees of the log that starts with these rows; what the SPEC leaves open is as follows.
 
         user: true for policies on hashed features (`stacked`, `linear`, `fm`, `nfm`), false for the others, whose few
-        dimensions it would drown. cross, for the same ones: id*context when candidates have no features, for without a cross all
-        of them would share what the context says; else each field of the context with the candidate's features, unless
-        there are too many pairs. The user is crossed with nothing: most come too rarely.
+        dimensions it would drown. cross, for the same ones: id*context when candidates have no features, for without a
+        cross all of them would share what the context says; else each field of the context with the candidate's
+        features, unless there are too many pairs. The user is crossed with nothing: most come too rarely.
 
         Raises:
             InvalidArgument: a field of `dense` or of `cross` is in none of these rows.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from banditmesh.bandits.registry import POLICIES
+from banditmesh.bandits.registry import DEFAULT, POLICIES
 from banditmesh.decisions.row import Decision
 from banditmesh.decisions.row import parse as parse_row
 from banditmesh.decisions.spec import parse
@@ -20,7 +20,7 @@ def row(candidates: list[dict[str, Any]], context: dict[str, Any] | None = None)
 def test_a_name_alone_is_a_policy_with_its_defaults(name: str) -> None:
     spec = parse(name)
     assert spec.build().name == name
-    assert spec.exploration().floor == (0.01 if spec.explore == "ucb" else 0)
+    assert spec.exploration().floor == (0.01 if spec.explore == "ucb" or name == DEFAULT else 0)
 
 
 def test_ucb_of_linucb_to_the_letter_has_no_floor_unless_told() -> None:
