@@ -20,6 +20,7 @@ for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
+from banditmesh.bandits.registry import DEFAULT  # noqa: E402
 from banditmesh.decisions.encoder import encode  # noqa: E402
 from banditmesh.decisions.reader import batches  # noqa: E402
 from banditmesh.decisions.spec import parse  # noqa: E402
@@ -27,8 +28,7 @@ from banditmesh.decisions.view import View  # noqa: E402
 from banditmesh.replay.online import Simulation  # noqa: E402
 from benchmarks.online import collection, peers  # noqa: E402
 
-DEFAULT = "fm"
-OURS = (DEFAULT, "linear", "linucb", "linucb:alpha=0.1", "linear:epsilon=0.02", "fm:gamma=16")
+OURS = (DEFAULT, "stacked:alpha=0.1", "fm:scale=0.1", "linear:epsilon=0.02", "linucb", "linucb:alpha=0.5")
 
 
 def main() -> int:
