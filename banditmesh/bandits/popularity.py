@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from banditmesh.bandits.arms import DecayedSums, spans
+from banditmesh.bandits.arms import DecayedSums, decay, spans
 from banditmesh.bandits.batch import Candidates, Examples, Scores, require_finite
 from banditmesh.bandits.durations import Positive
 from banditmesh.bandits.errors import InvalidTensors, NotMergeable
