@@ -2,7 +2,8 @@
 their taste, through the real services.
 
 Those who came first to MovieLens are the past: taste is fitted on what they liked, and popularity counted. The others
-come as newcomers, each several times; at each visit a list of ten, and a click on what they are known to have liked.
+come as newcomers, each several times; at each visit a list of ten, a click on what they are known to have liked, and
+the target action on what they liked most.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from banditmesh.bandits.batch import Examples as Batch
 from banditmesh.bandits.batch import SparseRows
 from banditmesh.bandits.policy import Policy
 from banditmesh.bandits.registry import build
-from banditmesh.client import ClientLimits, MeshClient, click, shown
+from banditmesh.client import ClientLimits, MeshClient, click, shown, target
 from banditmesh.demo.imports import import_file
 from banditmesh.demo.movielens import Ratings, movielens, read_ratings
 from banditmesh.demo.outcome import ExamplesReader
@@ -53,6 +54,8 @@ SERVICE: Final = "films"
 MESH: Final = Path(__file__).with_name("cinema.yaml")
 BLEND, POPULAR = "blend", "popular"
 LIST: Final = 10
+WATCH_FROM: Final = 5.0
+"""Films of this rating are watched as well as clicked: the target action, which ends what is cached of a user."""
 NEWCOMERS: Final = 0.3
 MOST_OF_A_GENRE: Final = 5
 VISITS_AT_ONCE: Final = 32
@@ -211,15 +214,15 @@ async def _visit(
     examples: Examples,
     console: Console,
 ) -> Mapping[str, float]:
-    target = local_target(mesh)
-    await _import(target, options.folder / "teams", ratings)
-    reader = ExamplesReader(target.kafka, "examples", examples, PLACEMENT)
+    mesh_target = local_target(mesh)
+    await _import(mesh_target, options.folder / "teams", ratings)
+    reader = ExamplesReader(mesh_target.kafka, "examples", examples, PLACEMENT)
     await reader.start()
     reading = asyncio.create_task(_keep_reading(reader))
     people = [ratings.users[user] for user in np.flatnonzero(new).tolist()]
     truth = Truth.of(ratings)
     try:
-        async with target.client(ClientLimits()) as client:
+        async with mesh_target.client(ClientLimits()) as client:
             with Live(seen, console=console, refresh_per_second=4, transient=True):
                 await in_order(
                     people * options.visits,
@@ -263,7 +266,8 @@ async def _one(client: MeshClient, person: str, truth: Truth, ratings: Ratings, 
         seen.empty += 1
         return
     liked = [each for each in answer if truth.reaction(person, each.content_id) == "click"]
-    events = [*map(shown, answer), *map(click, liked)]
+    watched = [each for each in liked if truth.ratings[person, each.content_id] >= WATCH_FROM]
+    events = [*map(shown, answer), *map(click, liked), *(target(each, "watch") for each in watched)]
     for refused in await client.track(events, deadline_s=DEADLINE_S):
         if refused is not None:
             raise refused
