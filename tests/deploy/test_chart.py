@@ -220,6 +220,20 @@ def test_each_service_gets_the_secrets_of_what_it_talks_to_and_no_others() -> No
             assert secrets == needs[service], service
 
 
+def test_the_archive_is_compacted_and_where_mesh_yaml_keeps_no_longer_expired() -> None:
+    def jobs(*sets: str) -> dict[str, list[str]]:
+        found = of_kind(rendered("production", *sets), "CronJob")
+        specs = {name: each["spec"]["jobTemplate"]["spec"]["template"]["spec"] for name, each in found.items()}
+        return {name: spec["containers"][0]["args"] for name, spec in specs.items()}
+
+    mesh = "services: {a: {logics: [b]}}\nplacements: {home: {sources: [a/b]}}\narchive: {%s}"
+    assert jobs() == {"mesh-archive-compact": ["archive", "compact"]}
+    kept = jobs(f"mesh.config={json.dumps(mesh % 'keep: 400d')}")
+    assert kept["mesh-archive-expire"] == ["archive", "expire", "--config", "/etc/banditmesh/mesh.yaml"]
+    assert not jobs(f"mesh.config={json.dumps(mesh % 'enabled: false')}")
+    assert not jobs("archive.compact.enabled=false")
+
+
 def test_the_engine_talks_to_kafka_where_decisions_are_sampled_and_nowhere_else() -> None:
     def speaks(*sets: str) -> bool:
         (spec,) = (spec for name, spec in pods(rendered("production", *sets)) if name == "mesh-engine")
