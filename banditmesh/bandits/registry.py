@@ -66,6 +66,9 @@ _EXPLORATION_OF: Final[dict[str, tuple[str, Mapping[str, Any]]]] = {
     BetaBernoulli.name: (Thompson.name, {}),
 }
 
+MOST: Final = 1e12
+"""No number among parameters is greater: sums of it, and scores in float32, would not be finite."""
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -121,7 +124,7 @@ def _lookup(known: Mapping[str, _Entry], name: str, what: str) -> _Entry:
 
 def _validated(model: type[_Model], name: str, params: Mapping[str, Any] | None) -> _Model:
     try:
-        return model.model_validate(dict(params or {}))
+        found = model.model_validate(dict(params or {}))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, (name, *first["loc"])))
@@ -130,6 +133,13 @@ def _validated(model: type[_Model], name: str, params: Mapping[str, Any] | None)
             message = f"{name} has no parameter {wrong!r}{_suggestion(wrong, model.model_fields)}"
             raise InvalidParams(message, field=field, value=wrong) from error
         raise InvalidParams(f"{first['msg']}, got {first['input']!r}", field=field, value=first["input"]) from error
+    for each in model.model_fields:
+        value = getattr(found, each)
+        if isinstance(value, float) and abs(value) > MOST:
+            raise InvalidParams(
+                f"must be from {-MOST:g} to {MOST:g}, got {value:g}", field=f"{name}.{each}", value=value
+            )
+    return found
 
 
 def _suggestion(wrong: str, known: Collection[str]) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,6 +22,19 @@ def test_a_policy_is_built_by_name_with_its_parameters() -> None:
 
 def test_an_exploration_is_built_by_name_with_its_parameters() -> None:
     assert registry.build_exploration("ucb", {"alpha": 0.5, "floor": 0.01}) == Ucb(alpha=0.5, floor=0.01)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "field"),
+    [
+        (lambda: registry.build_exploration("ucb", {"alpha": 1e308}), "ucb.alpha"),
+        (lambda: registry.build("popularity", {"prior_reward": -1e13}), "popularity.prior_reward"),
+    ],
+)
+def test_a_number_that_scores_could_not_hold_is_refused(attempt: Callable[[], object], field: str) -> None:
+    with pytest.raises(InvalidParams, match=r"must be from -1e\+12 to 1e\+12") as refused:
+        attempt()
+    assert refused.value.field == field
 
 
 @pytest.mark.parametrize(
