@@ -46,7 +46,12 @@ def up(
         ),
     ] = "file",
     tls: Annotated[
-        bool, typer.Option("--tls", help="The services speak TLS, by a throw-away authority that is made in --dir.")
+        bool,
+        typer.Option(
+            "--tls",
+            help="The five services speak TLS, by a throw-away authority that is made in --dir. Kafka, Valkey and the "
+            "store that are started here do not: they listen on this machine alone.",
+        ),
     ] = False,
 ) -> None:
     """Start Kafka, Valkey, a store and the five services, and stop them all on Ctrl-C.
