@@ -3,8 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: bench-shelf help setup demo demo-cinema test lint bench bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test clients-test audit lock clean
-.PHONY: help setup demo demo-news test lint bench bench-retrieval bench-news bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test clients-test audit lock clean
+.PHONY: bench-shelf help setup demo demo-cinema test lint bench bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test clients-test audit lock clean demo-news bench-retrieval bench-news
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date

@@ -37,7 +37,8 @@ LIST = 4
 AT_ONCE = 48
 DEADLINE_S = 30.0
 SETTLE_TIMEOUT_S = 60.0
-START_S = 30.0
+BEFORE_S = 2.0
+"""Between the start of the mesh and the town's midnight: what is out by then is imported."""
 _PUBLISH_EVERY_S = 0.5
 _LOOK_EVERY_S = 0.2
 
@@ -100,10 +101,9 @@ def run(options: Options, console: Console) -> bool:
 
 @contextmanager
 def _started(options: Options, console: Console, world: NewsWorld) -> Iterator[tuple[LocalMesh, float]]:
-    # The day begins when all services are there. The provider must know when, and starts before them.
-    began_s = time.time() + START_S
+    began = (options.folder / "began").absolute()
     argv = ["banditmesh.demo.news_provider", "--address", "{address}", "--seed", str(options.seed)]
-    argv += ["--length", str(options.length_s), "--began", str(began_s)]
+    argv += ["--length", str(options.length_s), "--began", str(began)]
     with Process("provider", options.folder / "provider", logs=options.folder / "logs", argv=argv, env={}) as provider:
         config = options.folder / "mesh.yaml"
         config.write_text(string.Template(MESH.read_text()).substitute(PROVIDER=provider.address))
@@ -114,6 +114,8 @@ def _started(options: Options, console: Console, world: NewsWorld) -> Iterator[t
             mesh.start()
         try:
             mesh.progress = lambda part, what: None
+            began_s = time.time() + BEFORE_S
+            began.write_text(repr(began_s))
             yield mesh, began_s
         finally:
             mesh.stop()
