@@ -67,7 +67,7 @@ CASES: list[tuple[str, str, str | None, str | None, Any, list[str]]] = [
     ("a team notifies another's mapping", IMPORTER, "greeter", None, notify("discover"), ["PERMISSION_DENIED"]),
     ("a team notifies its own, from a bucket that is not allowed", IMPORTER, "greeter", None, notify("hello"), [
         *LET_IN, "PERMISSION_DENIED"]),
-    ("an operator takes back a model that was never there", LEARNER, "oncall", None, roll_back, ["OK", *LET_IN]),
+    ("an operator takes a model back", LEARNER, "oncall", None, roll_back, ["OK", *LET_IN]),
 ]  # fmt: skip
 
 

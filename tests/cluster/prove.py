@@ -121,14 +121,16 @@ class Proof:
 
     # --- under traffic ------------------------------------------------------------------------------------------------
 
-    def under_load(self, pods_to_delete: int, *, quick: bool) -> None:
+    def under_load(self, pods_to_delete: int, *, quick: bool, shown: bool) -> None:
+        """``shown``: the demo and the changes of mesh.yaml were seen before."""
         cluster, step = self.cluster, self.traffic.step
         with step("nothing else"):
             time.sleep(20)
-        with step("mesh.yaml broken, then changed"):
-            self._mesh_yaml()
-        with step(f"the demo's traffic as a Job, {DEMO_VISITS} visits"):
-            self._demo()
+        if not shown:
+            with step("mesh.yaml broken, then changed"):
+                self._mesh_yaml()
+            with step(f"the demo's traffic as a Job, {DEMO_VISITS} visits"):
+                self._demo()
         # The services alone: Kafka and Valkey of an evaluation have an image too, and one pod each.
         tags = [word for service in SERVICES for word in ("--set", f"{service}.image.tag={NEXT_TAG}")]
         with step("upgrade of all services to another tag"):
@@ -254,6 +256,7 @@ def main() -> int:
         "--phase", choices=PHASES, action="append", help="some of them, in a cluster that has the others"
     )
     parser.add_argument("--previous", default="", help="git revision with the previous version of the chart")
+    parser.add_argument("--shown", action="store_true", help="leave out the demo and the changes of mesh.yaml")
     parser.add_argument("--set", action="append", default=[], help="as helm's --set-json")
     arguments = parser.parse_args()
     phases, problems = arguments.phase or PHASES, list[str]()
@@ -268,7 +271,7 @@ def main() -> int:
             doors.arrows(demo)
         if "traffic" in phases:
             proof.traffic.start()
-            proof.under_load(arguments.pods, quick=arguments.quick)
+            proof.under_load(arguments.pods, quick=arguments.quick, shown=arguments.shown)
             demo.helm("uninstall", "mesh", "--wait")
         if "secured" in phases:
             secured.prove(Cluster("secured", problems))
