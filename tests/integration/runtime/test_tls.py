@@ -116,6 +116,9 @@ async def test_a_new_certificate_is_shown_to_the_next_client_and_a_broken_one_ne
         after_s = server.registry.get_sample_value(expires, {"file": "certificate"})
         assert before_s is not None
         assert after_s == int(sooner.timestamp()) < before_s
+        issued_s = server.registry.get_sample_value(expires.replace("expires", "issued"), {"file": "certificate"})
+        assert issued_s is not None
+        assert issued_s < after_s
         await refusal(server, ClientTls(authority.ca))
         assert server.registry.get_sample_value("banditmesh_tls_reloads_total", {"result": "taken"}) == 1
 
