@@ -77,7 +77,7 @@ class Stacked(Fm):
         x = np.repeat(self._rows(candidates.context), segments.lengths(candidates.offsets), axis=0)
         if len(candidates.features.ids):
             x += self._rows(candidates.features)
-        found = self._ridge.predict(x, self._arm_ids(candidates).astype(np.uint64))
+        found = self._ridge.predict(x, self._arms(candidates))
         share = np.float32(self._share) * found.resolved
         with np.errstate(over="ignore", invalid="ignore"):
             variance = np.square((1 - share) * base.deviation) + np.square(share) * found.variance * self._noise
@@ -87,6 +87,12 @@ class Stacked(Fm):
     def _noise(self) -> np.float32:
         noise = self._params.noise
         return np.float32(self._stack[2] if noise is None else noise * noise)
+
+    def _arms(self, candidates: Candidates) -> NDArray[np.uint64]:
+        """uint64[n]: whose regressions these are; one for all where arms are no feature."""
+        if self.params.arm == "none":
+            return np.zeros(len(candidates), np.uint64)
+        return self._arm_ids(candidates).astype(np.uint64)
 
     def _rows(self, features: SparseRows) -> Floats:
         return self._ridge.rows(self._folded(features))

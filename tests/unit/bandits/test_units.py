@@ -33,7 +33,8 @@ def test_the_scale_of_a_number_makes_no_difference(name: str, scale: float) -> N
     scaled = taught(name, scale).score(
         ask([(CATEGORY, 1.0), (NUMBER, 0.5 * scale)], [(CATEGORY, 1.0), (NUMBER, 2.0 * scale)])
     )
-    close = 0.05 if name == "nfm" else 1e-3  # a network makes much of the last bits of its first examples
+    # A network makes much of the last bits of its first examples; the units of an arm's regression are powers of 2.
+    close = {"nfm": 0.05, "stacked": 0.05}.get(name, 1e-3)
     np.testing.assert_allclose(scaled.mean, plain.mean, rtol=close)
     np.testing.assert_allclose(scaled.deviation, plain.deviation, rtol=close)
     assert plain.mean[1] > plain.mean[0] + 0.1
