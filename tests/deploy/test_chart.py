@@ -310,7 +310,7 @@ ARROWS = {
     ("engine", "redis"), ("engine", "store"),
     ("tracker", "kafka"),
     ("joiner", "kafka"), ("joiner", "redis"),
-    ("learner", "kafka"), ("learner", "store"),
+    ("learner", "kafka"), ("learner", "store"), ("archive", "store"),
     ("topics", "kafka"),
     *(("operator", service) for service in SERVICES),
     *(("test", target) for target in (*SERVICES, "kafka", "store")),
@@ -338,11 +338,17 @@ def test_network_policies_are_the_arrows_of_the_design() -> None:
         own = CALLED.get(own, own)
         into |= {(peer, own) for peer in peers(policy["spec"].get("ingress", []), "from")}
         out |= {(own, peer) for peer in peers(policy["spec"].get("egress", []), "to")}
-    inside = {"topics", "test", "redis", "store", "kafka", "provider", *SERVICES}
+    inside = {"topics", "archive", "test", "redis", "store", "kafka", "provider", *SERVICES}
     assert into == ARROWS
     # The joiner and the learner answer `helm test` if it asks; it does not.
     expected = {(a, b) for a, b in ARROWS if a in inside} - {("test", "joiner"), ("test", "learner")}
     assert out == expected | {("kafka", "kafka")}
+
+
+def test_an_engine_that_samples_decisions_may_talk_to_kafka_at_both_ends() -> None:
+    policies = of_kind(rendered("evaluation", "engine.sampledDecisions=true"), "NetworkPolicy")
+    assert "kafka" in peers(policies["mesh-engine"]["spec"]["egress"], "to")
+    assert "engine" in peers(policies["mesh-kafka"]["spec"]["ingress"], "from")
 
 
 def test_services_are_headless_so_that_clients_balance() -> None:

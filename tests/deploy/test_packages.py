@@ -35,7 +35,7 @@ SERVICES = {
 }
 """The package of each service, by its extra."""
 NEEDS = {
-    "engine": {"redis", "hiredis", "boto3", "safetensors"},
+    "engine": {"redis", "hiredis", "boto3", "safetensors", "aiokafka"},  # aiokafka: for sampled decisions
     "importer": {"redis", "hiredis", "boto3", "pyarrow", "fsspec", "hdfs-native", "safetensors"},
     "tracker": {"aiokafka", "boto3"},  # boto3: what AWS's signer of MSK logins stands on
     "joiner": {"redis", "hiredis", "aiokafka", "boto3"},

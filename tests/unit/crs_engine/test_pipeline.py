@@ -43,7 +43,7 @@ def trained(bench: Bench) -> FixedModels:
         tensors["arms"] = np.sort(np.array(keys, np.uint64))
         tensors["precision"] = np.zeros((n, d * (d + 1) // 2))
         tensors["moment"] = rng.normal(size=(n, d))
-        tensors["readout"] = rng.normal(size=(n, d + 1, d)).astype(np.float32)
+        tensors["readout"] = rng.normal(size=(n, d + 2, d)).astype(np.float32)
         tensors["last_s"] = np.zeros(n)
         loaded[variant.model] = LoadedModel(type(policy).from_tensors(policy.params, tensors), version=4)
     return FixedModels({**loaded, FALLBACK: LoadedModel(Popularity())})
