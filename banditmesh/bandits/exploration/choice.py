@@ -97,6 +97,8 @@ def rank(
     if wanted is not None:
         left &= np.repeat(wanted > 0, segments.lengths(offsets))
     for position in range(k):
+        if not left.any():  # no constraint is asked about nobody
+            break
         free, seen = left, scores
         if constraints:
             before = chosen[:, :position]

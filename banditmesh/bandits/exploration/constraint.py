@@ -59,6 +59,8 @@ def blocking(
         offsets: int64[n_decisions + 1].
     """
     free = left
+    if not left.any():
+        return
     for constraint in constraints:
         blocked = constraint.blocks(before, free)
         if blocked is None:

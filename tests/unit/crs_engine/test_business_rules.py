@@ -422,3 +422,17 @@ def test_what_a_rule_costs_is_the_reward_that_lists_earn_less_for_it() -> None:
         )
     found = {each: metrics.rule_cost.labels("head", each)._value.get() for each in ("bury", "cap_per_service", "all")}
     assert found == {"bury": pytest.approx(0.2), "cap_per_service": 0.0, "all": pytest.approx(0.2)}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "cap_per_service: {most: 1}",
+        "cap_per_attribute: {attribute: genre, most: 1}",
+        "spread: {attribute: genre, apart: 3}",
+        "diversity: {attribute: genre, penalty: 0.5}",
+    ],
+)
+def test_a_rule_takes_a_batch_in_which_nobody_has_a_candidate(rule: str) -> None:
+    bench = bench_of(rule)
+    assert lists_of(bench, [bench.user("ada", {}), bench.user("bob", {})], 3) == [[], []]
