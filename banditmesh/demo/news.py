@@ -4,6 +4,7 @@ click, the other half what is popular."""
 from __future__ import annotations
 
 import asyncio
+import os
 import string
 import time
 from collections import Counter
@@ -209,6 +210,8 @@ async def _publish(day: Day, target: Target) -> None:
 async def _watch_densities(day: Day, mesh: LocalMesh) -> None:
     """How old the newest click is that an engine may not have yet, at the worst: from a version's watermark to the
     moment when the next version can be loaded. Engines look for it twice a publication, which is added."""
+    # boto3 looks for them in the environment, and the store on this machine has keys of its own.
+    os.environ.update({name: value for name, value in mesh.settings.items() if name.startswith("AWS_")})
     store = open_store(mesh.settings["BANDITMESH_STORE"])
     snapshots = Snapshots(store, None)
     seen, before_s = Counter[str](), 0.0
