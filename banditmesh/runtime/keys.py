@@ -116,6 +116,11 @@ def unmatched(partition: int) -> str:
     return f"j:{{p{partition}}}:unmatched"
 
 
+def late(partition: int) -> str:
+    """Sorted set of the late reactions that wait to be written to ``late-reactions``, by offset."""
+    return f"j:{{p{partition}}}:late"
+
+
 def job(job_id: str) -> str:
     """One import job; all keys of a job share its tag."""
     return f"job:{{{job_id}}}"

@@ -55,6 +55,11 @@ class Offsets(Protocol):
         fenced."""
         ...
 
+    async def noted(self, topic: str, partition: int) -> tuple[int, str] | None:
+        """What the group has committed in a partition of another topic: offset, and the text that was committed with
+        it. Exact as :meth:`committed` is."""
+        ...
+
     async def beginning(self, partition: int) -> int:
         """The first offset that still exists."""
         ...

@@ -40,6 +40,7 @@ KINDS = (
     TIMES,
     REACTION,
     ORDER,
+    TWICE,
     LOST,
     SILENT,
     SELECT,
@@ -120,6 +121,7 @@ def judge(evidence: Evidence, rules: Mapping[str, Rules]) -> Iterator[Finding]:
         if identity not in evidence.shown:
             yield Finding(UNEXPECTED, identity.hex(), f"an example at {found[0].partition}@{found[0].offset}")
     yield from _disorder(evidence)
+    yield from _twice_late(evidence)
     for record in evidence.unreadable:
         if record not in evidence.letters:
             yield Finding(SILENT, "{} {}@{}".format(*record), "is no message of its topic, and nobody says so")
@@ -175,9 +177,7 @@ def not_in_the_log(evidence: Evidence, acknowledged: Iterable[tuple[bytes, Key |
             yield Finding(LOST, f"{identity.hex()} {':'.join(key)}", "the reaction")
 
 
-def twice_late(evidence: Evidence) -> Iterator[Finding]:
-    """Late reactions that stand in ``late-reactions`` more than once. That is declared (docs/decisions/0006), so it is
-    counted and no finding."""
+def _twice_late(evidence: Evidence) -> Iterator[Finding]:
     for (identity, key), times in evidence.late.items():
         if times > 1:
             yield Finding(TWICE, f"{identity.hex()} {':'.join(key)}", f"{times} times")

@@ -33,7 +33,6 @@ class RoundResult:
     examples: int = 0
     reactions: int = 0
     late: int = 0
-    late_twice: int = 0
     copies: int = 0
     dead_letters: int = 0
     selected: int = 0
@@ -150,8 +149,6 @@ class Report:
             yield f"**{each.name}.** {each.what}"
             for declared in each.declared:
                 yield f"- declared: {declared}"
-            if each.late_twice:
-                yield f"- {each.late_twice} stand in `late-reactions` twice, as declared (docs/decisions/0006)"
             if each.refused:
                 refused = ", ".join(f"{number} × {why}" for why, number in each.refused.items())
                 yield f"- refused events: {refused}"

@@ -18,7 +18,7 @@ from banditmesh.runtime.errors import MeshError
 from banditmesh.torture import learned
 from banditmesh.torture.evidence import Evidence
 from banditmesh.torture.faults import FAULTS, disks
-from banditmesh.torture.oracle import EVENT, SELECT, Finding, judge, not_in_the_log, twice_late
+from banditmesh.torture.oracle import EVENT, SELECT, Finding, judge, not_in_the_log
 from banditmesh.torture.reading import TopicsReader
 from banditmesh.torture.report import Report, RoundResult
 from banditmesh.torture.scene import Fault, Scene, ShapeName, Strike
@@ -261,9 +261,6 @@ class Act:
         evidence = self._evidence
         self._acknowledged |= journal.acknowledged if self._whole else set()
         found = [*judge(evidence, self._world.rules), *not_in_the_log(evidence, self._acknowledged)]
-        twice = [each for each in twice_late(evidence) if (each.kind, each.what) not in self._judged]
-        result.late_twice = len(twice)
-        self._judged |= {(each.kind, each.what) for each in twice}
         result.findings += [each for each in found if (each.kind, each.what) not in self._judged]
         self._judged |= {(each.kind, each.what) for each in found}
         result.findings += scene.findings

@@ -18,7 +18,8 @@ from banditmesh.runtime.mesh import Mesh
 from banditmesh.runtime.stream import Consumed
 from services.joiner.events import CONSUMER, read_impression
 from services.joiner.join import Joined, join
-from services.joiner.ledger import Closing, StoredReaction
+from services.joiner.late import LateReactions
+from services.joiner.ledger import Closed, StoredReaction
 from services.joiner.metrics import JoinerMetrics
 from services.joiner.orphans import read_again
 
@@ -52,6 +53,7 @@ class ExamplesWriter:
 
     Attributes:
         log: Which log the offsets count; see :class:`banditmesh.runtime.user_record.Position`.
+        late: What waits to be written to ``late-reactions``.
         group: The consumer group that the offsets are committed for.
         written: Examples, since the partition was assigned.
     """
@@ -59,21 +61,30 @@ class ExamplesWriter:
     partition: int
     log: int
     transactions: TransactionalProducer
+    late: LateReactions
     topics: Topics
     group: str
     mesh: Mesh
     metrics: JoinerMetrics
     written: int = 0
 
-    async def write(self, read: Read, closings: Sequence[Closing]) -> None:
-        """Write what comes of records, in one transaction with the offset behind them; ``closings``: of the readable
-        ones."""
-        records: list[Record] = []
+    async def write(self, read: Read, closed: Closed, ticks: Sequence[Record] = ()) -> None:
+        """Write what comes of records and the late reactions that wait, in one transaction with the offsets behind
+        them. Does nothing where there is nothing to write.
+
+        Args:
+            read: Records of impressions from the next one on.
+            closed: What was found for the readable ones among them.
+            ticks: What is written before.
+        """
+        late = self.late.records(closed)
+        records: list[Record] = [*ticks, *late]
         outcomes: list[str] = []
-        late = duplicates = redone = 0
+        late_n = len(late)
+        duplicates = redone = 0
         clipped: Counter[str] = Counter()
         reasons: list[str] = []
-        following = iter(closings)
+        closings = iter(closed.closings)
         for record, decision in read:
             if isinstance(decision, Unreadable):
                 log.warning(
@@ -86,7 +97,7 @@ class ExamplesWriter:
                 records.append(dead_letter(record, decision, consumer=CONSUMER, topic=self.topics.dead_letters))
                 reasons.append(decision.reason)
                 continue
-            closing = next(following)
+            closing = next(closings)
             if closing.earlier is not None and closing.earlier.offset != record.offset:
                 duplicates += 1  # the client has sent it twice; the first copy made, or will make, the example
                 continue
@@ -96,21 +107,23 @@ class ExamplesWriter:
             value = joined.example.SerializeToString(deterministic=True)
             records.append(Record(self.topics.examples, key, value, self.partition))
             records += [Record(self.topics.late_reactions, key, each.value, self.partition) for each in joined.late]
-            late += len(joined.late)
+            late_n += len(joined.late)
             outcomes.append(joined.outcome)
             if joined.clipped:
                 clipped[decision.placement] += 1
-        await self.transactions.write(
-            records,
-            group=self.group,
-            topic=self.topics.impressions,
-            partition=self.partition,
-            next_offset=read[-1][0].offset + 1,
-        )
+        if not (read or records):
+            return
+        offsets = {(self.topics.impressions, self.partition): (read[-1][0].offset + 1, "")} if read else {}
+        if late_n:
+            following = self.late.following(closed)
+            offsets |= self.late.offsets(following)
+        await self.transactions.write(records, group=self.group, offsets=offsets)
+        if late_n:
+            self.late.written = following
         self.written += len(outcomes)
         metrics = self.metrics
         metrics.transactions.inc()
-        metrics.late.inc(late)
+        metrics.late.inc(late_n)
         metrics.redo.inc(redone)
         metrics.duplicates.labels(kind="impression").inc(duplicates)
         for outcome in outcomes:

@@ -26,7 +26,8 @@ from banditmesh.runtime.stream import Consumed, NotYet, Offsets, StartOver
 from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
 from services.joiner.examples import ExamplesWriter, Read, closed_prefix, read_impressions
 from services.joiner.join import SCHEMA_VERSION, belongs, is_closed
-from services.joiner.ledger import Closing, Ledger, Mark
+from services.joiner.late import LateReactions
+from services.joiner.ledger import Closed, Late, Ledger, Mark
 from services.joiner.metrics import JoinerMetrics
 from services.joiner.orphans import Orphans
 
@@ -77,7 +78,8 @@ class ImpressionsProcessor:
         self._window_ms = round(mesh.join.window * 1000)
         self._mark_ms = mark_ms
         self._progress: Progress | None = None
-        self._examples = ExamplesWriter(partition, marks.log, transactions, topics, group, mesh, metrics)
+        self._late = LateReactions(partition, topics)
+        self._examples = ExamplesWriter(partition, marks.log, transactions, self._late, topics, group, mesh, metrics)
         self._orphans = Orphans(
             partition,
             transactions,
@@ -104,6 +106,7 @@ class ImpressionsProcessor:
         """The committed offset, or the first one whose mark may be missing in Redis; without either the beginning."""
         committed = await self._offsets.committed(self.partition)
         beginning = await self._offsets.beginning(self.partition)
+        await self._late.open(self._offsets)
         marks = await self._marks.read()
         if committed is None or self._marks.another_log:
             # An offset that was committed for a topic of the same name that is gone means nothing.
@@ -140,10 +143,10 @@ class ImpressionsProcessor:
     async def _close_due(self, records: Sequence[Consumed], before: int) -> None:
         """Close impressions from the first on that is due. ``before``: records of the batch that are done with."""
         read = read_impressions(records)
-        closings = await self._close(read)
-        taken = closed_prefix(read, len(closings))
+        closed = await self._close(read)
+        taken = closed_prefix(read, len(closed.closings))
+        await self._write(read[:taken], closed)
         if taken:
-            await self._examples.write(read[:taken], closings)
             self.next_offset = read[taken - 1][0].offset + 1
         self.next_due_ms = records[taken].time_ms + self._window_ms if taken < len(records) else None
         await self._report_orphans()
@@ -159,26 +162,20 @@ class ImpressionsProcessor:
         read = read_impressions(records)
         lost = [(record, decision) for record, decision in read if not isinstance(decision, Unreadable)]
         following = self._marks.following(records[-1].offset + 1, records[-1].time_ms)
-        sent: set[int] = set()
         while True:
+            progress = await self._ledger.progress()
             found = await self._ledger.reactions([decision.impression_id for _, decision in lost])
             late = [
-                Record(self._topics.late_reactions, decision.user_id.encode(), each.value, self.partition)
+                Late(progress.log, each.offset, each.time_ms, each.value)
                 for (record, decision), reactions in zip(lost, found, strict=True)
                 for each in reactions
-                if not (each.was_late or each.offset in sent)
-                and not belongs(each.time_ms, record.time_ms, self._window_ms)
+                if progress and not each.was_late and not belongs(each.time_ms, record.time_ms, self._window_ms)
             ]
-            if late:
-                await self._transactions.write(late)
-                self._metrics.transactions.inc()
-                self._metrics.late.inc(len(late))
-            sent.update(each.offset for reactions in found for each in reactions)
             marks = [
                 (decision.impression_id, Mark(record.offset, record.time_ms), len(reactions))
                 for (record, decision), reactions in zip(lost, found, strict=True)
             ]
-            if await self._ledger.mark_again(self._marks, following, marks):
+            if await self._ledger.mark_again(self._marks, following, marks, late):
                 break
         self.next_offset = following.offset
         self._metrics.marked_again.inc(len(lost))
@@ -187,9 +184,10 @@ class ImpressionsProcessor:
     async def tick(self) -> None:
         """Nothing was due: say so in the examples partition, so that whoever merges the partitions need not wait for
         this one."""
-        await self._transactions.write([Record(self._topics.examples, b"", TICK, self.partition)])
-        self._metrics.transactions.inc()
+        tick = Record(self._topics.examples, b"", TICK, self.partition)
         try:
+            closed = await self._ledger.close(self._marks, [], self._window_ms, self._late.written)
+            await self._write([], closed, [tick])
             await self._report_orphans()
         except ProgressMoved as error:
             raise StartOver(str(error)) from error
@@ -203,20 +201,28 @@ class ImpressionsProcessor:
             self._metrics.impressions_lag.remove(str(self.partition))
         await self._transactions.close()
 
-    async def _close(self, read: Read) -> list[Closing]:
+    async def _write(self, read: Read, closed: Closed, ticks: Sequence[Record] = ()) -> None:
+        """See :class:`ExamplesWriter`."""
+        await self._examples.write(read, closed, ticks)
+        if closed.late:
+            await self._ledger.forget_late(closed.late)
+
+    async def _close(self, read: Read) -> Closed:
         """Close the impressions that are due, and what was found for each of them. Asks Redis only when its answer may
         have changed."""
         waiting = [(record, decision) for record, decision in read if not isinstance(decision, Unreadable)]
+        nothing = Closed(self._progress, [], [])
         if not waiting:
-            return []
+            return nothing
         first_ms = waiting[0][0].time_ms
         if not self._is_due(first_ms):
             self._progress = await self._ledger.progress()
             if not self._is_due(first_ms):
-                return []
+                return nothing
         wanted = [(decision.impression_id, Mark(record.offset, record.time_ms)) for record, decision in waiting]
-        self._progress, closings = await self._ledger.close(self._marks, wanted, self._window_ms)
-        return closings
+        closed = await self._ledger.close(self._marks, wanted, self._window_ms, self._late.written)
+        self._progress = closed.progress
+        return closed
 
     def _is_due(self, time_ms: int) -> bool:
         return self._progress is not None and is_closed(time_ms, self._window_ms, self._progress.watermark_ms)
@@ -225,7 +231,8 @@ class ImpressionsProcessor:
         """The watermark cannot pass the due time sooner than the broker's time does, but may jump when its reader was
         behind."""
         most_s = self._mesh.join.tick_every
-        missing_s = most_s if self._progress is None else (due_ms - self._progress.watermark_ms) / 1000
+        known = self._progress is not None and not self._late.is_ahead_of(self._progress)
+        missing_s = (due_ms - self._progress.watermark_ms) / 1000 if self._progress and known else most_s
         return min(max(missing_s, MIN_WAIT_S), most_s)
 
     async def _report_orphans(self) -> None:

@@ -11,6 +11,8 @@ reactions      hash by key (kind, and part): ``<offset>:<broker ms>:<1 if it was
                value; the first copy
 closed mark    ``<offset>:<broker ms>`` of the first copy of a closed impression
 unmatched      sorted set of impression ids that have reactions and no closed mark, by the first reaction's broker ms
+late           sorted set of late reactions that wait to be written (:mod:`services.joiner.late`), by offset:
+               ``<log>:<offset>:<broker ms>:`` and the record's value
 =============  =======================================================================================================
 """
 
@@ -51,7 +53,7 @@ class StoredReaction:
         impression_id: 16 bytes.
         key: Tells the reactions to one impression apart.
         offset, time_ms: Where it stands in its partition, and the broker's time.
-        was_late: It is in ``late-reactions`` already and belongs to no example.
+        was_late: It is written to ``late-reactions``, or waits to be, and belongs to no example.
         value: The record's value.
         closed: Its impression was closed when this was decided. Not kept in Redis.
     """
@@ -88,6 +90,50 @@ class Closing:
 
     earlier: Mark | None
     reactions: Sequence[StoredReaction]
+
+
+class Late(NamedTuple):
+    """A late reaction that waits to be written: where it stands in topic ``reactions``, its broker time, and the
+    record's value."""
+
+    log: int
+    offset: int
+    time_ms: int
+    value: bytes
+
+    def pack(self) -> bytes:
+        """Return the value in Redis."""
+        return b"%d:%d:%d:" % (self.log, self.offset, self.time_ms) + self.value
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Late:
+        """Read the value in Redis."""
+        log, offset, time_ms, value = packed.split(b":", 3)
+        return cls(int(log), int(offset), int(time_ms), value)
+
+
+class LateWritten(NamedTuple):
+    """All late reactions of this log with lower offsets are in ``late-reactions``."""
+
+    log: int
+    offset: int
+
+
+class Closed(NamedTuple):
+    """What :meth:`Ledger.close` found, all of one moment.
+
+    Attributes:
+        progress: Of the reactions; None: Redis does not know it (any more).
+        closings: Of a prefix of the impressions that were asked for.
+        late: Reactions that wait to be written, the first ones by offset, :data:`LATE_AT_ONCE` at most.
+    """
+
+    progress: Progress | None
+    closings: Sequence[Closing]
+    late: Sequence[Late]
+
+
+LATE_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -136,17 +182,18 @@ class Ledger:
         ]
 
     async def store(self, checkpoint: Checkpoint, following: Progress, reactions: Sequence[StoredReaction]) -> None:
-        """Store reactions and move the checkpoint, all or nothing.
+        """Store reactions, let the late ones among them wait to be written, and move the checkpoint, all or nothing.
 
         Raises:
             ProgressMoved: The checkpoint in Redis is another one than is known.
             ImpressionClosed: The impression of a reaction that was not is closed.
         """
-        shared = checkpoint.key, keys.unmatched(self._partition)
+        shared = checkpoint.key, keys.unmatched(self._partition), keys.late(self._partition)
         names = chain(shared, *(self._keys(each.impression_id) for each in reactions))
         arguments = [*checkpoint.arguments(following), self._lifetimes.reaction_ms]
         for each in reactions:
-            arguments += [each.impression_id, each.key, each.pack(), each.time_ms, int(each.closed)]
+            late = Late(checkpoint.log, each.offset, each.time_ms, each.value).pack() if each.was_late else b""
+            arguments += [each.impression_id, each.key, each.pack(), each.time_ms, int(each.closed), late]
         async with self._redis.guarded():
             answer = await self._eval(scripts.STORE, list(names), arguments)
         checkpoint.check(answer)
@@ -155,37 +202,43 @@ class Ledger:
         checkpoint.moved(following)
 
     async def close(
-        self, marks: Checkpoint, impressions: Sequence[tuple[bytes, Mark]], window_ms: int
-    ) -> tuple[Progress | None, list[Closing]]:
+        self, marks: Checkpoint, impressions: Sequence[tuple[bytes, Mark]], window_ms: int, written: LateWritten
+    ) -> Closed:
         """Close impressions (id; offset and broker time) from the first on, as far as the watermark allows, and move
         the checkpoint of the marks behind the last one.
 
-        Returns:
-            The progress of the reactions by which it was decided; for each impression that is closed, a prefix of those
-            asked for, what was found.
+        Nothing is closed while Redis has not got all reactions (again) up to where late ones are ``written``, nor
+        before late ones that wait fit into one answer.
 
         Raises:
             ProgressMoved: The checkpoint of the marks in Redis is another one than is known.
         """
         reactions = keys.join_progress(self._partition, REACTIONS)
-        shared = marks.key, reactions, keys.unmatched(self._partition)
+        shared = marks.key, reactions, keys.unmatched(self._partition), keys.late(self._partition)
         names = chain(shared, *(self._keys(impression_id) for impression_id, _ in impressions))
         arguments: list[bytes | str | int] = [marks.known, marks.log, TTL_MS, window_ms, self._lifetimes.mark_ms]
+        arguments += [*written, LATE_AT_ONCE]
         for impression_id, mark in impressions:
             arguments += [impression_id, mark.offset, mark.time_ms]
         async with self._redis.guarded():
             answer = await self._eval(scripts.CLOSE, list(names), arguments)
         marks.check(answer)
-        progress, closed, moved_to = answer
+        progress, closed, moved_to, late = answer
         if closed:
             marks.moved(Progress.unpack(moved_to))
-        return (
+        return Closed(
             None if progress is None else Progress.unpack(progress),
             [
                 Closing(earlier and Mark.unpack(earlier), _reactions(impression_id, reactions))
                 for (impression_id, _), (earlier, reactions) in zip(impressions, closed, strict=False)
             ],
+            [Late.unpack(each) for each in late],
         )
+
+    async def forget_late(self, late: Sequence[Late]) -> None:
+        """They are written."""
+        async with self._redis.guarded():
+            await self._redis.client.zrem(keys.late(self._partition), *(each.pack() for each in late))
 
     async def reactions(self, impression_ids: Sequence[bytes]) -> list[Sequence[StoredReaction]]:
         """The reactions to each of several impressions."""
@@ -200,10 +253,14 @@ class Ledger:
         ]
 
     async def mark_again(
-        self, marks: Checkpoint, following: Progress, impressions: Sequence[tuple[bytes, Mark, int]]
+        self,
+        marks: Checkpoint,
+        following: Progress,
+        impressions: Sequence[tuple[bytes, Mark, int]],
+        late: Sequence[Late] = (),
     ) -> bool:
         """Restore the marks of closed impressions (id; offset and broker time; how many reactions were found) that
-        Redis has lost.
+        Redis has lost, and let the reactions that are late for them wait to be written.
 
         Returns:
             False, and nothing is done: one has got more reactions in the meantime.
@@ -211,11 +268,13 @@ class Ledger:
         Raises:
             ProgressMoved: The checkpoint of the marks in Redis is another one than is known.
         """
-        shared = marks.key, keys.unmatched(self._partition)
+        shared = marks.key, keys.unmatched(self._partition), keys.late(self._partition)
         names = chain(shared, *(self._keys(impression_id) for impression_id, _, _ in impressions))
         arguments = [*marks.arguments(following), self._lifetimes.mark_ms]
         for impression_id, mark, n in impressions:
             arguments += [impression_id, mark.offset, mark.time_ms, n]
+        for each in late:
+            arguments += [each.offset, each.pack()]
         async with self._redis.guarded():
             answer = await self._eval(scripts.MARK_AGAIN, list(names), arguments)
         marks.check(answer)

@@ -1,7 +1,8 @@
 """One partition of topic ``reactions``: into Redis as they come, and at once into the users' records.
 
 The checkpoint moves in the same script as the reactions (:mod:`services.joiner.checkpoint`). Everything before that
-script may be done again after a crash: a late reaction may then stand in ``late-reactions`` twice, and nothing is lost.
+script may be done again after a crash, and changes nothing then. Late reactions are written by whoever closes
+impressions (:mod:`services.joiner.late`).
 """
 
 from __future__ import annotations
@@ -89,9 +90,8 @@ class ReactionsProcessor:
         """Store a batch and what follows from it."""
         reactions = await self._read(records)
         following = self._checkpoint.following(records[-1].offset + 1, max(record.time_ms for record in records))
-        sent: set[int] = set()
         try:
-            while not await self._store(reactions, following, sent):
+            while not await self._store(reactions, following):
                 pass  # each turn means that an impression was closed in between
         except ProgressMoved as error:
             raise StartOver(str(error)) from error
@@ -146,15 +146,10 @@ class ReactionsProcessor:
                 "a reaction of a kind that this release does not know, and no rollout is declared (join.rollout_until)",
             )
 
-    async def _store(self, reactions: Sequence[ReadReaction], following: Progress, sent: set[int]) -> bool:
-        """Whether it is done; False: what was looked up is not true any more, look again. ``sent``: offsets of the late
-        ones that are in ``late-reactions`` already."""
+    async def _store(self, reactions: Sequence[ReadReaction], following: Progress) -> bool:
+        """Whether it is done; False: what was looked up is not true any more, look again."""
         seen = await self._ledger.look([(each.decision.impression_id, each.key) for each in reactions])
         new = judge(reactions, seen, self._window_ms)
-        late = [read for read, stored in new if stored.was_late and read.offset not in sent]
-        if late:
-            await self._producer.send_many([self._late(each) for each in late])
-            sent.update(each.offset for each in late)
         first = [read for read, _ in new]
         conflicts = await self._users.change(
             {each.decision.user_id for each in first},
@@ -167,12 +162,8 @@ class ReactionsProcessor:
         except ImpressionClosed:
             return False
         self._metrics.reactions.inc(len(new))
-        self._metrics.late.inc(len(sent))
         self._metrics.duplicates.labels(kind="reaction").inc(len(reactions) - len(new))
         return True
-
-    def _late(self, read: ReadReaction) -> Record:
-        return Record(self._topics.late_reactions, read.decision.user_id.encode(), read.value, self.partition)
 
     @property
     def _horizon_ms(self) -> int:

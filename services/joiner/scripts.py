@@ -13,48 +13,59 @@ end
 return seen
 """
 
-# KEYS: checkpoint of the reactions, unmatched, then closed mark and reactions of each reaction.
+# KEYS: checkpoint of the reactions, unmatched, late, then closed mark and reactions of each reaction.
 # ARGV: checkpoint expected ('': none), checkpoint next, its ttl, ttl of reactions, then impression id, key, value,
-# time, closed of each. Texts are compared as numbers: Lua compares strings by the server's locale.
+# time, closed, what waits in `late` ('': nothing) of each. Texts are compared as numbers: Lua compares strings by the
+# server's locale.
 STORE = (
     IS_KNOWN
     + """
-local n = (#KEYS - 2) / 2
+local n, late = (#KEYS - 3) / 2, false
 for i = 1, n do
-  if ARGV[5 * i + 4] == '0' and redis.call('EXISTS', KEYS[2 * i + 1]) == 1 then return 'closed' end
+  if ARGV[6 * i + 3] == '0' and redis.call('EXISTS', KEYS[2 * i + 2]) == 1 then return 'closed' end
 end
 for i = 1, n do
-  local mark, reactions, at = KEYS[2 * i + 1], KEYS[2 * i + 2], 5 * i
+  local mark, reactions, at = KEYS[2 * i + 2], KEYS[2 * i + 3], 6 * i - 1
   local first = redis.call('HGET', reactions, ARGV[at + 1])
   if not first or tonumber(string.match(first, '^%d+')) > tonumber(string.match(ARGV[at + 2], '^%d+')) then
     redis.call('HSET', reactions, ARGV[at + 1], ARGV[at + 2])
     redis.call('PEXPIRE', reactions, ARGV[4])
   end
   if redis.call('EXISTS', mark) == 0 then redis.call('ZADD', KEYS[2], 'NX', ARGV[at + 3], ARGV[at]) end
+  if ARGV[at + 5] ~= '' then
+    redis.call('ZADD', KEYS[3], string.match(ARGV[at + 2], '^%d+'), ARGV[at + 5])
+    late = true
+  end
 end
 if n > 0 then redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
+if late then redis.call('PEXPIRE', KEYS[3], ARGV[3]) end
 """
     + MOVE
     + "return 'stored'"
 )
 
-# KEYS: checkpoint of the marks, checkpoint of the reactions, unmatched, then closed mark and reactions of each
-# impression. ARGV: checkpoint of the marks expected ('': none), its log, its ttl, window, ttl of marks, then impression
-# id, offset, time of each. Closes from the first on, up to the first that is not due by the watermark *of this moment*:
-# one that was read before may be from before a loss.
+# KEYS: checkpoint of the marks, checkpoint of the reactions, unmatched, late, then closed mark and reactions of each
+# impression. ARGV: checkpoint of the marks expected ('': none), its log, its ttl, window, ttl of marks, log and offset
+# up to which late reactions are written, how many of them to return at most, then impression id, offset, time of each.
+# Closes from the first on, up to the first that is not due by the watermark *of this moment*: one that was read before
+# may be from before a loss. Closes nothing while reactions up to that offset are not all there again, nor while more
+# late ones wait than are returned.
 CLOSE = (
     IS_KNOWN
     + """
 local progress = redis.call('GET', KEYS[2])
-local closed, last, newest = {}, nil, nil
+local closed, late, last, newest = {}, {}, nil, nil
 if progress then
-  local watermark = tonumber(string.match(progress, '^%d+:(%d+)'))
-  for i = 1, (#KEYS - 3) / 2 do
-    local id, offset, time = ARGV[3 * i + 3], ARGV[3 * i + 4], ARGV[3 * i + 5]
+  late = redis.call('ZRANGE', KEYS[4], 0, tonumber(ARGV[8]) - 1)
+  local read, watermark, log = string.match(progress, '^(%d+):(%d+):?(%d*)')
+  watermark = tonumber(watermark)
+  if #late == tonumber(ARGV[8]) or (log == ARGV[6] and tonumber(read) < tonumber(ARGV[7])) then watermark = 0 end
+  for i = 1, (#KEYS - 4) / 2 do
+    local id, offset, time = ARGV[3 * i + 6], ARGV[3 * i + 7], ARGV[3 * i + 8]
     if tonumber(time) + tonumber(ARGV[4]) >= watermark then break end
-    local earlier = redis.call('SET', KEYS[2 * i + 2], offset .. ':' .. time, 'NX', 'GET', 'PX', ARGV[5])
+    local earlier = redis.call('SET', KEYS[2 * i + 3], offset .. ':' .. time, 'NX', 'GET', 'PX', ARGV[5])
     redis.call('ZREM', KEYS[3], id)
-    closed[i] = {earlier, redis.call('HGETALL', KEYS[2 * i + 3])}
+    closed[i] = {earlier, redis.call('HGETALL', KEYS[2 * i + 4])}
     last, newest = offset, time
   end
 end
@@ -63,22 +74,27 @@ if last then
   marks = string.format('%.0f', tonumber(last) + 1) .. ':' .. newest .. ':' .. ARGV[2]
   redis.call('SET', KEYS[1], marks, 'PX', ARGV[3])
 end
-return {progress, closed, marks}
+return {progress, closed, marks, late}
 """
 )
 
-# KEYS: checkpoint of the marks, unmatched, then closed mark and reactions of each impression. ARGV: checkpoint
-# expected, checkpoint next, its ttl, ttl of marks, then impression id, offset, time, how many reactions of each.
+# KEYS: checkpoint of the marks, unmatched, late, then closed mark and reactions of each impression. ARGV: checkpoint
+# expected, checkpoint next, its ttl, ttl of marks, then impression id, offset, time, how many reactions of each, then
+# offset and value of what shall wait in `late`.
 MARK_AGAIN = (
     IS_KNOWN
     + """
-local n = (#KEYS - 2) / 2
+local n = (#KEYS - 3) / 2
 for i = 1, n do
-  if redis.call('HLEN', KEYS[2 * i + 2]) ~= tonumber(ARGV[4 * i + 4]) then return 'more' end
+  if redis.call('HLEN', KEYS[2 * i + 3]) ~= tonumber(ARGV[4 * i + 4]) then return 'more' end
 end
 for i = 1, n do
-  redis.call('SET', KEYS[2 * i + 1], ARGV[4 * i + 2] .. ':' .. ARGV[4 * i + 3], 'NX', 'PX', ARGV[4])
+  redis.call('SET', KEYS[2 * i + 2], ARGV[4 * i + 2] .. ':' .. ARGV[4 * i + 3], 'NX', 'PX', ARGV[4])
   redis.call('ZREM', KEYS[2], ARGV[4 * i + 1])
+end
+for i = 4 * n + 5, #ARGV, 2 do
+  redis.call('ZADD', KEYS[3], ARGV[i], ARGV[i + 1])
+  redis.call('PEXPIRE', KEYS[3], ARGV[3])
 end
 """
     + MOVE

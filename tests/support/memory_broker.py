@@ -142,6 +142,10 @@ class MemorySource:
         self._check()
         return self.topic.committed.get((self.group, partition))
 
+    async def noted(self, topic: str, partition: int) -> tuple[int, str] | None:
+        self._check()
+        return None
+
     async def beginning(self, partition: int) -> int:
         self._check()
         return self.topic.first[partition]

@@ -124,6 +124,14 @@ class KafkaSource:
             offset: int | None = await self._consumer.committed(self._at(partition))
         return offset
 
+    async def noted(self, topic: str, partition: int) -> tuple[int, str] | None:
+        """See :class:`Offsets`."""
+        at = TopicPartition(topic, partition)
+        async with self._answering(f"read what is committed of {topic}", _CALL_S):
+            # `committed` of aiokafka 0.14 leaves the text out.
+            found = (await self._consumer._coordinator.fetch_committed_offsets([at])).get(at)
+        return None if found is None or found.offset < 0 else (int(found.offset), str(found.metadata))
+
     async def beginning(self, partition: int) -> int:
         """See :class:`Offsets`."""
         async with self._answering("read the beginning", _CALL_S):

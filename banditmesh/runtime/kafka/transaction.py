@@ -8,7 +8,7 @@ because opening the next one ends what was left open, and only then is the commi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -74,12 +74,10 @@ class TransactionalProducer:
         records: Sequence[Record],
         *,
         group: str = "",
-        topic: str = "",
-        partition: int = 0,
-        next_offset: int | None = None,
+        offsets: Mapping[tuple[str, int], tuple[int, str]] | None = None,
     ) -> None:
-        """Write records in one transaction, together with the next offset of ``group`` in the input partition when it
-        is given.
+        """Write records in one transaction, together with the next offsets of ``group`` in input partitions (topic and
+        number), each with a text that is kept with it.
 
         Every record names its partition; records of one partition keep their order.
 
@@ -93,8 +91,9 @@ class TransactionalProducer:
             await self._kafka.begin_transaction()
             for acknowledged in await self._send(records):
                 await acknowledged
-            if next_offset is not None:
-                await self._kafka.send_offsets_to_transaction({TopicPartition(topic, partition): next_offset}, group)
+            if offsets:
+                wanted = {TopicPartition(*at): next_offset for at, next_offset in offsets.items()}
+                await self._kafka.send_offsets_to_transaction(wanted, group)
             await self._kafka.commit_transaction()
 
     async def close(self) -> None:

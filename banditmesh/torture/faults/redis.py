@@ -14,7 +14,6 @@ from banditmesh.torture.redis_shapes import Pair, ReplicatedCluster
 from banditmesh.torture.scene import Scene
 
 PAUSED_S: Final = 30.0
-LATE_TWICE: Final = "late reactions may stand in late-reactions twice (docs/decisions/0006)"
 _FAIL_OVER_S: Final = 30.0
 
 
@@ -38,7 +37,6 @@ async def emptied(scene: Scene) -> None:
     await call(lambda: shutil.rmtree(node.folder / "appendonlydir"))
     await call(node.start)
     scene.note("redis is back, empty")
-    scene.declared.append(LATE_TWICE)
     scene.declared.append(
         "until mappings are notified again users have no candidates: slots are empty or the fallback's"
     )
@@ -71,7 +69,6 @@ async def promoted(scene: Scene) -> None:
     await scene.sleep(0.5, 3.0)
     scene.note("SIGKILL the primary; the replica is promoted without the newest writes")
     await call(pair.promote)
-    scene.declared.append(LATE_TWICE)
     await scene.sleep(4.0)
     await call(pair.mend)
 
@@ -95,7 +92,6 @@ async def master_lost(scene: Scene) -> None:
     master, _ = await call(lambda: cluster.master_of(slot))
     scene.note(f"SIGKILL the master of slot {slot}")
     await call(master.kill)
-    scene.declared.append(LATE_TWICE)
     scene.declared.append("the newest changes of users' records on that node may be missing (docs/decisions/0006)")
     await scene.sleep(8.0, 12.0)
     await call(master.start)

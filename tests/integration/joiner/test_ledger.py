@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -11,11 +12,14 @@ from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.user_record import ANY_LOG, Position, UserRecord
 from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
 from services.joiner.ledger import (
+    LATE_AT_ONCE,
     MARKS,
     REACTIONS,
     SHOWN,
     Closing,
     ImpressionClosed,
+    Late,
+    LateWritten,
     Ledger,
     Lifetimes,
     Mark,
@@ -28,6 +32,7 @@ T = 1_700_000_000_000
 WINDOW = 1000
 P = 3
 LOG = 77
+NONE_WRITTEN = LateWritten(LOG, 0)
 ONE, TWO = (1).to_bytes(16, "big"), (2).to_bytes(16, "big")
 
 
@@ -64,7 +69,7 @@ async def read_up_to(ledger: Ledger, offset: int, watermark_ms: int, *reactions:
 
 async def closed(ledger: Ledger, *impressions: tuple[bytes, Mark]) -> list[Closing]:
     """What is closed by an owner who has just opened the partition."""
-    return (await ledger.close(await checkpoint(ledger, MARKS), impressions, WINDOW))[1]
+    return list((await ledger.close(await checkpoint(ledger, MARKS), impressions, WINDOW, NONE_WRITTEN)).closings)
 
 
 async def seen(ledger: Ledger, impression_id: bytes, key: str = "click") -> Seen:
@@ -139,7 +144,8 @@ async def test_of_two_copies_the_earlier_one_is_kept_whatever_their_order(ledger
 async def test_impressions_are_closed_from_the_first_on_as_far_as_the_watermark_allows(ledger: Ledger) -> None:
     await read_up_to(ledger, 11, T + WINDOW + 5, reaction(ONE, 1), reaction(ONE, 2, key="mute"))
     marks = await checkpoint(ledger, MARKS)
-    progress, (first,) = await ledger.close(marks, [(ONE, Mark(0, T + 4)), (TWO, Mark(1, T + 5))], WINDOW)
+    wanted = [(ONE, Mark(0, T + 4)), (TWO, Mark(1, T + 5))]
+    progress, (first,), _ = await ledger.close(marks, wanted, WINDOW, NONE_WRITTEN)
     assert progress == Progress(11, T + WINDOW + 5, LOG)
     assert first.earlier is None
     assert {each.key: each.offset for each in first.reactions} == {"click": 1, "mute": 2}
@@ -149,7 +155,7 @@ async def test_impressions_are_closed_from_the_first_on_as_far_as_the_watermark_
 
 async def test_without_progress_nothing_is_closed(ledger: Ledger) -> None:
     marks = await checkpoint(ledger, MARKS)
-    assert await ledger.close(marks, [(ONE, Mark(0, 0))], WINDOW) == (None, [])
+    assert await ledger.close(marks, [(ONE, Mark(0, 0))], WINDOW, NONE_WRITTEN) == (None, [], [])
     assert (await checkpoint(ledger, MARKS)).progress is None
 
 
@@ -158,8 +164,42 @@ async def test_whoever_does_not_know_how_far_the_marks_are_closes_nothing(ledger
     older = await checkpoint(ledger, MARKS)
     await closed(ledger, (ONE, Mark(4, T)))
     with pytest.raises(ProgressMoved):
-        await ledger.close(older, [(TWO, Mark(5, T))], WINDOW)
+        await ledger.close(older, [(TWO, Mark(5, T))], WINDOW, NONE_WRITTEN)
     assert (await seen(ledger, TWO)).closed is None
+
+
+@pytest.mark.parametrize(
+    ("written", "closes"),
+    [(LateWritten(LOG, 11), True), (LateWritten(LOG, 12), False), (LateWritten(LOG + 1, 12), True)],
+)
+async def test_nothing_is_closed_before_reactions_are_back_up_to_where_late_ones_are_written(
+    ledger: Ledger, written: LateWritten, closes: bool
+) -> None:
+    await read_up_to(ledger, 11, T + WINDOW + 5)
+    found = await ledger.close(await checkpoint(ledger, MARKS), [(ONE, Mark(4, T))], WINDOW, written)
+    assert bool(found.closings) == closes
+
+
+async def test_late_reactions_wait_in_their_order_until_they_are_forgotten(ledger: Ledger) -> None:
+    late = [Late(LOG, offset, T + offset, b"\x00:\xff") for offset in (9, 10, 100)]
+    stored = [replace(reaction(ONE, each.offset, key=str(each.offset), closed=True), was_late=True) for each in late]
+    await read_up_to(ledger, 101, T + WINDOW + 5, *reversed(stored))
+    marks = await checkpoint(ledger, MARKS)
+    for waiting in (late, late[2:]):
+        assert (await ledger.close(marks, [], WINDOW, NONE_WRITTEN)).late == waiting
+        await ledger.forget_late(late[:2])
+    again = await checkpoint(ledger, MARKS)
+    await ledger.mark_again(again, again.following(8, T), [], [late[0]])
+    assert (await ledger.close(again, [], WINDOW, NONE_WRITTEN)).late == [late[0], late[2]]
+
+
+async def test_nothing_is_closed_while_more_late_reactions_wait_than_are_taken_at_once(ledger: Ledger) -> None:
+    many = [
+        replace(reaction(TWO, offset, key=str(offset), closed=True), was_late=True) for offset in range(LATE_AT_ONCE)
+    ]
+    await read_up_to(ledger, LATE_AT_ONCE, T + WINDOW + 5, *many)
+    found = await ledger.close(await checkpoint(ledger, MARKS), [(ONE, Mark(4, T))], WINDOW, NONE_WRITTEN)
+    assert (len(found.late), found.closings) == (LATE_AT_ONCE, [])
 
 
 async def test_the_mark_of_the_first_copy_stays(ledger: Ledger) -> None:
@@ -202,13 +242,15 @@ async def test_a_reaction_to_a_closed_impression_is_not_unmatched(ledger: Ledger
 
 
 async def test_every_key_has_a_time_to_live(ledger: Ledger, store: RedisClient) -> None:
-    await read_up_to(ledger, 11, T + WINDOW + 50, reaction(ONE, 1), reaction(TWO, 2))
+    late = replace(reaction(ONE, 3, key="mute", closed=True), was_late=True)
+    await read_up_to(ledger, 11, T + WINDOW + 50, reaction(ONE, 1), reaction(TWO, 2), late)
     await closed(ledger, (ONE, Mark(0, T)))
     shown = await checkpoint(ledger, SHOWN)
     await shown.move(shown.following(1, T))
     for name in (
         *(keys.join_progress(P, stream) for stream in (REACTIONS, MARKS, SHOWN)),
         keys.unmatched(P),
+        keys.late(P),
         keys.closed(P, ONE),
         keys.reactions(P, ONE),
         keys.reactions(P, TWO),

@@ -80,6 +80,26 @@ async def test_after_a_loss_the_late_are_late_the_counted_are_neither_and_only_t
     assert sorted(each.value for each in late) == sorted(mute(each).SerializeToString() for each in shown[:4])
 
 
+@pytest.mark.parametrize("loss", ["some seconds", "everything"])
+async def test_late_reactions_that_redis_forgets_are_written_once_all_the_same(
+    mesh: World, redis: RedisClient, loss: str
+) -> None:
+    shown = [of_user(number) for number in range(N)]
+    async with joiner(mesh.settings()):
+        await mesh.show(*shown)
+        await mesh.examples(N)
+        past = await remember(redis) if loss == "some seconds" else Past({})
+        await mesh.react(*map(mute, shown))
+        await mesh.read(mesh.topics.late_reactions, lambda got: len(got) >= N)
+        await go_back(redis, past)
+        await mesh.react(*map(click, shown[:2]))
+        await mesh.read(mesh.topics.late_reactions, lambda got: len(got) >= N + 2)
+        await mesh.ticks_after(mesh.topics.examples, 3)
+        late = await mesh.read(mesh.topics.late_reactions, lambda got: len(got) >= N + 2)
+    wanted = [*map(mute, shown), *map(click, shown[:2])]
+    assert sorted(each.value for each in late) == sorted(each.SerializeToString() for each in wanted)
+
+
 async def test_no_reaction_is_missing_in_a_users_record_after_redis_has_lost_it(
     mesh: World, redis: RedisClient
 ) -> None:

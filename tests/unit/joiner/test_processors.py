@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.clock import ManualClock
+from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.kafka.producer import Record
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.mesh import parse_mesh
@@ -19,12 +20,23 @@ from banditmesh.runtime.stream import Consumed, StartOver
 from banditmesh.runtime.user_record import UserRecord
 from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
 from services.joiner.impressions import ImpressionsProcessor
-from services.joiner.ledger import ImpressionClosed, Mark, Seen, StoredReaction
+from services.joiner.ledger import (
+    LATE_AT_ONCE,
+    Closed,
+    Closing,
+    ImpressionClosed,
+    Late,
+    LateWritten,
+    Mark,
+    Seen,
+    StoredReaction,
+)
 from services.joiner.metrics import JoinerMetrics
 from services.joiner.reactions import ReactionsProcessor
 
 T = 1_700_000_000_000
 NOTHING = Seen(None, None)
+LOG = 7
 WINDOW_MS = 1000
 MAX_AGE_MS = 5000
 TOPICS = Topics.named()
@@ -53,13 +65,20 @@ class FakeOffsets:
     """Where the partition ends."""
 
     last: int = 0
+    late_written: tuple[int, str] | None = None
     reported: list[int] = field(default_factory=list)
 
     async def committed(self, partition: int) -> int | None:
         return None
 
+    async def noted(self, topic: str, partition: int) -> tuple[int, str] | None:
+        return self.late_written if (topic, partition) == (TOPICS.reactions, 0) else None
+
     async def beginning(self, partition: int) -> int:
         return 0
+
+    async def log(self, partition: int) -> int:
+        return LOG
 
     async def end(self, partition: int) -> int:
         return self.last
@@ -72,7 +91,7 @@ class FakeCheckpoint(Checkpoint):
     """A checkpoint that Redis has, unless it was told that it lost it."""
 
     def __init__(self) -> None:
-        super().__init__(cast(Any, None), "checkpoint", 7)
+        super().__init__(cast(Any, None), "checkpoint", LOG)
         self.lost = False
 
     async def read(self) -> Progress | None:
@@ -91,7 +110,11 @@ class FakeLedger:
     closed_meanwhile: int = 0
     """How many stores are refused because an impression was closed."""
     watermark_ms: int = T
+    read: int = 9
     orphans: Mapping[bytes, Sequence[StoredReaction]] = field(default_factory=dict)
+    late: list[Late] = field(default_factory=list)
+    reactions: Sequence[StoredReaction] = ()
+    """To the impression that is closed."""
     stored: list[StoredReaction] = field(default_factory=list)
     forgotten: list[bytes] = field(default_factory=list)
 
@@ -105,8 +128,18 @@ class FakeLedger:
         self.stored += reactions
         checkpoint.moved(following)
 
+    async def close(
+        self, marks: Checkpoint, impressions: Sequence[tuple[bytes, Mark]], window_ms: int, written: LateWritten
+    ) -> Closed:
+        await marks.verify()
+        closings = [Closing(None, self.reactions) for _ in impressions]
+        return Closed(await self.progress(), closings, list(self.late[:LATE_AT_ONCE]))
+
+    async def forget_late(self, late: Sequence[Late]) -> None:
+        self.late = [each for each in self.late if each not in late]
+
     async def progress(self) -> Progress | None:
-        return Progress(9, self.watermark_ms)
+        return Progress(self.read, self.watermark_ms, LOG)
 
     async def unmatched(self, before_ms: int, limit: int) -> Mapping[bytes, Sequence[StoredReaction]]:
         return {key: each for key, each in self.orphans.items() if each[0].time_ms < before_ms}
@@ -129,12 +162,23 @@ class FakeLog:
     """What was written."""
 
     records: list[Record] = field(default_factory=list)
+    offsets: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)
+    away: bool = False
 
     async def send_many(self, records: Sequence[Record]) -> None:
         self.records += records
 
-    async def write(self, records: Sequence[Record], **offsets: object) -> None:
+    async def write(
+        self,
+        records: Sequence[Record],
+        *,
+        group: str = "",
+        offsets: Mapping[tuple[str, int], tuple[int, str]] | None = None,
+    ) -> None:
+        if self.away:
+            raise Unavailable("away")
         self.records += records
+        self.offsets |= offsets or {}
 
     def to(self, topic: str) -> list[bytes]:
         return [record.value for record in self.records if record.topic == topic]
@@ -186,13 +230,13 @@ def reactions(
 LATE = Seen(Mark(3, T), None)
 
 
-async def test_a_late_reaction_is_written_once_though_an_impression_is_closed_in_between(
+async def test_a_late_reaction_is_stored_as_one_though_an_impression_is_closed_in_between(
     ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
 ) -> None:
     ledger.seen, ledger.closed_meanwhile = LATE, 2
     await reactions(ledger, log, checkpoint).process([consumed(5, CLICK, time_ms=T + WINDOW_MS + 1)])
-    assert log.to(TOPICS.late_reactions) == [CLICK]
     assert [each.was_late for each in ledger.stored] == [True]
+    assert log.records == []
 
 
 async def test_nothing_is_stored_once_redis_has_lost_what_was_read(
@@ -243,6 +287,75 @@ def impressions(
         owned={},
         last_end=lambda partition: None,
     )
+
+
+async def opened(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint, late_written: tuple[int, str] | None = None
+) -> ImpressionsProcessor:
+    """A processor that knows up to where late reactions are written."""
+    processor = impressions(ledger, log, checkpoint, FakeOffsets(late_written=late_written))
+    await processor.start_offset()
+    return processor
+
+
+async def test_late_reactions_that_wait_are_written_with_how_far_they_are_and_forgotten(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    ledger.late = [Late(LOG, 3, T, CLICK), Late(LOG, 5, T, UNKNOWN)]
+    processor = await opened(ledger, log, checkpoint)
+    for _ in range(2):
+        await processor.tick()
+    assert [(each.key, each.value) for each in log.records if each.topic == TOPICS.late_reactions] == [
+        (b"ann", CLICK),
+        (b"ann", UNKNOWN),
+    ]
+    assert log.offsets == {(TOPICS.reactions, 0): (9, str(LOG))}
+    assert ledger.late == []
+
+
+async def test_late_reactions_wait_on_while_kafka_takes_nothing(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    ledger.late, log.away = [Late(LOG, 3, T, CLICK)], True
+    with pytest.raises(Unavailable):
+        await (await opened(ledger, log, checkpoint)).tick()
+    assert ledger.late == [Late(LOG, 3, T, CLICK)]
+
+
+@pytest.mark.parametrize(
+    ("late_written", "written"), [((5, str(LOG)), [UNKNOWN]), ((99, str(LOG - 1)), [CLICK, UNKNOWN])]
+)
+async def test_late_reactions_that_redis_makes_wait_again_are_not_written_again(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint, late_written: tuple[int, str], written: list[bytes]
+) -> None:
+    ledger.late = [Late(LOG, 3, T, CLICK), Late(LOG, 5, T, UNKNOWN)]
+    await (await opened(ledger, log, checkpoint, late_written)).tick()
+    assert log.to(TOPICS.late_reactions) == written
+    assert ledger.late == []
+
+
+async def test_what_was_found_to_be_late_when_its_impression_was_closed_moves_the_same_position(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    ledger.watermark_ms = T + 3_600_000
+    ledger.reactions = [StoredReaction(bytes(16), "click", 2, T + WINDOW_MS + 1, False, CLICK)]
+    impression = events_pb2.Impression(schema_version=1, decision=DECISION).SerializeToString()
+    await (await opened(ledger, log, checkpoint)).process([consumed(0, impression, topic=TOPICS.impressions)])
+    assert log.to(TOPICS.late_reactions) == [CLICK]
+    assert log.offsets == {(TOPICS.impressions, 0): (1, ""), (TOPICS.reactions, 0): (9, str(LOG))}
+
+
+async def test_more_late_reactions_than_fit_are_written_one_part_after_the_other(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    ledger.late = [Late(LOG, offset, T, CLICK) for offset in range(LATE_AT_ONCE + 1)]
+    ledger.read = LATE_AT_ONCE + 50
+    processor = await opened(ledger, log, checkpoint)
+    await processor.tick()
+    assert log.offsets[TOPICS.reactions, 0] == (LATE_AT_ONCE, str(LOG))
+    await processor.tick()
+    assert log.offsets[TOPICS.reactions, 0] == (LATE_AT_ONCE + 50, str(LOG))
+    assert len(log.to(TOPICS.late_reactions)) == LATE_AT_ONCE + 1
 
 
 def orphan(value: bytes = CLICK) -> dict[bytes, list[StoredReaction]]:

@@ -140,6 +140,12 @@ def test_a_late_reaction_that_stands_nowhere_is_found() -> None:
     assert kinds(found(whole(), given)) == {oracle.REACTION}
 
 
+def test_a_late_reaction_that_stands_there_twice_is_found() -> None:
+    given = evidence()
+    given.late_reaction(0, 1, reaction(0, mute=events_pb2.Mute()))
+    assert kinds(found(whole(), given)) == {oracle.TWICE}
+
+
 def test_examples_of_a_user_in_two_partitions_are_found() -> None:
     given = evidence()
     given.example(1, 0, whole()[0])
@@ -165,14 +171,6 @@ def test_what_was_acknowledged_and_is_not_in_the_log_is_found() -> None:
         (decision(9).impression_id, None),
     ]
     assert [each.what[-1:] for each in not_in_the_log(evidence(), promised)] == ["e", "9"]
-
-
-def test_a_late_reaction_that_stands_there_twice_is_found_apart_from_the_rest() -> None:
-    given = evidence()
-    assert list(oracle.twice_late(given)) == []
-    given.late_reaction(0, 1, reaction(0, mute=events_pb2.Mute()))
-    assert found(whole(), given) == []
-    assert kinds(list(oracle.twice_late(given))) == {oracle.TWICE}
 
 
 def test_a_second_copy_counts_for_nothing() -> None:
