@@ -16,7 +16,8 @@
 
 Concurrent ``select()`` calls travel together (:mod:`banditmesh.coalescing`), so one client for the whole process is
 right. Everything here may safely be sent twice, so what a server answers with UNAVAILABLE, or with RESOURCE_EXHAUSTED
-and a delay, is tried again within the call's deadline. Errors are those of :mod:`banditmesh.runtime.errors`.
+and a delay, is tried again within the call's deadline, and what it does not answer at all is sent to another one
+(:mod:`banditmesh.hedging`). Errors are those of :mod:`banditmesh.runtime.errors`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from banditmesh.coalescing import Coalescer, CoalescingLimits
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2, crs_engine_pb2_grpc
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.contracts.tracker.v1 import tracker_pb2, tracker_pb2_grpc
+from banditmesh.hedging import Hedging
 from banditmesh.runtime.channels import Connection
 from banditmesh.runtime.errors import InvalidArgument, MeshError, ResourceExhausted, Unavailable, from_rpc_error
 from banditmesh.runtime.tls import ClientTls
@@ -100,6 +102,10 @@ class ClientLimits:
     """For each call that gives none, its retries included."""
     selects: CoalescingLimits = field(default_factory=CoalescingLimits)
     events: CoalescingLimits = field(default_factory=lambda: CoalescingLimits(max_batch=500))
+    hedge_selects_after_s: float | None = 0.25
+    """Without an answer for so long, a call goes to another engine as well; None: never."""
+    hedge_events_after_s: float | None = 1.0
+    """The same for trackers, which wait for Kafka's disks."""
 
 
 class MeshClient:
@@ -133,6 +139,8 @@ class MeshClient:
         self._api_key = api_key
         self._engine = Connection(engine, crs_engine_pb2_grpc.CrsEngineServiceStub, tls, credentials)
         self._tracker = Connection(tracker, tracker_pb2_grpc.EventTrackerServiceStub, tls, credentials)
+        self._select_hedging = Hedging(limits.hedge_selects_after_s)
+        self._event_hedging = Hedging(limits.hedge_events_after_s)
         self._selects: Coalescer[crs_engine_pb2.SelectContentRequest, Selected | Nothing] = Coalescer(
             self._send_selects, limits.selects
         )
@@ -192,7 +200,7 @@ class MeshClient:
                 self._engine.stub.RecommendContents(request, timeout=timeout_s, metadata=self._metadata())
             )
 
-        return of_recommendations(await _retrying(call, deadline))
+        return of_recommendations(await _retrying(lambda: self._select_hedging.first(call), deadline))
 
     async def track_shown(
         self, selection: Shown, *, at: datetime | None = None, deadline_s: float | None = None
@@ -256,14 +264,26 @@ class MeshClient:
         self, requests: Sequence[crs_engine_pb2.SelectContentRequest], timeout_s: float
     ) -> Sequence[Selected | Nothing | MeshError]:
         request = crs_engine_pb2.BatchSelectContentsRequest(requests=requests)
-        response = await _typed(
-            self._engine.stub.BatchSelectContents(request, timeout=timeout_s, metadata=self._metadata())
-        )
+        deadline = self._deadline(timeout_s)
+
+        async def call() -> crs_engine_pb2.BatchSelectContentsResponse:
+            left_s = deadline - asyncio.get_running_loop().time()
+            return await _typed(
+                self._engine.stub.BatchSelectContents(request, timeout=left_s, metadata=self._metadata())
+            )
+
+        response = await self._select_hedging.first(call)
         return [of_result(result) for result in response.results]
 
     async def _send_events(self, events: Sequence[Event], timeout_s: float) -> Sequence[MeshError | None]:
         request = tracker_pb2.TrackEventsRequest(events=events)
-        response = await _typed(self._tracker.stub.TrackEvents(request, timeout=timeout_s, metadata=self._metadata()))
+        deadline = self._deadline(timeout_s)
+
+        async def call() -> tracker_pb2.TrackEventsResponse:
+            left_s = deadline - asyncio.get_running_loop().time()
+            return await _typed(self._tracker.stub.TrackEvents(request, timeout=left_s, metadata=self._metadata()))
+
+        response = await self._event_hedging.first(call)
         return [of_event(result) for result in response.results]
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:

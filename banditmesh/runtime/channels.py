@@ -34,8 +34,9 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     # Despite its name how long an attempt to connect may take: a TLS handshake with a busy server takes its time.
     ("grpc.min_reconnect_backoff_ms", 3_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Servers end connections when they are old; the name is looked up again then, at most this often (default: 30 s).
-    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    # Servers end connections when they are old or stop; the name is looked up again then, at most this often (default:
+    # 30 s). Where a roll-out replaces the only pod, calls wait for that: no longer than a call's usual deadline.
+    ("grpc.dns_min_time_between_resolutions_ms", 500),
 )
 
 

@@ -76,8 +76,8 @@ async def import_everything(mesh: LocalMesh, folder: Path) -> dict[str, importer
 
 @asynccontextmanager
 async def client_of(mesh: LocalMesh) -> AsyncIterator[MeshClient]:
-    """A patient client."""
-    limits = ClientLimits(deadline_s=PATIENCE_S)
+    """A patient client, which sends nothing twice: tests count what servers have seen."""
+    limits = ClientLimits(deadline_s=PATIENCE_S, hedge_selects_after_s=None, hedge_events_after_s=None)
     async with MeshClient(mesh.addresses["crs_engine"], mesh.addresses["tracker"], limits=limits) as client:
         yield client
 

@@ -76,6 +76,8 @@ class Engine(crs_engine_pb2_grpc.CrsEngineServiceServicer):
     async def RecommendContents(self, request: Any, context: Any) -> crs_engine_pb2.RecommendContentsResponse:
         if self.failures:
             raise self.failures.pop(0)
+        if self.before is not None:
+            await self.before()
         if request.user_id == "muted":
             return crs_engine_pb2.RecommendContentsResponse(no_content=self._nothing())
         contents = [selected(f"{request.user_id}-{rank}") for rank in range(request.count)]
@@ -147,8 +149,13 @@ async def mesh() -> AsyncIterator[Mesh]:
     engine, tracker = Engine(), Tracker()
     async with serving(engine, tracker) as server:
         address = f"dns:///127.0.0.1:{server.port}"
-        # No call waits for another one unless the test says so.
-        limits = ClientLimits(deadline_s=20.0, selects=CoalescingLimits(max_calls=1))
+        # No call waits for another one unless the test says so, and none is sent twice because the machine is slow.
+        limits = ClientLimits(
+            deadline_s=20.0,
+            selects=CoalescingLimits(max_calls=1),
+            hedge_selects_after_s=None,
+            hedge_events_after_s=None,
+        )
         async with MeshClient(address, address, limits=limits) as client:
             yield Mesh(client, engine, tracker)
 
@@ -238,6 +245,22 @@ class TestSelect:
             waiting = asyncio.create_task(client.select("head", "u", deadline_s=30.0))
             async with serving(Engine(), Tracker(), port):
                 assert isinstance(await waiting, Selected)
+
+    async def test_servers_that_hang_keep_nobody_waiting_while_others_answer(self) -> None:
+        sick, well, tracker = Engine(), Engine(), Tracker()
+        sick.before = asyncio.Event().wait
+        limits = ClientLimits(deadline_s=10.0, hedge_selects_after_s=0.02)
+        async with serving(sick, tracker) as one, serving(well, tracker) as another:
+            target = f"ipv4:127.0.0.1:{one.port},127.0.0.1:{another.port}"
+            async with MeshClient(target, target, limits=limits) as client:
+                while not sick.batches:  # both are connected once it is asked
+                    assert isinstance(await client.select("head", "first"), Selected)
+                asked = len(sick.batches)
+                selections = [await client.select("head", f"u{number}") for number in range(20)]
+                ranked = [await client.recommend("head", "u", count=3) for _ in range(2)]
+        assert all(isinstance(selection, Selected) for selection in selections)
+        assert not any(isinstance(contents, Nothing) for contents in ranked)
+        assert len(sick.batches) > asked
 
     async def test_a_closed_client_says_so(self, mesh: Mesh) -> None:
         arrived = asyncio.Event()
