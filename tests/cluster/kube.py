@@ -88,6 +88,15 @@ class Cluster:
             kind = "statefulset" if service == "learner" else "deployment"
             self.kubectl("rollout", "status", f"{kind}/mesh-{service}", "--timeout=300s")
 
+    def all_gone(self) -> None:
+        """Wait for the pods that are about to go: what they do last is part of a step."""
+
+        def leaving() -> bool:
+            names = f"app.kubernetes.io/component in ({','.join(SERVICES)})"
+            return any("deletionTimestamp" in pod["metadata"] for pod in self.get("pods", "-l", names)["items"])
+
+        until("the old pods to go", lambda: not leaving())
+
     def inside(self, pod: str, code: str, *words: str, container: str = "") -> str:
         """What a line of Python prints in a running pod."""
         named = ["-c", container] if container else []
@@ -108,12 +117,15 @@ class Cluster:
         volumes: Sequence[Object] = (),
         mounts: Sequence[Object] = (),
         env: Sequence[Object] = (),
+        cpu: str = "50m",
         wait_s: float = 180,
     ) -> str:
-        """Run a pod to its end and return what it printed; with ``wait_s=0`` only start it."""
+        """Run a pod to its end and return what it printed; with ``wait_s=0`` only start it. ``cpu``: what it requests;
+        a pod without a request gets next to nothing while others start, and would measure itself."""
         container = {
             "name": name, "image": image, "imagePullPolicy": "IfNotPresent", "command": list(command),
             "env": list(env), "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *mounts],
+            "resources": {"requests": {"cpu": cpu, "memory": "96Mi"}},
             "securityContext": {
                 "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
             },

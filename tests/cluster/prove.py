@@ -144,6 +144,7 @@ class Proof:
                 with step(f"{service} to {count}"):
                     cluster.kubectl("scale", f"deployment/mesh-{service}", f"--replicas={count}")
                     cluster.rolled_out()
+                    cluster.all_gone()
         with step("learner restarted"):
             cluster.kubectl("rollout", "restart", "statefulset/mesh-learner")
             cluster.rolled_out()
@@ -155,13 +156,15 @@ class Proof:
                     cluster.kubectl("delete", "pod", name, "--wait=false")
                 time.sleep(1 if quick else 3)
                 cluster.rolled_out()
+            cluster.all_gone()
         for node in sh("kubectl", "get", "nodes", "-o", "name").stdout.split():
-            with step(f"{node} drained", tracks_may_fail=True):
+            with step(f"{node} drained"):
                 drain = ["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"]
                 services = "app.kubernetes.io/component in (importer,engine,tracker,joiner,learner)"
                 sh("kubectl", *drain, "--pod-selector", services)
-                sh("kubectl", "uncordon", node)
                 cluster.rolled_out()
+                cluster.all_gone()
+                sh("kubectl", "uncordon", node)
         for server in ("kafka", "valkey"):
             with step(f"{server} deleted", tracks_may_fail=True):
                 cluster.kubectl("delete", "pod", f"mesh-{server}-0", "--wait=true")
@@ -173,6 +176,7 @@ class Proof:
         """Every pod of the services was replaced."""
         cluster = self.cluster
         cluster.rolled_out()
+        cluster.all_gone()
         images = {pod["spec"]["containers"][0]["image"] for service in SERVICES for pod in cluster.pods(service)}
         right = {image for image in images if image.endswith(f":{tag}")}
         cluster.expect(images == right and len(right) == len(SERVICES), f"every pod runs {tag}", images - right)

@@ -18,6 +18,8 @@ ENGINE, TRACKER = "dns:///mesh-engine:50052", "dns:///mesh-tracker:50053"
 LOAD = ("--placement=hello", "--import-into=hello/greeting")
 NODE_IMAGE = "banditmesh-load-node:1"
 NODE_PER_SECOND = 5
+CLIENT_CPU = "300m"
+"""What each client requests: an app's backend has a share of its own."""
 
 
 class Row(NamedTuple):
@@ -59,13 +61,15 @@ class Traffic:
                 *(mount for mount in container["volumeMounts"] if mount["name"] != "tmp"),
                 {"name": "load", "mountPath": "/load"},
             ],
+            cpu=CLIENT_CPU,
             wait_s=0,
         )
         until(
             "the Python client to begin", lambda: '"select"' in cluster.kubectl("logs", "load", "--tail=1", check=False)
         )
         command = ["node", "/load/load.mjs", ENGINE, TRACKER, "hello", str(NODE_PER_SECOND)]
-        cluster.run("load-node", command, labels={"banditmesh/role": "app"}, image=NODE_IMAGE, wait_s=0)
+        labels = {"banditmesh/role": "app"}
+        cluster.run("load-node", command, labels=labels, image=NODE_IMAGE, cpu=CLIENT_CPU, wait_s=0)
         until(
             "the Node client to begin",
             lambda: '"select"' in cluster.kubectl("logs", "load-node", "--tail=1", check=False),
@@ -77,6 +81,9 @@ class Traffic:
 
     def _grown(self, pod: str, before: dict[str, Any]) -> dict[str, int]:
         after = self._last(pod)
+        for what, count in after.get("failures", {}).items():
+            if count > before.get("failures", {}).get(what, 0):
+                say(f"  {pod}: {count - before.get('failures', {}).get(what, 0)} × {what}")
         return {key: after[key] - before.get(key, 0) for key in after if isinstance(after[key], int)}
 
     @contextmanager
