@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from banditmesh.cli.archive import moment, progress, with_store
+from banditmesh.cli.plots import check_plot
 from banditmesh.runtime.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def fit(
 
     if tune not in (None, "k"):
         raise InvalidArgument("can be k alone", field="tune", value=tune)
+    if plot is not None and tune is None:
+        raise InvalidArgument("draws what --tune finds: add --tune k", field="plot", value=str(plot))
+    check_plot(plot)
     where, params, half_life_s = _asked(config, placement, policy)
     started = time.monotonic()
     found = _interactions(source, where, moment(since, "since"), moment(until, "until"), liked, disliked, service)

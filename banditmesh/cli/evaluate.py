@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import sys
 import tempfile
@@ -16,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from banditmesh.runtime.errors import ConfigurationError, FailedPrecondition, InvalidArgument
+from banditmesh.cli.plots import check_plot
+from banditmesh.runtime.errors import ConfigurationError, InvalidArgument
 
 if TYPE_CHECKING:
     from banditmesh.decisions.spec import Spec
@@ -67,7 +67,7 @@ def evaluate(
     from banditmesh.replay.judgement import judge
     from banditmesh.replay.judgement_report import report
 
-    _check_plot(plot)
+    check_plot(plot)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -162,16 +162,6 @@ def _time(name: str, text: str | None) -> datetime | None:
     except ValueError as error:
         raise InvalidArgument("must be like 2026-11-01 or 2026-11-01T12:00:00Z", field=name, value=text) from error
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _check_plot(plot: Path | None) -> None:
-    """Before the work, not after it."""
-    if plot is None:
-        return
-    if importlib.util.find_spec("matplotlib") is None:
-        raise FailedPrecondition("--plot needs matplotlib", hint='pip install "banditmesh[local]"')
-    if not plot.absolute().parent.is_dir():
-        raise InvalidArgument("the folder does not exist", field="plot", value=str(plot))
 
 
 def show_judgement(found: Judgement, console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -13,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from banditmesh.cli.learner import DEADLINE_S, LearnerTarget, Metadata, call
-from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
+from banditmesh.cli.plots import check_plot
 
 if TYPE_CHECKING:
     from banditmesh.contracts.learner.v1.learner_pb2 import (
@@ -57,10 +56,7 @@ def experiment(
 
     from banditmesh.contracts.learner.v1 import learner_pb2 as pb
 
-    if plot is not None and importlib.util.find_spec("matplotlib") is None:
-        raise FailedPrecondition("--plot needs matplotlib", hint='pip install "banditmesh[local]"')
-    if plot is not None and not plot.absolute().parent.is_dir():
-        raise InvalidArgument("the folder does not exist", field="plot", value=str(plot))
+    check_plot(plot)
 
     async def work(stub: LearnerServiceAsyncStub, metadata: Metadata) -> GetExperimentReportResponse:
         if resume is not None:

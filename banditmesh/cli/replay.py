@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import sys
@@ -15,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
+from banditmesh.cli.plots import check_plot
+from banditmesh.runtime.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from banditmesh.ope.interval import Interval
@@ -99,7 +99,7 @@ def replay(
     chosen_here = not specs
     if chosen_here:
         specs = [parse(text) for text in COMPARED]
-    _check_plot(plot)
+    check_plot(plot)
     options = Options(
         method.value if method else None, limit_matches, seeds, uniform, reward_model, _range(reward_range)
     )
@@ -147,16 +147,6 @@ def _range(text: str | None) -> Interval | None:
     if not (math.isfinite(least) and math.isfinite(most) and least < most):
         raise InvalidArgument("must be two numbers, the smaller first, such as 0,1", field="reward-range", value=text)
     return Interval(least, most)
-
-
-def _check_plot(plot: Path | None) -> None:
-    """Before the work, not after it."""
-    if plot is None:
-        return
-    if importlib.util.find_spec("matplotlib") is None:
-        raise FailedPrecondition("--plot needs matplotlib", hint='pip install "banditmesh[local]"')
-    if not plot.absolute().parent.is_dir():
-        raise InvalidArgument("the folder does not exist", field="plot", value=str(plot))
 
 
 def _show(method: str, found: list[dict[str, Any]]) -> None:

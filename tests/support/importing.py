@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -111,6 +112,25 @@ class ScriptedProvider(provider_pb2_grpc.DataProviderServiceServicer):
     ) -> provider_pb2.GetContentsResponse:
         contents = [provider_pb2.Content(content_id=each, title=f"Title of {each}") for each in request.content_ids]
         return provider_pb2.GetContentsResponse(contents=contents)
+
+
+class StuckProvider:
+    """Makes a provider answer until a content is asked for, then not any more until released."""
+
+    def __init__(self, provider: ScriptedProvider, content_id: str) -> None:
+        self.reached = asyncio.Event()
+        self.released = asyncio.Event()
+        self._content_id = content_id
+        self._all_exist = provider.all_exist
+        provider.answer = self.answer
+
+    async def answer(
+        self, request: provider_pb2.GetContentsRequest, context: object
+    ) -> provider_pb2.GetContentsResponse:
+        if self._content_id in request.content_ids:
+            self.reached.set()
+            await self.released.wait()
+        return await self._all_exist(request, context)
 
 
 @asynccontextmanager

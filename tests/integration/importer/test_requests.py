@@ -4,7 +4,6 @@ and cancelled.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
 from banditmesh.runtime import keys
 from tests.support.eventually import eventually
-from tests.support.importing import Importer, Reader, ScriptedProvider, mesh_yaml, running_importer
+from tests.support.importing import Importer, Reader, ScriptedProvider, StuckProvider, mesh_yaml, running_importer
 from tests.support.mapping_files import mapping, weather_keys, write
 
 GOOD = {"service": "weather", "logic": "today", "uri": "file:///m.csv", "version": "v1"}
@@ -235,18 +234,11 @@ async def test_a_cancelled_job_ends_and_the_old_version_stays(
     importer: Importer, provider: ScriptedProvider, reader: Reader, tmp_path: Path
 ) -> None:
     await importer.import_mapping(write(tmp_path / "1.csv", mapping(30, "old")), "v1")
-    reached, released = asyncio.Event(), asyncio.Event()
-
-    async def wait(request: Any, context: object) -> Any:
-        reached.set()
-        await released.wait()
-        return await provider.all_exist(request, context)
-
-    provider.answer = wait
+    stuck = StuckProvider(provider, "new")
     job = await importer.notify(write(tmp_path / "2.csv", mapping(30, "new")), "v2")
-    await reached.wait()
+    await stuck.reached.wait()
     cancelling = (await importer.stub.CancelImportJob(pb.CancelImportJobRequest(job_id=job.job_id))).job
-    released.set()
+    stuck.released.set()
 
     job = await importer.ended(job)
 
@@ -258,20 +250,13 @@ async def test_a_cancelled_job_ends_and_the_old_version_stays(
 async def test_a_job_that_waits_can_be_cancelled(
     importer: Importer, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
-    reached, released = asyncio.Event(), asyncio.Event()
-
-    async def wait(request: Any, context: object) -> Any:
-        reached.set()
-        await released.wait()
-        return await provider.all_exist(request, context)
-
-    provider.answer = wait
+    stuck = StuckProvider(provider, "sun")
     uri = write(tmp_path / "m.csv", mapping(1, "sun"))
     await importer.notify(uri, "v1")
-    await reached.wait()
+    await stuck.reached.wait()
     waiting = await importer.notify(uri, "v2")
     await importer.stub.CancelImportJob(pb.CancelImportJobRequest(job_id=waiting.job_id))
-    released.set()
+    stuck.released.set()
 
     assert (await importer.ended(waiting)).state == pb.IMPORT_STATE_CANCELLED
 

@@ -16,7 +16,6 @@ import pytest
 
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
 from banditmesh.contracts.importer.v1 import importer_pb2_grpc
-from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys
 from banditmesh.runtime.clock import SystemClock
 from banditmesh.runtime.packing import LiveVersion
@@ -26,7 +25,7 @@ from services.importer.job import Job, Kind
 from services.importer.jobs import Jobs
 from services.importer.lease import LeaseLost, Leases
 from services.importer.live import LivePointers
-from tests.support.importing import Importer, Reader, ScriptedProvider, mesh_yaml, running_importer
+from tests.support.importing import Importer, Reader, ScriptedProvider, StuckProvider, mesh_yaml, running_importer
 from tests.support.mapping_files import mapping, weather_keys, write
 
 ROWS = [{"user_id": f"u{i}", "contents": ["sun", f"c{i}"]} for i in range(200)]
@@ -68,31 +67,13 @@ async def importer_process(folder: Path, redis: str, mesh: str) -> AsyncIterator
         await process.communicate()
 
 
-class StuckProvider:
-    """Answers until the content ``c130`` is asked for, then not any more until released."""
-
-    def __init__(self, provider: ScriptedProvider) -> None:
-        self.reached = asyncio.Event()
-        self.released = asyncio.Event()
-        self._all_exist = provider.all_exist
-        provider.answer = self.answer
-
-    async def answer(
-        self, request: provider_pb2.GetContentsRequest, context: object
-    ) -> provider_pb2.GetContentsResponse:
-        if "c130" in request.content_ids:
-            self.reached.set()
-            await self.released.wait()
-        return await self._all_exist(request, context)
-
-
 @pytest.mark.parametrize(("ending", "first_again"), [("parquet", 120), ("csv", 119)])  # a CSV has its header besides
 async def test_what_a_killed_importer_left_another_one_finishes_as_if_nothing_had_happened(
     fresh_redis: str, reader: Reader, provider: ScriptedProvider, tmp_path: Path, ending: str, first_again: int
 ) -> None:
     mesh = mesh_yaml(provider=provider.address, importing=BATCH)
     uri = write(tmp_path / f"m.{ending}", ROWS)
-    stuck = StuckProvider(provider)
+    stuck = StuckProvider(provider, "c130")
     async with (
         importer_process(tmp_path / "first", fresh_redis, mesh) as (process, port),
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
@@ -124,7 +105,7 @@ async def test_a_job_whose_files_changed_before_it_was_resumed_fails_rather_than
 ) -> None:
     mesh = mesh_yaml(provider=provider.address, importing=BATCH)
     uri = write(tmp_path / "m.csv", ROWS)
-    stuck = StuckProvider(provider)
+    stuck = StuckProvider(provider, "c130")
     async with running_importer(tmp_path, fresh_redis, mesh) as first:
         job = await first.notify(uri)
         await stuck.reached.wait()
@@ -143,7 +124,7 @@ async def test_a_stopped_importer_gives_its_job_back_at_once(
 ) -> None:
     mesh = mesh_yaml(provider=provider.address, importing="batch_rows: 20, lease: 60s, provider_timeout: 30s")
     uri = write(tmp_path / "m.csv", ROWS)
-    stuck = StuckProvider(provider)
+    stuck = StuckProvider(provider, "c130")
     async with running_importer(tmp_path, fresh_redis, mesh) as first:
         job = await first.notify(uri)
         await stuck.reached.wait()
@@ -177,7 +158,7 @@ async def test_of_two_importers_one_does_the_job(fresh_redis: str, provider: Scr
 async def test_versions_of_one_source_are_imported_one_after_the_other(
     importer: Importer, provider: ScriptedProvider, reader: Reader, tmp_path: Path
 ) -> None:
-    stuck = StuckProvider(provider)
+    stuck = StuckProvider(provider, "c130")
     first = await importer.notify(write(tmp_path / "1.csv", ROWS), "v1")
     await stuck.reached.wait()
     second = await importer.notify(write(tmp_path / "2.csv", mapping(1, "rain")), "v2")
@@ -273,7 +254,7 @@ async def test_a_lease_is_given_once_until_it_is_given_back(fresh_redis: str) ->
 async def test_an_import_goes_on_when_redis_was_away(
     importer: Importer, provider: ScriptedProvider, reader: Reader, tmp_path: Path
 ) -> None:
-    stuck = StuckProvider(provider)
+    stuck = StuckProvider(provider, "c130")
     job = await importer.notify(write(tmp_path / "m.csv", ROWS))
     await stuck.reached.wait()
     killed = await reader.redis.client_kill_filter(_type="normal", skipme=True)

@@ -101,6 +101,8 @@ def test_a_fit_on_an_archive_reads_its_reactions(run: Run, tmp_path: Path) -> No
     [
         (["--policy", "fm"], "must be als or blend"),
         (["--tune", "w"], "can be k alone"),
+        (["--plot", "blend.png"], "add --tune k"),
+        (["--tune", "k", "--plot", "nowhere/blend.png"], "the folder does not exist"),
         (["--liked", "2"], "no row has a user and a reward of at least 2"),
     ],
 )
