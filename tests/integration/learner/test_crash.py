@@ -68,6 +68,11 @@ def says(event: str) -> Callable[[dict[str, object]], bool]:
     return lambda entry: entry.get("event") == event
 
 
+def publishes(policy: str) -> Callable[[dict[str, object]], bool]:
+    """Whether a line says that a snapshot of this policy was written."""
+    return lambda entry: entry.get("event") == "snapshot published" and policy in str(entry.get("shard"))
+
+
 def has_published(model: str, examples: int) -> Callable[[dict[str, object]], bool]:
     """Whether a line says that a snapshot with so many examples stands in the store."""
     return lambda entry: (
@@ -110,14 +115,14 @@ async def test_a_learner_killed_at_random_ends_with_the_same_model_and_with_each
 ) -> None:
     records = traffic(N, partitions=3, seed=7, span_s=300.0)
     rng = np.random.default_rng(7)
+    # While it learns, while it archives, or just when this model is published and the next one is being written.
+    moments = [says("connected to kafka"), says("archived"), publishes("linucb")] * (KILLS // 3)
     sent = 0
-    for cut in sorted(rng.integers(1, N, KILLS).tolist()):
+    for turn, cut in zip(rng.permutation(KILLS), sorted(rng.integers(1, N, KILLS).tolist()), strict=True):
         await topic.send(records[sent:cut])
         sent = cut
         async with process(tmp_path, topic, file_store) as learner:
-            # While it learns, or just when one model is published and the next one is being written.
-            moment = rng.choice(["connected to kafka", "snapshot published", "archived"])
-            await until_logged(learner, says(moment))
+            await until_logged(learner, moments[turn])
             learner.kill()
     await topic.send(records[sent:])
     other = (tmp_path / "uninterrupted").as_uri()
