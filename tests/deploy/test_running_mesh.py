@@ -18,7 +18,7 @@ import pytest
 
 from banditmesh.local.stack import LocalMesh
 from tests.deploy.checkout import ROOT
-from tests.deploy.tools import CHART
+from tests.deploy.tools import CHART, GO_BUILD
 from tests.support.command import banditmesh
 from tests.support.whole_mesh import CONTENTS, import_everything, running_mesh
 
@@ -81,7 +81,8 @@ def run_lines(lines: str, mesh: LocalMesh, folder: Path) -> str:
     lines = lines.replace("talk-head-jp ada", "traffic u7")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # has buf
     words = ["bash", "-euxc", lines]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env={**os.environ, "PATH": path})
+    environment = {**os.environ, **GO_BUILD, "PATH": path}
+    done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
