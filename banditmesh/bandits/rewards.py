@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -73,6 +73,13 @@ class RewardSpec(BaseModel):
         description="Rewards beyond it, or below its negative, are clipped and counted; absent: ten times the largest "
         "reward that stands here. A weight is a factor, and one slipped digit would outweigh all other examples.",
     )
+
+    @field_validator("click", "none", "mute", "dwell", "targets", "cap", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, reward: Any) -> Any:
+        if any(isinstance(each, bool) for each in (reward.values() if isinstance(reward, dict) else (reward,))):
+            raise ValueError("must be a number: YAML reads yes, on, no, off as true or false")
+        return reward
 
     @field_validator("click", "none", "mute", "dwell")
     @classmethod

@@ -59,7 +59,7 @@ class Variant(_Section):
     """One arm of an experiment: how to score and how to explore."""
 
     weight: float = Field(
-        ge=0, allow_inf_nan=False, description="Share of the users, relative to the other variants' weights."
+        ge=0, le=1e9, allow_inf_nan=False, description="Share of the users, relative to the other variants' weights."
     )
     policy: dict[str, dict[str, Any]] = Field(description="One policy with its parameters: {linucb: {arm: logic}}.")
     explore: dict[str, dict[str, Any]] = Field(
@@ -134,7 +134,9 @@ class Variant(_Section):
 class Experiment(_Section):
     """An A/B test; a placement without one has a single variant."""
 
-    salt: str = Field("", description="Changes who is in which variant; keep it while an experiment runs.")
+    salt: str = Field(
+        "", max_length=64, description="Changes who is in which variant; keep it while an experiment runs."
+    )
     variants: dict[Name, Variant] = Field(min_length=1)
     control: Name | None = Field(
         None, description="The variant that the others are compared with; by default the first one."
@@ -347,8 +349,10 @@ class Engine(_Section):
         le=100_000,
         description="Requests that wait at most; a call that would be one too many gets RESOURCE_EXHAUSTED.",
     )
-    catalog_size: int = Field(1_000_000, ge=1000, description="Contents that an engine keeps at most.")
-    catalog_mib: int = Field(1024, ge=16, description="MiB that these contents may take, beside their features.")
+    catalog_size: int = Field(1_000_000, ge=1000, le=100_000_000, description="Contents that an engine keeps at most.")
+    catalog_mib: int = Field(
+        1024, ge=16, le=1_048_576, description="MiB that these contents may take, beside their features."
+    )
     model_poll: Positive = Field(10.0, description="How often the engine looks for a newer snapshot.")
     fallback_contents: int = Field(
         100, ge=1, le=10_000, description="How many of the most popular contents the fallback chooses from."

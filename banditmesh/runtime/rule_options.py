@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from banditmesh.bandits.durations import Positive
+from banditmesh.bandits.names import PrintedText
 from banditmesh.runtime.section import Section
 from banditmesh.runtime.user_record import MOST_A_DAY, SHOWN_DAYS
 from banditmesh.runtime.validation import problems, suggestion
@@ -32,7 +33,7 @@ def _text(value: object) -> object:
     return value
 
 
-Text = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=256)]
+Text = Annotated[PrintedText, BeforeValidator(_text)]
 
 
 class Which(Section):

@@ -82,7 +82,9 @@ class Importing(Section):
     lease: Positive = Field(15.0, description="A job whose importer is silent this long is taken over.")
     batch_rows: int = Field(2000, ge=1, le=100_000, description="Rows that are read and written together.")
     provider_timeout: Positive = Field(5.0, description="Deadline of one GetContents call.")
-    rejects_uri: str | None = Field(None, description="Folder for rejects files; absent: rejects/ in the store.")
+    rejects_uri: FilesPrefix | None = Field(
+        None, description="Folder for rejects files; absent: rejects/ in the store."
+    )
     allowed_uris: list[FilesPrefix] | None = Field(
         None,
         description="Folders from which files are imported: hdfs://…, s3://… or file:///…; absent: all of hdfs and s3, "

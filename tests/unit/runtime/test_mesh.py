@@ -203,6 +203,29 @@ def test_a_key_that_stands_twice_is_an_error_and_not_the_last_one() -> None:
         parse_mesh(changed("    fallback: popularity\n", "    fallback: popularity\n    fallback: none\n"))
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "key", "said"),
+    [
+        ("[gender, age_band]", "['gender ', age_band]", "features.profile.0", "white space around it"),
+        ("[hour, weekday]", '[hour, "week\\nday"]', "features.context.1", "cannot be seen"),
+        ("[service, category]", "[service, '']", "features.content.1", "1 to 256 bytes"),
+        ("{click: 1.0,", "{click: yes,", "rewards.click", "must be a number: YAML reads yes"),
+        ("{purchase: 3.0}", "{purchase: on}", "rewards.targets", "must be a number: YAML reads yes"),
+        ("weight: 90", "weight: 1.0e+308", "experiment.variants.logics.weight", "less than or equal to 1000000000"),
+        ("fallback: popularity", "rules: [{spread: {attribute: ' '}}]", "rules.0.spread.attribute", "white space"),
+    ],
+)
+def test_what_yaml_lets_through_and_nobody_can_mean_is_refused(old: str, new: str, key: str, said: str) -> None:
+    (problem,) = problems(changed(old, new))
+    assert problem.startswith(f"{PLACEMENT}.{key}: ")
+    assert said in problem
+
+
+def test_a_folder_for_rejects_has_a_scheme() -> None:
+    (problem,) = problems(f"{MINIMAL}importing: {{rejects_uri: rejects}}\n")
+    assert "write it like hdfs://" in problem
+
+
 def test_an_experiment_in_which_nobody_takes_part_is_refused() -> None:
     (problem,) = problems(changed("weight: 90", "weight: 0").replace("weight: 10", "weight: 0"))
     assert problem.startswith(f"{PLACEMENT}.experiment: variants: all weights are 0")
