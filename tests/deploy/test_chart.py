@@ -188,6 +188,7 @@ def test_every_variable_that_the_chart_sets_is_one_that_a_service_reads() -> Non
         "kafka.clientCertificate=true",
     )
     more = ('redis.tlsSecret="r"', "redis.clientCertificate=true", 'redis.prefix="p"', 'test.apiKeySecret="a"')
+    more = (*more, 'archive.keySecret="k"')
     options = (*everything, *more, 'kafka.token="aws-msk-iam"', "tls.reflection=false")
     for name, spec in pods(rendered("production", *options)):
         for container in spec["containers"]:
@@ -232,6 +233,18 @@ def test_the_archive_is_compacted_and_where_mesh_yaml_keeps_no_longer_expired() 
     assert kept["mesh-archive-expire"] == ["archive", "expire", "--config", "/etc/banditmesh/mesh.yaml"]
     assert not jobs(f"mesh.config={json.dumps(mesh % 'enabled: false')}")
     assert not jobs("archive.compact.enabled=false")
+
+
+def test_the_key_of_the_archives_pseudonyms_comes_from_a_secret_alone() -> None:
+    keyed = "services: {a: {logics: [b]}}\nplacements: {home: {sources: [a/b]}}\narchive: {user_ids: keyed}"
+    config = f"mesh.config={json.dumps(keyed)}"
+    for name, spec in pods(rendered("production", config, 'archive.keySecret="pseudonyms"')):
+        found = [
+            each.get("valueFrom") for each in spec["containers"][0]["env"] if each["name"] == "BANDITMESH_ARCHIVE_KEY"
+        ]
+        reference = {"secretKeyRef": {"name": "pseudonyms", "key": "key"}}
+        assert found == ([reference] if name == "mesh-learner" else []), name
+    assert "archive.keySecret is empty" in helm_template("production", "--set-json", config).stderr
 
 
 def test_the_engine_talks_to_kafka_where_decisions_are_sampled_and_nowhere_else() -> None:

@@ -68,6 +68,13 @@ learner: [kafka, store]
 {{- if .Values.tokens.existingSecret }}{{ .Values.tokens.existingSecret }}{{ else if .Values.evaluation.enabled }}{{ include "banditmesh.name" . }}-evaluation-tokens{{ else }}{{ required "tokens.existingSecret is empty: make a Secret with the key `keys` (1:$(openssl rand -hex 32)) and name it" .Values.tokens.existingSecret }}{{ end -}}
 {{- end }}
 
+{{/* The Secret with the key of the archive's pseudonyms; empty: users stand in it by their own ids, or the key comes from elsewhere. */}}
+{{- define "banditmesh.archiveKeySecret" -}}
+{{- $archive := dig "archive" dict (fromYaml .Values.mesh.config) -}}
+{{- $keyed := and (dig "enabled" true $archive) (eq (dig "user_ids" "plain" $archive) "keyed") -}}
+{{- if and $keyed (not (hasKey (merge (dict) .Values.learner.extraEnv .Values.extraEnv) "BANDITMESH_ARCHIVE_KEY")) }}{{ required "archive.keySecret is empty, and mesh.yaml says archive.user_ids: keyed: make a Secret with the key `key` ($(openssl rand -hex 32)) and name it" .Values.archive.keySecret }}{{ else }}{{ .Values.archive.keySecret }}{{ end -}}
+{{- end }}
+
 {{/* The Secret that the gRPC ports serve TLS with; empty: plaintext. */}}
 {{- define "banditmesh.tlsSecret" -}}
 {{- if .Values.tls.existingSecret }}{{ .Values.tls.existingSecret }}{{ else if .Values.tls.certManager.issuer }}{{ include "banditmesh.name" . }}-tls{{ end -}}

@@ -180,6 +180,9 @@ spec:
         {{- end }}
         {{- if eq .component "learner" }}
         - {name: BANDITMESH_REPLICAS, value: {{ $own.replicas | quote }}}
+        {{- with include "banditmesh.archiveKeySecret" $root }}
+        - {name: BANDITMESH_ARCHIVE_KEY, valueFrom: {secretKeyRef: {name: {{ . }}, key: key}}}
+        {{- end }}
         - {name: BANDITMESH_MODEL_CACHE, value: /var/cache/banditmesh}
         {{- end }}
         {{- include "banditmesh.environment" $context | nindent 8 }}
