@@ -16,6 +16,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from aiokafka.errors import KafkaError
+
 from banditmesh.client import ClientLimits, Event, MeshClient, Selected, click, shown
 from banditmesh.demo.imports import import_file
 from banditmesh.demo.outcome import ExamplesReader
@@ -94,9 +96,12 @@ async def tell(load: Load) -> None:
         print(load.line(), flush=True)
 
 
-async def follow(reader: ExamplesReader) -> None:
-    while True:
-        await reader.read(0.5)
+async def follow(reader: ExamplesReader, over: asyncio.Event) -> None:
+    while not over.is_set():
+        try:
+            await reader.read(0.5)
+        except KafkaError:  # its pod is deleted, too
+            await asyncio.sleep(0.5)
 
 
 async def main() -> None:
@@ -119,12 +124,13 @@ async def main() -> None:
     reader = ExamplesReader(target.kafka, "examples", examples)
     await reader.start()
     load = Load(target, arguments.placement, users, arguments.per_second)
-    beside = [asyncio.create_task(tell(load)), asyncio.create_task(follow(reader))]
+    over = asyncio.Event()
+    telling, following = asyncio.create_task(tell(load)), asyncio.create_task(follow(reader, over))
     print("ready", flush=True)
     await load.run()
-    for task in beside:
-        task.cancel()
-    await asyncio.gather(*beside, return_exceptions=True)
+    telling.cancel()
+    over.set()
+    await following
     await reader.read_until_settled(load.acknowledged, SETTLE_WITHIN_S)
     copies = [examples.copies[impression] for impression in load.acknowledged]
     result = {"acknowledged": len(copies), "missing": copies.count(0), "twice": sum(count > 1 for count in copies)}
