@@ -94,4 +94,5 @@ async def main() -> None:
     print(json.dumps({"who": "plaintext", "found": found, "expected": REFUSED_HANDSHAKE, "details": ""}), flush=True)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

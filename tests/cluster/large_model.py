@@ -10,8 +10,9 @@ import numpy as np
 
 from banditmesh.bandits.batch import Examples
 from banditmesh.bandits.features import SparseRows
+from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.addresses import S3Address
-from banditmesh.runtime.mesh import load_mesh
+from banditmesh.runtime.mesh import Mesh, load_mesh
 from banditmesh.runtime.settings import UsesStore, load_settings
 from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.store import connect
@@ -33,12 +34,11 @@ def some(rng: np.random.Generator, start: int) -> Columns:
         names=[("hello", f"c{row}") for row in range(ROWS)],
     )  # fmt: skip
     zero, offsets = np.zeros(ROWS, np.int64), np.arange(start, start + ROWS)
-    return Columns(examples, zero, offsets, zero, offsets, zero)
+    return Columns(examples, zero, offsets, zero, offsets, zero, [events_pb2.JoinedImpression()] * ROWS)
 
 
-async def main(placement: str, megabytes: float) -> None:
-    """See the module."""
-    mesh = load_mesh("/etc/banditmesh/mesh.yaml")
+def large(mesh: Mesh, placement: str, megabytes: float) -> Shard:
+    """What a learner has of the placement's linear model when its tensors are so large."""
     ((shard_id, spec),) = (
         (name, spec)
         for name, spec in Catalog(mesh).models.items()
@@ -49,17 +49,23 @@ async def main(placement: str, megabytes: float) -> None:
         shard.learn(some(rng, start))
         start += ROWS
         shard.advance({0: start}, 0)
+    return shard
+
+
+async def main(placement: str, megabytes: float) -> None:
+    """See the module."""
+    shard = large(load_mesh("/etc/banditmesh/mesh.yaml"), placement, megabytes)
     address = load_settings(UsesStore).store
     assert isinstance(address, S3Address)
     store = connect(address)
     try:
         snapshots = Snapshots(store, None)
         await snapshots.publish(
-            shard.manifest(int(1000 * time.time())), shard.tensors(), after=await snapshots.pointer(*shard_id)
+            shard.manifest(int(1000 * time.time())), shard.tensors(), after=await snapshots.pointer(*shard.id)
         )
     finally:
         await store.close()
-    print(f"{shard_id}: {sum(tensor.nbytes for tensor in shard.tensors().values())} bytes", flush=True)
+    print(f"{shard.id}: {sum(tensor.nbytes for tensor in shard.tensors().values())} bytes", flush=True)
 
 
 if __name__ == "__main__":

@@ -137,4 +137,5 @@ async def main() -> None:
     print(load.line(**result, done=True), flush=True)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
