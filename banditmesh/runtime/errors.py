@@ -8,7 +8,8 @@ the client.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import grpc
@@ -246,23 +247,36 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> MeshError:
     kind = _BY_CODE.get(error.code(), Internal)
     field = hint = retry_after_s = None
     metadata: dict[str, str] = {}
-    call: Any = error  # from_call wants the trailing metadata alone, which AioRpcError has without being a grpc.Call
-    status = rpc_status.from_call(call)
-    for detail in status.details if status is not None else ():
-        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-        if detail.Unpack(info):
-            metadata = dict(info.metadata)
-            hint = metadata.pop("hint", None)
-        elif detail.Unpack(bad) and bad.field_violations:
-            field = bad.field_violations[0].field
-        elif detail.Unpack(retry):
-            retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+    for detail in _details(error):
+        match detail:
+            case error_details_pb2.ErrorInfo():
+                metadata = dict(detail.metadata)
+                hint = metadata.pop("hint", None)
+            case error_details_pb2.BadRequest() if detail.field_violations:
+                field = detail.field_violations[0].field
+            case error_details_pb2.RetryInfo():
+                retry_after_s = max(0.0, detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9)
     text = error.details() or error.code().name
     if hint is not None:
         text = text.removesuffix(f"; {hint}")
     if field is not None:
         text = text.partition(f"; field {field}")[0]
     return kind(text, field=field, hint=hint, retry_after_s=retry_after_s, metadata=metadata)
+
+
+def _details(error: grpc.RpcError) -> Iterator[message.Message]:
+    """The details of a status as far as they can be read: proxies and other servers send what they like."""
+    call: Any = error  # from_call wants the trailing metadata alone, which AioRpcError has without being a grpc.Call
+    try:
+        status = rpc_status.from_call(call)
+    except (ValueError, message.DecodeError):
+        return
+    for packed in () if status is None else status.details:
+        for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo):
+            detail = kind()
+            with suppress(message.DecodeError):
+                if packed.Unpack(detail):
+                    yield detail
 
 
 def _short(text: str, most_bytes: int) -> str:

@@ -6,9 +6,12 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Final
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from banditmesh.contracts.learner.v1 import learner_pb2 as pb
 from banditmesh.ope.evaluation import Estimate
 from banditmesh.replay.judgement import SHOWN_ESTIMATORS, Judgement
+from banditmesh.runtime.errors import InvalidArgument
 from services.learner.evaluations import Question
 
 BEST: Final = "best"
@@ -16,14 +19,14 @@ LOGGED: Final = "logged"
 
 
 def question(request: pb.EvaluatePolicyRequest) -> Question:
-    """What was asked."""
+    """What was asked. Raises InvalidArgument for a time that is none."""
     return Question(
         request.placement,
         request.variant,
         request.policy,
         request.explore,
-        _time(request.start_time.ToMilliseconds()) if request.HasField("start_time") else None,
-        _time(request.end_time.ToMilliseconds()) if request.HasField("end_time") else None,
+        _time(request.start_time, "start_time") if request.HasField("start_time") else None,
+        _time(request.end_time, "end_time") if request.HasField("end_time") else None,
     )
 
 
@@ -72,5 +75,9 @@ def _known(number: float) -> float:
     return number if isfinite(number) else 0.0
 
 
-def _time(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+def _time(timestamp: Timestamp, field: str) -> datetime:
+    try:
+        return timestamp.ToDatetime(UTC)
+    except ValueError as error:
+        said = f"{timestamp.seconds} s {timestamp.nanos} ns"
+        raise InvalidArgument("is no time of the years 1 to 9999", field=field, value=said) from error

@@ -96,6 +96,14 @@ async def test_what_is_wrong_is_said(
     assert not one._busy
 
 
+@pytest.mark.parametrize(("seconds", "nanos"), [(2**63 - 1, 0), (-(10**15), 0), (0, -1), (0, 2**31 - 1)])
+def test_a_time_that_is_none_is_named(seconds: int, nanos: int) -> None:
+    request = asked()
+    request.end_time.seconds, request.end_time.nanos = seconds, nanos
+    with pytest.raises(InvalidArgument, match=r"end_time.*years 1 to 9999|years 1 to 9999.*end_time"):
+        question(request)
+
+
 async def test_a_span_of_time_without_decisions_is_said(store: Store) -> None:
     request = asked()
     request.start_time.FromDatetime(NOON - timedelta(days=2))

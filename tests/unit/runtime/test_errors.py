@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import grpc
 import pytest
+from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -72,6 +73,40 @@ def test_configuration_problems_are_listed_one_a_line() -> None:
         "  - placements: missing",
         "see docs",
     ]
+
+
+def refused(details: bytes) -> grpc.aio.AioRpcError:
+    trailing = grpc.aio.Metadata(("grpc-status-details-bin", details))
+    return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), trailing, "no room")
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        b"\xff\xff no status",
+        status_pb2.Status(code=5, message="another one").SerializeToString(),
+        status_pb2.Status(
+            code=14,
+            message="no room",
+            details=[any_pb2.Any(type_url="type.googleapis.com/google.rpc.RetryInfo", value=b"\xff\xff")],
+        ).SerializeToString(),
+    ],
+    ids=["garbage", "of another error", "garbage in a detail"],
+)
+def test_an_error_whose_details_cannot_be_read_is_still_that_error(details: bytes) -> None:
+    error = errors.from_rpc_error(refused(details))
+    assert isinstance(error, errors.Unavailable)
+    assert "no room" in str(error)
+    assert error.retry_after_s is None
+
+
+@pytest.mark.parametrize(("nanos", "waits_s"), [(-500_000_000, 0.0), (2_000_000_000, 2.0)])
+def test_a_delay_out_of_range_is_no_failure_of_its_own(nanos: int, waits_s: float) -> None:
+    status = status_pb2.Status(code=14, message="no room")
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.nanos = nanos
+    status.details.add().Pack(retry)
+    assert errors.from_rpc_error(refused(status.SerializeToString())).retry_after_s == waits_s
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.25, 3600.0])
