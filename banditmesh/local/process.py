@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 LEASH = Path(__file__).with_name("leash.py")
@@ -58,7 +60,12 @@ class Child:
         log: where its stdout and stderr are appended.
         cwd: its working directory.
         env: added to our own environment.
+
+    Attributes:
+        least_room: bytes that must be free where it logs; with less, a start that fails is the full disk's.
     """
+
+    least_room = 1 << 20
 
     def __init__(
         self,
@@ -117,11 +124,18 @@ class Child:
         deadline = time.monotonic() + timeout_s
         while not self._says(ready):
             if self.returncode is not None:
-                raise DidNotStart(self.name, self._how_it_ended(), log=self.log, log_end=self.log_end())
+                raise self._did_not_start(self._how_it_ended())
             if time.monotonic() > deadline:
-                late = f"it was not ready within {timeout_s:g} s"
-                raise DidNotStart(self.name, late, log=self.log, log_end=self.log_end())
+                raise self._did_not_start(f"it was not ready within {timeout_s:g} s")
             time.sleep(POLL_S)
+
+    def _did_not_start(self, reason: str) -> DidNotStart:
+        """What it has logged says why, unless there was no room for that either."""
+        disk = os.statvfs(self.log.parent)
+        room = disk.f_bavail * disk.f_frsize
+        if room < self.least_room:
+            reason += f"; {os.strerror(errno.ENOSPC)}: {room} bytes are free under {self.log.parent}"
+        return DidNotStart(self.name, reason, log=self.log, log_end=self.log_end())
 
     def _says(self, ready: Callable[[], bool]) -> bool:
         """Its answer; False also if it ended, as somebody else may have answered."""
@@ -145,7 +159,9 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         if self.returncode is None:  # else its pid may be somebody else's by now
-            os.killpg(self.pid, number)
+            # While another thread waits for its end, Popen does not know of it.
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
 
     def _how_it_ended(self) -> str:
         code = self._popen.returncode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,6 +15,7 @@ TOPICS: Final = ("impressions", "reactions", "examples", "late-reactions", "dead
 QUIET_TICKS: Final = 3
 """So many ticks in a partition after its last example: what would come twice has come by then."""
 _ANSWER_S: Final = 20.0
+_READ_WITHIN_S: Final = 60.0
 
 
 class TopicsReader:
@@ -26,7 +28,8 @@ class TopicsReader:
         self._positions: dict[TopicPartition, int] = {}
 
     async def read(self) -> None:
-        """Take in everything up to the present end. Raises KafkaError or TimeoutError."""
+        """Take in everything that is committed at present. Raises KafkaError or TimeoutError; what was read until then
+        is taken in."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._kafka,
             isolation_level="read_committed",
@@ -41,10 +44,12 @@ class TopicsReader:
                 here = [TopicPartition(topic, each) for topic in TOPICS for each in range(self._partitions)]
                 consumer.assign(here)
                 beginnings = await consumer.beginning_offsets(here)
+                ends = await consumer.end_offsets(here)
             for at in here:
                 consumer.seek(at, self._positions.get(at, beginnings[at]))
-            while await self._some(consumer):
-                pass
+            async with asyncio.timeout(_READ_WITHIN_S):
+                while not await self._is_at(consumer, ends):
+                    await self._some(consumer)
         finally:
             await asyncio.shield(asyncio.create_task(consumer.stop()))
 
@@ -67,7 +72,11 @@ class TopicsReader:
         quiet = all(evidence.ticks[each] >= QUIET_TICKS for each in range(self._partitions))
         return quiet and not evidence.awaited and all(each in evidence.letters for each in evidence.unreadable)
 
-    async def _some(self, consumer: AIOKafkaConsumer) -> bool:
+    async def _is_at(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether it is at the ends; a fetch that brings nothing says nothing, on a machine that is busy."""
+        return all([await consumer.position(at) >= end for at, end in ends.items()])
+
+    async def _some(self, consumer: AIOKafkaConsumer) -> None:
         async with asyncio.timeout(_ANSWER_S):
             fetched = await consumer.getmany(timeout_ms=400, max_records=20_000)
         evidence = self.evidence
@@ -86,5 +95,3 @@ class TopicsReader:
                     evidence.dead_letter(value)
             self._positions[at] = records[-1].offset + 1
         await asyncio.sleep(0)
-        # Ticks never end: what holds nothing else is the end.
-        return any(at.topic != "reactions" for at in fetched) and sum(map(len, fetched.values())) > 4 * self._partitions

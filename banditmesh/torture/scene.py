@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -97,12 +97,13 @@ class Scene:
             return True
         return any(each.ready and each is not replica for each in self.world.supervisor.of(replica.service))
 
-    def must_have_said(self, who: str, words: str, loss: str) -> None:
-        """A loss must be said: among what replicas of a service have logged since the round began."""
-        for replica in self.world.supervisor.of(who):
+    def must_have_said(self, who: Sequence[str], words: str, loss: str) -> None:
+        """A loss must be said: among what replicas of one of these services have logged since the round began."""
+        for replica in [each for service in who for each in self.world.supervisor.of(service)]:
             if words in self.world.log_of(replica.name)[self.log_sizes.get(replica.name, 0) :]:
                 return
-        self.findings.append(Finding(SILENCE, who, f"{loss}, and no {who} has logged {words!r}"))
+        names = " or ".join(who)
+        self.findings.append(Finding(SILENCE, names, f"{loss}, and no {names} has logged {words!r}"))
 
 
 Strike = Callable[[Scene], Awaitable[None]]

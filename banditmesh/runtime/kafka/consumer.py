@@ -25,6 +25,9 @@ _STOP_S = 5.0
 _FETCH_GRACE_S = 5.0
 """``getmany`` does not return at its timeout while the group rebalances."""
 _UNPOSITIONED_S = 0.02
+_METADATA_AGE_S = 10.0
+"""How often the topic's partitions are looked up. A group whose leader joins while the topic is away (its Kafka came
+back without data) shares out nothing, and aiokafka 0.14 looks again after five minutes only."""
 
 _stopping: set[asyncio.Task[None]] = set()
 """Consumers that are still leaving their group."""
@@ -59,6 +62,7 @@ class KafkaSource:
             isolation_level="read_committed" if read_committed else "read_uncommitted",
             session_timeout_ms=int(session_timeout_s * 1000),
             heartbeat_interval_ms=int(session_timeout_s * 1000 / 5),
+            metadata_max_age_ms=int(_METADATA_AGE_S * 1000),
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=512 * 1024,
         )

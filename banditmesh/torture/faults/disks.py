@@ -66,7 +66,7 @@ async def model_cache(scene: Scene) -> None:
     scene.note("the disk under the model cache is full")
     fill(disk)
     await scene.sleep(5.0)
-    scene.must_have_said("crs_engine", _NO_SPACE, "The model cache's disk is full")
+    scene.must_have_said(["crs_engine"], _NO_SPACE, "The model cache's disk is full")
     engine = scene.world.supervisor.of("crs_engine")[0]
     await scene.kill(engine)
     await scene.world.supervisor.until_ready([engine], READY_WITHIN_S)

@@ -44,7 +44,7 @@ async def emptied(scene: Scene) -> None:
     await scene.world.import_all()
     scene.note("mappings are notified again")
     await scene.sleep(2.0)
-    scene.must_have_said("joiner", "no progress in Redis", "Redis has lost its data")
+    scene.must_have_said(["joiner"], "no progress in Redis", "Redis has lost its data")
 
 
 async def paused(scene: Scene) -> None:

@@ -81,6 +81,13 @@ def test_a_program_that_is_missing_did_not_start(tmp_path: Path) -> None:
         child.wait_until_ready(lambda: False, timeout_s=20)
 
 
+def test_a_child_that_did_not_start_on_a_full_disk_could_not_log_why_so_the_disk_is_named(tmp_path: Path) -> None:
+    child = Child("oven", python("raise SystemExit(7)"), log=tmp_path / "log")
+    child.least_room = 1 << 62
+    with pytest.raises(DidNotStart, match=rf"No space left on device: \d+ bytes are free under {tmp_path}"):
+        child.wait_until_ready(lambda: False, timeout_s=20)
+
+
 def test_only_the_lines_of_this_start_are_told(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("of an earlier run\n")
     child = Child("oven", python("print('of this run')"), log=tmp_path / "log")
@@ -99,6 +106,15 @@ def test_stop_kills_a_child_that_does_not_listen(tmp_path: Path) -> None:
     child = started(python("signal.signal(signal.SIGTERM, signal.SIG_IGN)", READY, WAIT), tmp_path / "log")
     assert child.stop(grace_s=0.1) == -signal.SIGKILL
     assert is_gone(child.pid)
+
+
+def test_a_child_that_another_thread_has_just_seen_end_is_not_signalled(tmp_path: Path) -> None:
+    child = started(python(READY, WAIT), tmp_path / "log")
+    os.killpg(child.pid, signal.SIGKILL)
+    os.waitpid(child.pid, 0)
+    with child._popen._waitpid_lock:  # type: ignore[attr-defined] # as a thread that is in `wait` holds it
+        child._signal(signal.SIGTERM)
+    assert child.returncode is not None
 
 
 def test_kill_ends_the_children_of_the_child_too(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from banditmesh.local.kafka import Kafka
 from banditmesh.runtime.kafka.consumer import KafkaSource
@@ -69,6 +70,30 @@ async def test_a_member_waits_for_another_to_let_go_for_longer_than_any_other_an
     assert still_waiting[0]
     await one.stop()
     await other.stop()
+
+
+async def test_what_becomes_of_the_topic_is_noticed_by_its_readers_within_seconds(
+    kafka: Kafka, fresh_topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("banditmesh.runtime.kafka.consumer._METADATA_AGE_S", 0.3)
+    topics = Topics.named(fresh_topic_prefix)
+    await ensure_topics(kafka.bootstrap, topics, partitions=1, replication=1)
+    source = KafkaSource(kafka.bootstrap, topics.examples, fresh_topic_prefix, client_id="early")
+    assigned: asyncio.Queue[frozenset[int]] = asyncio.Queue()
+
+    async def let_go() -> None:
+        pass
+
+    await source.start(assigned.put_nowait, let_go)
+    assert await assigned.get() == {0}
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    await admin.create_partitions({topics.examples: NewPartitions(2)})
+    await admin.close()
+    async with asyncio.timeout(20):
+        while await assigned.get() != {0, 1}:
+            pass
+    await source.stop()
 
 
 async def test_an_assignment_that_comes_after_the_membership_was_given_up_is_nobodys(
