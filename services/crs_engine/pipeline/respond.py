@@ -54,6 +54,7 @@ def _append(
     features = _wire(of_shown(group, slate.users, drawn, catalog, now_s))
     vectors = None if slate.users.vectors is None else user_vector.pack(slate.users.vectors)
     propensities = drawn.choice.propensity[users, columns].astype("<f4").tobytes()
+    own_id_head, id_head = _head(_OWN_ID, IMPRESSION_ID_BYTES), _head(_ID, IMPRESSION_ID_BYTES)
     # One system call for the batch: os.urandom costs 1 us each.
     random = os.urandom(IMPRESSION_ID_BYTES * len(at))
     for number, (user, position, row, source, variant) in enumerate(
@@ -67,11 +68,15 @@ def _append(
         )
     ):
         impression_id = random[number * IMPRESSION_ID_BYTES : (number + 1) * IMPRESSION_ID_BYTES]
+        user_id = group.requests[user].user_id.encode()
         body = (
-            _field(_OWN_ID, impression_id),
-            _field(_USER, group.requests[user].user_id.encode()),
+            own_id_head,
+            impression_id,
+            _head(_USER, len(user_id)),
+            user_id,
             _position(position),
-            _PROPENSITY + propensities[number * _FLOAT_BYTES : (number + 1) * _FLOAT_BYTES],
+            _PROPENSITY,
+            propensities[number * _FLOAT_BYTES : (number + 1) * _FLOAT_BYTES],
             b"" if vectors is None else _field(_VECTOR, vectors[user]),
             catalog.decided(row),
             shared.decided[variant],
@@ -81,9 +86,16 @@ def _append(
         )
         sealed = ring.seal(b"".join(body))
         placement.large_tokens += len(sealed) > NEAR_TOKEN_BYTES
-        token = _field(_TOKEN, sealed)
-        parts = (catalog.shown(row), shared.shown[variant], shared.shown_logic[source])
-        contents[user].append(b"".join((*parts, token, _field(_ID, impression_id))))
+        shown = (
+            catalog.shown(row),
+            shared.shown[variant],
+            shared.shown_logic[source],
+            _head(_TOKEN, len(sealed)),
+            sealed,
+            id_head,
+            impression_id,
+        )
+        contents[user].append(b"".join(shown))
 
 
 class _SharedParts:
