@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.errors import Aborted, DataLoss, MeshError, NotFound, Unavailable
+from banditmesh.runtime.errors import Aborted, MeshError, Unavailable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.snapshots import BadSnapshot, Manifest, Snapshots, Superseded
 from banditmesh.runtime.stream import Consumed
@@ -19,6 +19,7 @@ from services.learner.density_events import Decoder
 from services.learner.density_shard import DensityShard, Offsets
 from services.learner.metrics import LearnerMetrics
 from services.learner.reader import Known, Reader
+from services.learner.rollback import must_be_there, taken_back, unusable
 
 log = get_logger(__name__)
 
@@ -170,34 +171,13 @@ class DensityLearner:
         Raises NotFound, DataLoss, Aborted and Unavailable, as ``Rollback`` does.
         """
         async with shard.lock:
-            available = await self._snapshots.versions(*shard.id)
-            if version not in available:
-                raise NotFound(
-                    f"{shard.id.placement}/{shard.id.model} has no version {version}",
-                    field="version",
-                    value=version,
-                    hint=f"there are {', '.join(map(str, available)) or 'none yet'}",
-                )
+            await must_be_there(self._snapshots, shard.id, version)
             try:
                 sums, older = await shard.load(self._snapshots, version)
             except BadSnapshot as error:
-                raise DataLoss(
-                    f"version {version} of {shard.id.placement}/{shard.id.model} cannot be used: {error}",
-                    field="version",
-                    value=version,
-                    hint="choose another one; ListSnapshots names them",
-                ) from error
+                raise unusable(shard.id, version, error) from error
             now = shard.manifest(int(self._clock.now_s() * 1000), 0)
-            position = older.manifest if relearn else now
-            manifest = replace(
-                older.manifest,
-                published_at_ms=now.published_at_ms,
-                offsets=position.offsets,
-                sources=position.sources,
-                logs=position.logs,
-                source_logs=position.source_logs,
-                rolled_back_to=version,
-            )
+            manifest = taken_back(older.manifest, now, relearn=relearn)
             try:
                 shard.pointer = await self._snapshots.publish(manifest, older.tensors, after=shard.pointer)
             except Superseded as error:

@@ -10,6 +10,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Aborted, DataLoss, NotFound
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.snapshots import BadSnapshot, Manifest, Snapshot, Snapshots, Superseded
+from services.learner.catalog import ShardId
 from services.learner.learner import Learner
 from services.learner.publisher import Publisher
 from services.learner.shard import Shard
@@ -44,17 +45,7 @@ class Rollback:
         async with self._publisher.published[shard.id].lock, self._learner.learning:
             older = await self._load(shard, version)
             now = shard.manifest(int(self._clock.now_s() * 1000))
-            position = older.manifest if relearn else now
-            manifest = replace(
-                older.manifest,
-                published_at_ms=now.published_at_ms,
-                offsets=position.offsets,
-                sources=position.sources,
-                logs=position.logs,
-                source_logs=position.source_logs,
-                watermark_ms=position.watermark_ms,
-                rolled_back_to=version,
-            )
+            manifest = taken_back(older.manifest, now, relearn=relearn)
             try:
                 newest = await self._publisher.publish(manifest, older.tensors)
             except Superseded as error:
@@ -68,21 +59,47 @@ class Rollback:
 
     async def _load(self, shard: Shard, version: int) -> Snapshot:
         try:
-            available = await self._snapshots.versions(*shard.id)
-            if version not in available:
-                raise NotFound(
-                    f"{shard.id.placement}/{shard.id.model} has no version {version}",
-                    field="version",
-                    value=version,
-                    hint=f"there are {', '.join(map(str, available)) or 'none yet'}",
-                )
+            await must_be_there(self._snapshots, shard.id, version)
             snapshot = await self._snapshots.load(*shard.id, version)
             shard.check(snapshot)
         except BadSnapshot as error:
-            raise DataLoss(
-                f"version {version} of {shard.id.placement}/{shard.id.model} cannot be used: {error}",
-                field="version",
-                value=version,
-                hint="choose another one; ListSnapshots names them",
-            ) from error
+            raise unusable(shard.id, version, error) from error
         return snapshot
+
+
+def taken_back(older: Manifest, now: Manifest, *, relearn: bool) -> Manifest:
+    """What the new version says that repeats ``older``. ``now``: of the state that it takes the place of; its positions
+    stay, unless what came since is to be learned again."""
+    position = older if relearn else now
+    return replace(
+        older,
+        published_at_ms=now.published_at_ms,
+        offsets=position.offsets,
+        sources=position.sources,
+        logs=position.logs,
+        source_logs=position.source_logs,
+        watermark_ms=position.watermark_ms,
+        rolled_back_to=older.version,
+    )
+
+
+async def must_be_there(snapshots: Snapshots, shard_id: ShardId, version: int) -> None:
+    """Raises NotFound, naming the versions that there are, and what the store raises."""
+    available = await snapshots.versions(*shard_id)
+    if version not in available:
+        raise NotFound(
+            f"{shard_id.placement}/{shard_id.model} has no version {version}",
+            field="version",
+            value=version,
+            hint=f"there are {', '.join(map(str, available)) or 'none yet'}",
+        )
+
+
+def unusable(shard_id: ShardId, version: int, error: BadSnapshot) -> DataLoss:
+    """What is raised about a version that is there and broken."""
+    return DataLoss(
+        f"version {version} of {shard_id.placement}/{shard_id.model} cannot be used: {error}",
+        field="version",
+        value=version,
+        hint="choose another one; ListSnapshots names them",
+    )

@@ -29,6 +29,7 @@ from services.learner.metrics import LearnerMetrics
 from services.learner.reader import Known
 
 NOW_S = 1_700_000_000.0
+LATER_S = NOW_S + 30.0
 OPTIONS = Density(share=10, features=32, half_life="1h")  # type: ignore[arg-type]
 PARAMS = OPTIONS.params(8)
 TASTE = pack(np.eye(8, dtype=np.float32)[:1])[0]
@@ -57,13 +58,13 @@ class Topic:
     def shown(self, *decisions: events_pb2.Decision) -> None:
         self._append([events_pb2.Impression(decision=each).SerializeToString() for each in decisions])
 
-    def clicked(self, *decisions: events_pb2.Decision) -> None:
+    def clicked(self, *decisions: events_pb2.Decision, at_s: float = NOW_S) -> None:
         click = events_pb2.Click()
-        self._append([events_pb2.Reaction(decision=each, click=click).SerializeToString() for each in decisions])
+        self._append([events_pb2.Reaction(decision=each, click=click).SerializeToString() for each in decisions], at_s)
 
-    def _append(self, values: Sequence[bytes]) -> None:
+    def _append(self, values: Sequence[bytes], at_s: float = NOW_S) -> None:
         for value in values:
-            self.log.append(Consumed("t", 0, len(self.log), int(NOW_S * 1000), b"", value))
+            self.log.append(Consumed("t", 0, len(self.log), int(at_s * 1000), b"", value))
         self.read_to_end.clear()
 
     @asynccontextmanager
@@ -163,12 +164,16 @@ async def test_a_rollback_takes_base_and_delta_back_as_one(tmp_path: Path, relea
         world.topics[SHOWS].shown(*(decision(at, f"c{at}") for at in range(10)))
         await world.learned()
         await learner.publish(shard)
-        for impression in (1, 2):
-            world.topics[CLICKS].clicked(decision(impression, f"c{impression}"))
+        for impression, at_s in ((1, NOW_S), (2, LATER_S)):
+            world.topics[CLICKS].clicked(decision(impression, f"c{impression}"), at_s=at_s)
             await world.learned()
             await learner.publish(shard)
         manifest = await learner.rollback(shard, 2, relearn=relearn)
         assert (manifest.version, manifest.base, manifest.rolled_back_to) == (4, 1, 2)
+        # What a version holds and how far its learner has come are two things.
+        position = await world.snapshots.manifest("home", PARAMS.model, 2 if relearn else 3)
+        assert (manifest.offsets, manifest.watermark_ms) == (position.offsets, position.watermark_ms)
+        assert position.watermark_ms == (LATER_S if not relearn else NOW_S) * 1000
         again = await world.snapshots.load("home", PARAMS.model, 4)
         assert again.tensors["contents"].tolist() == [content_key("news", "c1")]
         if relearn:
