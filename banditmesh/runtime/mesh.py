@@ -544,10 +544,12 @@ class Mesh(_Section):
                 for policy, params in stands_on(variant.policy_name, variant.policy_params).items():
                     found.setdefault((placement, model_name(policy, params)), Model(policy, dict(params)))
             retrieves = [config.retrieve_of(name) for name in config.experiment.variants]
-            retrieved = [name for each in retrieves if each is not None for name in each.models()]
-            if POPULARITY.policy in (*config.fallback, *config.sources, *retrieved):
+            if POPULARITY.policy in (*config.fallback, *config.sources):
                 found.setdefault((placement, model_name(POPULARITY.policy, POPULARITY.params)), POPULARITY)
             for each in retrieves:
+                if each is not None and each.popularity is not None:
+                    popular = each.popularity
+                    found.setdefault((placement, popular.model_name), Model(POPULARITY.policy, dict(popular.params)))
                 if each is not None and each.als is not None:
                     found.setdefault((placement, each.als.model_name), Model(ALS, each.als.model))
         return found

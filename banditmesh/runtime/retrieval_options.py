@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from banditmesh.bandits.durations import Positive
+from banditmesh.bandits.durations import Positive, written
 from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.registry import model_name, policy_params
 from banditmesh.retrieval.density import DensityParams
@@ -19,12 +19,31 @@ Weight = Annotated[float, Field(ge=0, le=100)]
 
 MOST_RETRIEVED: Final = 1000
 ALS: Final = "als"
+POPULARITY: Final = "popularity"
 
 
 class Retrieved(Section):
     """One model, and its share."""
 
     share: int = Field(ge=1, le=MOST_RETRIEVED, description="Contents that it proposes to a user at most.")
+
+
+class Popular(Retrieved):
+    """The contents of the placement that earn most."""
+
+    half_life: Positive | None = Field(
+        None, description="Age at which an example counts half, as fast as contents fade; absent: 1d, as the fallback."
+    )
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Of the policy `popularity`."""
+        return {} if self.half_life is None else {"half_life": written(self.half_life)}
+
+    @property
+    def model_name(self) -> str:
+        """Under which its snapshots are."""
+        return model_name(POPULARITY, self.params)
 
 
 class UserVector(Section):
@@ -119,8 +138,8 @@ class Vectors(Section):
 class Retrieve(Section):
     """Models of the engine that propose out of all live contents of services, each its share. They are sources like
     the mappings: filters, features, score and draw are the same, and of a content that two propose the first one in
-    this order gets it: mappings, popularity, newest, density, als. A variant's own section takes the place of the
-        placement's."""
+    this order gets it: mappings, density, als, popularity, newest; whoever looks at the user has more to say of it. A
+    variant's own section takes the place of the placement's."""
 
     from_: list[Name] | None = Field(
         None,
@@ -128,18 +147,17 @@ class Retrieve(Section):
         min_length=1,
         description="Whose contents: services; absent: those of the placement's `sources`, or all.",
     )
-    popularity: Retrieved | None = Field(None, description="The contents of the placement that earn most.")
-    newest: Retrieved | None = Field(
-        None, description="The youngest contents, so that what nobody was shown yet gets its chance."
-    )
     density: Density | None = Field(
         None,
         description="What users near this user click now; needs `vectors`, and remembers the last clicks of users.",
     )
-
     als: Taste | None = Field(
         None,
         description="What the user would like by taste; needs `banditmesh als fit`, and remembers users' feedback.",
+    )
+    popularity: Popular | None = Field(None, description="The contents of the placement that earn most.")
+    newest: Retrieved | None = Field(
+        None, description="The youngest contents, so that what nobody was shown yet gets its chance."
     )
 
     @model_validator(mode="after")

@@ -155,6 +155,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.background("selections", selections.run, critical=False)
     server.background("stopped variants", lambda: stopped.run(mesh.engine.model_poll), critical=False)
     server.background("densities", densities.run, critical=False)
+    server.background("newest", lambda: newest.run(placements.values(), clock), critical=False)
     server.background("maintenance", maintenance.run, critical=False)
     server.on_stop("cache", keeper.close)
     server.on_stop("redis", redis.close)

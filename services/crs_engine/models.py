@@ -74,7 +74,8 @@ class Models:
     metrics: EngineMetrics
     popular_size: int
     slots: dict[tuple[str, str], ModelSlot] = field(default_factory=dict)
-    popular_contents: dict[str, PopularContents] = field(default_factory=dict)
+    popular_contents: dict[tuple[str, str], PopularContents] = field(default_factory=dict)
+    """By placement and model's name."""
 
     @classmethod
     def of(cls, mesh: Mesh, snapshots: Snapshots, clock: Clock, metrics: EngineMetrics) -> Models:
@@ -92,9 +93,10 @@ class Models:
         """What to score with. Keep the answer for a whole batch: the next one may be another."""
         return self.slots[placement, model].loaded
 
-    def popular(self, placement: str) -> PopularContents:
-        """The most popular contents of a placement; empty when there is no snapshot, or nobody asks for them."""
-        return self.popular_contents.get(placement, NOTHING_POPULAR)
+    def popular(self, placement: str, model: str) -> PopularContents:
+        """The most popular contents of a placement; empty when there is no snapshot, or nobody asks for them.
+        ``model``: who counts them."""
+        return self.popular_contents.get((placement, model), NOTHING_POPULAR)
 
     async def poll(self) -> None:
         """Look once for newer snapshots and load them. Never raises, and no model waits for another's: what fails is
@@ -142,8 +144,8 @@ class Models:
         )
         slot.seen, slot.refused = pointer, ""
         self._assemble(slot.placement)
-        if popular is not None and slot.model == FALLBACK:
-            self.popular_contents[slot.placement] = popular
+        if popular is not None:
+            self.popular_contents[slot.placement, slot.model] = popular
         self.metrics.model_version.labels(slot.placement, slot.model).set(manifest.version)
         self.metrics.model_published.labels(slot.placement, slot.model).set(manifest.published_at_ms / 1000)
         log.info(

@@ -45,12 +45,14 @@ class FixedModels:
 
     loaded: Mapping[str, LoadedModel]
     fallback: PopularContents = NOTHING_POPULAR
+    popular_by: Mapping[str, PopularContents] = field(default_factory=dict)
+    """By the model that counts, where it is not the fallback's."""
 
     def get(self, placement: str, model: str) -> LoadedModel:
         return self.loaded[model]
 
-    def popular(self, placement: str) -> PopularContents:
-        return self.fallback
+    def popular(self, placement: str, model: str) -> PopularContents:
+        return self.popular_by.get(model, self.fallback)
 
 
 @dataclass

@@ -40,9 +40,9 @@ SPORT, MUSIC = np.eye(8, dtype=np.float32)[:2]
 (MODEL,) = parse_mesh(MESH).densities()
 
 
-def filled() -> Bench:
+def filled(text: str = MESH) -> Bench:
     """News of two tastes, s0 … s4 and m0 … m4, and a user of each taste."""
-    bench = Bench(MESH)
+    bench = Bench(text)
     for taste, axis in (("s", SPORT), ("m", MUSIC)):
         for at in range(5):
             bench.content("news", f"{taste}{at}", embedding=axis.tolist())
@@ -109,6 +109,18 @@ def test_each_user_gets_what_the_neighbours_click_and_a_stranger_what_all_click(
     assert pool.counts.tolist() == [3, 3, 3]
     assert pool.said is not None
     assert (pool.said[:, 0] > 0).all()
+
+
+def test_what_the_neighbours_click_is_proposed_as_that_also_where_it_is_new_or_popular(tmp_path: Path) -> None:
+    everybodys = "newest: {share: 10}, popularity: {share: 10}, density: {share: 3"
+    bench = filled(MESH.replace("density: {share: 3", everybodys))
+    Published(bench, tmp_path).publish(sums(bench, ("s3", SPORT)).full())
+    popular = [hashing.content_key("news", each) for each in ("s3", "m3")]
+    (found,) = decisions(run(bench, untrained(bench, popular=popular), ["ann"], count=20)).values()
+    logic_of = {each.content_id: each.logic for each in found}
+    assert logic_of["s3"] == "density"
+    assert sorted(logic_of) == sorted(f"{taste}{at}" for taste in "sm" for at in range(5))
+    assert list(logic_of.values()).count("density") == 3
 
 
 def test_what_is_gone_hidden_or_of_another_service_is_not_proposed(tmp_path: Path) -> None:

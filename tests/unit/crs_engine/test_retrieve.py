@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from banditmesh.bandits.registry import model_name
 from banditmesh.runtime import packing
+from banditmesh.runtime.clock import ManualClock
 from services.crs_engine.feature_names import FeatureNames
 from services.crs_engine.pipeline.batch import Answered
-from tests.support.engine_batch import Bench, decisions, run
+from services.crs_engine.pipeline.retrievers.newest import LOOK_EVERY_S, Newest
+from tests.support.engine_batch import NOW_S, Bench, decisions, run
 from tests.support.engine_world import MESH
 from tests.unit.crs_engine.test_pipeline import untrained
 
@@ -46,6 +52,30 @@ def test_each_model_proposes_its_share_and_what_two_propose_is_one_candidate() -
         **_rest(shown),
     }
     assert len(shown) == 6  # c3 is the fallback's
+
+
+async def test_a_new_article_is_proposed_a_moment_after_it_is_here() -> None:
+    bench, clock = Bench(MESH_WITH_BOTH), ManualClock(NOW_S)
+    newest = Newest(bench.catalog, 100)
+    task = asyncio.create_task(newest.run(bench.placements.values(), clock))
+    await clock.advance(LOOK_EVERY_S)
+    keys = [*comics(bench), bench.content("comics", "breaking", age_s=-0.5)]
+    await clock.advance(LOOK_EVERY_S)
+    task.cancel()
+    assert newest.retrieve(bench.placement).contents.tolist() == [keys[-1], *keys[:-1]]
+
+
+def test_popularity_that_fades_faster_is_counted_by_a_model_of_its_own() -> None:
+    text = MESH_WITH_BOTH.replace("popularity: {share: 2}", "popularity: {share: 1, half_life: 20s}")
+    bench = Bench(text)
+    keys = comics(bench)
+    known = untrained(bench, popular=[keys[4]])
+    hot = untrained(bench, popular=[keys[5]]).fallback
+    model = model_name("popularity", {"half_life": "20s"})
+    assert ("head", model) in bench.mesh.models()
+    ann = bench.user("ann", {})
+    shown = logics(run(bench, replace(known, popular_by={model: hot}), [ann], count=4))
+    assert {content for content, logic in shown.items() if logic == "popularity"} == {"c5"}
 
 
 def _rest(shown: dict[str, str]) -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""The contents of a placement that earn most, by the last snapshot of ``popularity``."""
+"""The contents of a placement that earn most, by the last snapshot of a ``popularity``."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from banditmesh.bandits.batch import Candidates, Scores
+from banditmesh.runtime.retrieval_options import Popular
 from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.models import FALLBACK, Models
 from services.crs_engine.pipeline.retrievers.base import Asked, Proposed, Retrieved
@@ -20,12 +21,17 @@ class Popularity:
 
     def retrieve(self, placement: CompiledPlacement) -> Retrieved:
         """See `Retriever.retrieve`."""
-        popular = self._models.popular(placement.name)
-        return Retrieved.of(popular.keys, popular.services, popular.means, placement)
+        return self._counted_by(FALLBACK, placement)
 
     def propose(self, asked: Asked) -> Proposed:
         """See `Retriever.propose`: the same to everybody. The score is the mean reward."""
-        return self.retrieve(asked.group.placement).to(asked)
+        options = asked.retrieval.options
+        model = options.model_name if isinstance(options, Popular) else FALLBACK
+        return self._counted_by(model, asked.group.placement).to(asked)
+
+    def _counted_by(self, model: str, placement: CompiledPlacement) -> Retrieved:
+        popular = self._models.popular(placement.name, model)
+        return Retrieved.of(popular.keys, popular.services, popular.means, placement)
 
     def score(self, placement: CompiledPlacement, candidates: Candidates) -> Scores:
         """See `Retriever.score`: the policy's own."""
