@@ -282,6 +282,12 @@ class HashedPolicy(ABC):
             start += size
         self._waiting = batch.part(start, len(batch.rewards))
 
+    @property
+    def unchanged_for(self) -> int:
+        """Up to how many decisions scores stay as they are, if an example is learned after each: the last one's fills
+        the mini-batch."""
+        return self._next_batch() - len(self._waiting.rewards)
+
     def _next_batch(self) -> int:
         grown = 1 << max((self._seen >> 4).bit_length() - 1, 0)
         return min(max(grown, self.first_batch), max(self._params.batch, self.first_batch))

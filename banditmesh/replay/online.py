@@ -17,24 +17,32 @@ class Simulation(Run):
 
     def take(self, batch: LoggedBatch, predicted: NDArray[np.float32] | None) -> None:
         """See `Run.take`."""
-        for row in range(len(batch)):
-            if self.done:
-                return
-            self.tally.rows += 1
-            choice = self._choose(batch, row, row + 1)
-            self._learn(batch, row, int(choice.chosen[0]), float(choice.propensity[0]))
+        start = 0
+        while start < len(batch) and not self.done:
+            # Decisions between which the policy stays as it is are made together: the same, in a third of the time.
+            stop = min(start + self._unchanged(), len(batch))
+            self._earn(batch, np.arange(start, stop), self._choose(batch, start, stop))
+            self.tally.rows += stop - start
+            start = stop
+
+    def _earn(self, batch: LoggedBatch, rows: NDArray[np.int64], choice: Choice) -> None:
+        chosen = choice.chosen
+        rewards = np.where(chosen == batch.shown[rows], batch.rewards[rows], batch.outcomes[chosen])
+        for reward in rewards.tolist():
+            self.tally.add(reward)
+        if self._learns:
+            self._policy.learn(batch.examples(rows, chosen, rewards, choice.propensity))
+
+    def _unchanged(self) -> int:
+        """For how many decisions the policy stays as it is, not beyond the limit."""
+        most = getattr(self._policy, "unchanged_for", 1) if self._learns else _MOST_AT_ONCE
+        return most if self._limit is None else min(most, self._limit - self.tally.matches)
 
     def _choose(self, batch: LoggedBatch, start: int, stop: int) -> Choice:
         """Picks for the decisions start:stop; `chosen` are flat indices into the whole batch."""
         candidates = batch.decisions(start, stop)
         drawn = choose(self._probabilities(candidates), candidates.offsets, self._rng)
         return Choice(drawn.chosen + batch.candidates.offsets[start], drawn.propensity)
-
-    def _learn(self, batch: LoggedBatch, row: int, flat: int, propensity: float) -> None:
-        reward = batch.rewards[row] if flat == batch.shown[row] else batch.outcomes[flat]
-        self.tally.add(float(reward))
-        if self._learns:
-            self._policy.learn(batch.example(row, flat, float(reward), propensity))
 
 
 class Rejection(Simulation):
@@ -55,6 +63,12 @@ class Rejection(Simulation):
             matches = np.flatnonzero(choice.chosen == batch.shown[start:stop])
             if len(matches):
                 stop = start + int(matches[0]) + 1
-                self._learn(batch, stop - 1, int(choice.chosen[matches[0]]), float(choice.propensity[matches[0]]))
+                self._learn(batch, stop - 1, float(choice.propensity[matches[0]]))
             self.tally.rows += stop - start
             start = stop
+
+    def _learn(self, batch: LoggedBatch, row: int, propensity: float) -> None:
+        reward = float(batch.rewards[row])
+        self.tally.add(reward)
+        if self._learns:
+            self._policy.learn(batch.example(row, int(batch.shown[row]), reward, propensity))
