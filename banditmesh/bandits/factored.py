@@ -48,6 +48,10 @@ _GATE_MEMORY = 4096.0
 _BELIEF = 2.0
 """Standard deviations that the estimate of g must be above 0."""
 _TINY = np.float32(1e-12)
+LARGEST = 1e12
+"""A residual counts up to this size for the factors, ..."""
+_STEEPEST = 1e15
+"""... and a gradient up to this one: sums of its square stay within float32."""
 
 
 class FactoredParams(HashedParams):
@@ -126,7 +130,8 @@ class FactoredPolicy(HashedPolicy):
         """One step of AdaGrad (Duchi, Hazan, Singer 2011) of the factors. gradient: [n_features, k], of the loss."""
         table, params, rows = self._table, self._factored, step.group.rows
         factors = table["factors"][rows]
-        gradient = gradient + pull(step, params.ridge, params.decay * self._size * crowd, factors)
+        held = pull(step, params.ridge, params.decay * min(self._size, LARGEST) * crowd, factors)
+        gradient = np.clip(gradient + held, -_STEEPEST, _STEEPEST)
         scale = table["scale"][rows] + gradient * gradient
         table["scale"][rows] = scale
         table["factors"][rows] = factors - params.learning_rate / crowd * gradient / np.sqrt(scale + _TINY)

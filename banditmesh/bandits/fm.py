@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.batch import Candidates, Scores, SparseRows
-from banditmesh.bandits.factored import FactoredParams, FactoredPolicy, crowding
+from banditmesh.bandits.factored import LARGEST, FactoredParams, FactoredPolicy, crowding
 from banditmesh.bandits.link import respond
 from banditmesh.bandits.minibatch import Step
 from banditmesh.bandits.policy import PolicyParams
@@ -114,7 +114,7 @@ class Fm(FactoredPolicy):
     def _learn_factors(self, step: Step, linear: NDArray[np.float64], seen: NDArray[np.float64]) -> None:
         response = respond(self.params.link, linear + seen)
         slopes, owner, group = self._slopes, step.owner, step.group
-        residual = (response.mean - step.rewards).astype(np.float32)
+        residual = np.clip(response.mean - step.rewards, -LARGEST, LARGEST).astype(np.float32)
         self._move(step, group.sums(residual[owner, None] * slopes), crowding(step))
         slopes *= slopes
         slopes *= response.curvature.astype(np.float32)[owner, None]

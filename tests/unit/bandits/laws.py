@@ -7,6 +7,7 @@ tested by being registered.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -254,6 +255,18 @@ def features_of_absurd_size_leave_the_rest_alone(make: Make, rng: np.random.Gene
     scores = policy.score(both)
     assert_same_scores(Scores(scores.mean[1:], scores.deviation[1:]), policy.score(alone), tolerance=1e-5)
     assert scores.usable()[1]
+
+
+def rewards_of_absurd_size_leave_a_state_that_can_be_saved(make: Make, rng: np.random.Generator, size: float) -> None:
+    """Neither learning nor scoring warns (a warning fails a test), and what is saved is finite."""
+    policy = make()
+    absurd = examples(rng, 60)
+    absurd.rewards[::7] = size
+    with suppress(InvalidBatch):
+        policy.learn(absurd)
+    policy.score(candidates(rng, [5, 3]))
+    for array in policy.tensors().values():
+        assert array.dtype.kind != "f" or np.isfinite(array).all()
 
 
 def tensors_that_do_not_fit_are_refused_by_name(make: Make, rng: np.random.Generator) -> None:

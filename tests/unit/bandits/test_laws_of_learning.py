@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +65,12 @@ def test_a_broken_number_is_refused(make: laws.Make, rng: np.random.Generator) -
 @given(rng=generators())
 def test_a_broken_feature_is_refused(make: laws.Make, rng: np.random.Generator) -> None:
     laws.a_broken_feature_is_refused_or_not_looked_at(make, rng)
+
+
+@every_policy
+@pytest.mark.parametrize("size", [1e30, -3e38])
+def test_rewards_of_absurd_size_leave_a_state_that_can_be_saved(make: laws.Make, size: float) -> None:
+    laws.rewards_of_absurd_size_leave_a_state_that_can_be_saved(make, np.random.default_rng(3), size)
 
 
 @every_policy
