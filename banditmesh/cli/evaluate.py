@@ -20,6 +20,7 @@ from banditmesh.runtime.errors import ConfigurationError, InvalidArgument
 
 if TYPE_CHECKING:
     from banditmesh.decisions.spec import Spec
+    from banditmesh.ope.lists import ListJudgement
     from banditmesh.replay.judgement import Judgement
     from banditmesh.runtime.mesh import Placement
 
@@ -184,12 +185,33 @@ def show_judgement(found: Judgement, console: Console) -> None:
                 end_section=at == len(names) - 1,
             )
     console.print(table)
+    if found.lists is not None:
+        console.print(_of_lists(found.lists))
     support = found.support
     console.print(
         f"Effective sample size {support.effective:,.0f} of {found.rows:,}; matched weight {support.mean_weight:.3g} "
         f"(1 when the log supports the policy); largest weight {support.largest:.3g}; contents never shown "
         f"{found.never_shown:.1%}"
     )
+
+
+def _of_lists(found: ListJudgement) -> Table:
+    title = f"Of a whole list ({found.lists:,} lists, {found.mean_length:.3g} positions each)"
+    columns = map(_right, ("value", "95 % interval", "effective contents", "logged"))
+    table = Table("sum of", "assumption", *columns, header_style="bold", title=title, title_justify="left")
+    for metric, estimates in found.estimates.items():
+        for at, (assumption, each) in enumerate(estimates.items()):
+            lower, upper = each.interval
+            table.add_row(
+                "" if at else metric.removesuffix("_rate"),
+                assumption,
+                f"{each.value:.5g}",
+                f"{lower:.5g} to {upper:.5g}",
+                f"{each.effective:,.0f}",
+                "" if at else f"{found.logged[metric]:.5g}",
+                end_section=at == len(estimates) - 1,
+            )
+    return table
 
 
 def draw(found: Judgement, path: Path) -> None:

@@ -168,6 +168,8 @@ def _show(method: str, found: list[dict[str, Any]]) -> None:
     if "estimators" in found[0]:
         console.print(_estimators(found))
         console.print(_support(found))
+    if found[0].get("lists"):
+        console.print(_lists(found))
     for each in found:
         if each["unusable_scores"]:
             console.print(f"{each['policy']}: {each['unusable_scores']} scores were not finite and ranked last")
@@ -181,6 +183,19 @@ def _estimators(found: list[dict[str, Any]]) -> Table:
             taken = " *" if name == each["estimator"] else ""
             policy, last = "" if at else each["policy"], at == len(each["estimators"]) - 1
             table.add_row(policy, name + taken, _digits(estimate["value"]), f"{lower} to {upper}", end_section=last)
+    return table
+
+
+def _lists(found: list[dict[str, Any]]) -> Table:
+    title = "Reward of a whole list ({lists:,} lists, {mean_length:.3g} positions each)".format(**found[0]["lists"])
+    table = Table(Column("policy", overflow="fold"), "assumption", "value", "95 % interval", title=title)
+    table.header_style, table.title_justify = "bold", "left"
+    for each in found:
+        estimates = [item for item in each["lists"]["metrics"]["reward"].items() if item[0] != "logged"]
+        for at, (assumption, estimate) in enumerate(estimates):
+            lower, upper = (_digits(estimate[bound]) for bound in ("lower", "upper"))
+            policy, last = "" if at else each["policy"], at == len(estimates) - 1
+            table.add_row(policy, assumption, _digits(estimate["value"]), f"{lower} to {upper}", end_section=last)
     return table
 
 

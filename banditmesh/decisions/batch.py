@@ -24,6 +24,8 @@ class LoggedBatch:
         outcomes: float32[n_candidates], each candidate's own reward; NaN where none is known.
         targets: float64[n_candidates], the probabilities of another policy that the log carries, NaN where unknown;
             None unless they were asked for.
+        lists: uint64[n], equal for the positions of one ranked list.
+        positions: int64[n], the place on it, from 0; -1 for a row of no list.
     """
 
     lines: NDArray[np.int64]
@@ -33,7 +35,9 @@ class LoggedBatch:
     rewards: NDArray[np.float32]
     propensities: NDArray[np.float64]
     outcomes: NDArray[np.float32]
-    targets: NDArray[np.float64] | None = None
+    targets: NDArray[np.float64] | None
+    lists: NDArray[np.uint64]
+    positions: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -65,6 +69,8 @@ class LoggedBatch:
             self.propensities[start:stop],
             self.outcomes[first:last],
             None if self.targets is None else self.targets[first:last],
+            self.lists[start:stop],
+            self.positions[start:stop],
         )
 
     def examples(

@@ -46,6 +46,8 @@ def encode(decisions: Sequence[Decision], view: View) -> LoggedBatch:
         rewards,
         given,
         _,
+        lists,
+        positions,
     ) = zip(*decisions, strict=True)
     if view.needed:
         for decision in decisions:
@@ -76,6 +78,10 @@ def encode(decisions: Sequence[Decision], view: View) -> LoggedBatch:
         _numbers(propensities),
         _numbers(_flat(outcomes)).astype(np.float32),
         _targets(given),
+        np.array([0 if each is None else hashing.key64(each) for each in lists], np.uint64),
+        np.array(
+            [-1 if name is None or at is None else at for name, at in zip(lists, positions, strict=True)], np.int64
+        ),
     )
 
 

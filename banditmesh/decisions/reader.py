@@ -20,7 +20,18 @@ CANDIDATES_AT_ONCE = 16_384
 _BUFFER_BYTES: Final = 1 << 17
 _ARROW_ROWS: Final = 1024
 _ROWS_TO_PYTHON: Final = 64
-_COLUMNS: Final = ("t", "user", "context", "candidates", "shown", "propensity", "reward", "reactions")
+_COLUMNS: Final = (
+    "t",
+    "user",
+    "context",
+    "candidates",
+    "shown",
+    "propensity",
+    "reward",
+    "reactions",
+    "list",
+    "position",
+)
 _FORMAT: Final = "a log is JSON lines, one object a line and no array around them, or Parquet: docs/decision-log.md"
 
 

@@ -49,6 +49,8 @@ class Decision(NamedTuple):
         targets: n probabilities with which another policy would show the candidates, each may be None; None for all
             unless they were asked for.
         reactions: what users did with what was shown, such as click and mute; None when the log does not say.
+        listed: which ranked list the row is a position of; None: of none that the log can name.
+        position: the place on that list, from 0; None when it is not logged.
     """
 
     line: int
@@ -66,6 +68,8 @@ class Decision(NamedTuple):
     reward: float | None
     targets: Sequence[float | None] | None
     reactions: Sequence[str] | None
+    listed: str | None
+    position: int | None
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -118,6 +122,7 @@ def parse(row: object, line: int, where: str, target: str | None = None) -> Deci
     if reward is None and None in outcomes:
         message = "is missing: of what was shown, or of every candidate"
         raise BrokenRow(where, message, field="reward", hint=_keys(row))
+    user, time_s, position = _text(row, "user", where), _time(row, where), _position(row, where)
     ids = _ids(listed, where)
     services = _names(listed, "service", where) if "service" in given else [""] * n
     if len({*ids}) < n:
@@ -126,8 +131,8 @@ def parse(row: object, line: int, where: str, target: str | None = None) -> Deci
         (
             line,
             where,
-            _time(row, where),
-            _text(row, "user", where),
+            time_s,
+            user,
             checked(row.get("context"), where, "context"),
             ids,
             services,
@@ -139,6 +144,8 @@ def parse(row: object, line: int, where: str, target: str | None = None) -> Deci
             reward,
             None if target is None else targets(row, listed, shown, target, where),
             _reactions(row, where),
+            None if position is None else _list(row, user, time_s, where),
+            position,
         )
     )
 
@@ -220,6 +227,19 @@ def _reactions(row: Mapping[str, Any], where: str) -> Sequence[str] | None:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return value
     raise BrokenRow(where, "must be a list of names such as click and mute", field="reactions", value=value)
+
+
+def _position(row: Mapping[str, Any], where: str) -> int | None:
+    value = row.get("position")
+    if value is None or (type(value) is int and value >= 0):
+        return value
+    raise BrokenRow(where, "must be an integer from 0", field="position", value=value)
+
+
+def _list(row: Mapping[str, Any], user: str | None, time_s: float, where: str) -> str | None:
+    """As the row names it; without a name, what one user was shown at one time is one list."""
+    name = _text(row, "list", where)
+    return name if name is not None or user is None or not time_s else f"{user}@{time_s}"
 
 
 def _time(row: Mapping[str, Any], where: str) -> float:

@@ -22,17 +22,17 @@ from banditmesh.decisions.row import Decision
 from banditmesh.decisions.spec import Spec, parse
 from banditmesh.ope.evaluation import Estimate, Evaluation
 from banditmesh.ope.interval import Interval
+from banditmesh.ope.lists import ListEvaluation, ListJudgement
 from banditmesh.ope.support import Support
 from banditmesh.ope.unseen import Unseen
 from banditmesh.ope.warnings import warnings
-from banditmesh.replay.offpolicy import LEARN_EVERY, rows_of
+from banditmesh.replay.offpolicy import LEARN_EVERY, REWARD, positions_of, rows_of
 from banditmesh.replay.reward_model import Folds, first_rows
 from banditmesh.replay.run import Run
 from banditmesh.runtime.errors import InvalidArgument
 
 SHOWN_ESTIMATORS: Final = ("dr", "ips", "snips")
 """That every report has; `auto` is the one without a bias that says most."""
-REWARD: Final = "reward"
 RATES: Final = {"click_rate": "click", "mute_rate": "mute"}
 """Metric → the reaction that it counts."""
 Progress = Callable[[str, int, float], None]
@@ -68,6 +68,7 @@ class Judgement:
         never_shown: share of the policy's decisions that are contents which the log never showed.
         warnings: why it should not be believed.
         time_s: of the log's first and last row.
+        lists: the same metrics of whole ranked lists; None where the log has none.
     """
 
     policy: str
@@ -77,6 +78,7 @@ class Judgement:
     never_shown: float
     warnings: tuple[str, ...]
     time_s: tuple[float, float]
+    lists: ListJudgement | None
 
 
 class Policy(Run):
@@ -131,6 +133,7 @@ def judge(
         progress("fitting", rows, share)
     policy, unseen, sums = Policy(spec, seed, None), Unseen(), dict.fromkeys(metrics, 0.0)
     evaluations = {metric: Evaluation(rewards=None if metric == REWARD else Interval(0.0, 1.0)) for metric in metrics}
+    lists = ListEvaluation(metrics)
     rows = blocks = 0
     for decisions in batches(log, tell):
         for decision in decisions:
@@ -141,6 +144,8 @@ def judge(
             end = min(start + LEARN_EVERY, len(decisions))
             block = seen.part(start, end)
             probabilities = policy.probabilities(block)
+            rewards = {metric: batches_of[metric].rewards[start:end] for metric in metrics}
+            lists.add(positions_of(block, probabilities, rewards))
             for metric, evaluation in evaluations.items():
                 part = batches_of[metric].part(start, end)
                 evaluation.add(rows_of(part, probabilities, folds[metric].predict(part, blocks)))
@@ -151,15 +156,16 @@ def judge(
         rows += len(decisions)
         times = (first[0].time_s, decisions[-1].time_s)
         progress("evaluating", rows, share)
-    whole = evaluations[REWARD]
+    whole, of_lists = evaluations[REWARD], lists.judgement
     return Judgement(
         spec.text,
         rows,
         {metric: _judged(each, sums[metric] / rows) for metric, each in evaluations.items()},
         whole.support,
         unseen.share,
-        tuple(warnings(whole.support, unseen, "row")),
+        (*warnings(whole.support, unseen, "row"), *(of_lists.warnings if of_lists else ())),
         times,
+        of_lists,
     )
 
 

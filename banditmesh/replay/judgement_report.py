@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from banditmesh.ope.evaluation import Estimate
+from banditmesh.ope.lists import ListEstimate, ListJudgement
 from banditmesh.replay.judgement import SHOWN_ESTIMATORS, Judged, Judgement
 
 
@@ -21,7 +22,34 @@ def report(found: Judgement) -> dict[str, Any]:
         "mean_weight": _known(found.support.mean_weight),
         "largest_weight": _known(found.support.largest),
         "never_shown": _known(found.never_shown),
+        "lists": None if found.lists is None else lists_report(found.lists),
         "warnings": list(found.warnings),
+    }
+
+
+def lists_report(found: ListJudgement) -> dict[str, Any]:
+    """Ranked lists as a whole: each metric is a sum over a list."""
+    return {
+        "lists": found.lists,
+        "mean_length": found.mean_length,
+        "left_out": found.left_out,
+        "metrics": {
+            metric: {
+                "logged": found.logged[metric],
+                **{assumption: _list_estimate(each) for assumption, each in estimates.items()},
+            }
+            for metric, estimates in found.estimates.items()
+        },
+    }
+
+
+def _list_estimate(estimate: ListEstimate) -> dict[str, Any]:
+    return {
+        "value": _known(estimate.value),
+        "lower": _known(estimate.interval.lower),
+        "upper": _known(estimate.interval.upper),
+        "effective": _known(estimate.effective),
+        "mean_weight": _known(estimate.mean_weight),
     }
 
 

@@ -21,7 +21,7 @@ from banditmesh.runtime.store import Store
 
 DAYS: Final = 30
 """How far a judgement looks back unless told."""
-COLUMNS: Final = ("t", "user", "context", "candidates", "shown", "propensity", "reward", "reactions")
+COLUMNS: Final = ("t", "user", "context", "candidates", "shown", "propensity", "reward", "reactions", "position")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ which keeps IPS and DR unbiased. The reward model's predictions come from outsid
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,10 +17,12 @@ from banditmesh.decisions.spec import Spec
 from banditmesh.ope.dr import doubly_robust
 from banditmesh.ope.evaluation import AUTO, ESTIMATORS, WITHOUT_MODEL, Estimate, Evaluation
 from banditmesh.ope.interval import Interval
+from banditmesh.ope.lists import ListEvaluation, ListJudgement, Positions
 from banditmesh.ope.rows import Rows
 from banditmesh.ope.warnings import warnings
 from banditmesh.replay.run import Run
 
+REWARD = "reward"
 LEARN_EVERY = 32
 """Rows that are scored together, before the policy learns from them."""
 
@@ -47,6 +51,7 @@ class OffPolicy(Run):
     ) -> None:
         super().__init__(spec, seed, limit)
         self.evaluation = Evaluation(tuple(ESTIMATORS) if modelled else WITHOUT_MODEL, rewards=rewards)
+        self._lists = ListEvaluation((REWARD,))
         self._method = method
 
     @property
@@ -57,7 +62,14 @@ class OffPolicy(Run):
     @property
     def warnings(self) -> list[str]:
         """Why the answer should not be believed; none when all is well."""
-        return warnings(self.evaluation.support, self.evaluation.unseen, "line")
+        lists = self.lists
+        found = warnings(self.evaluation.support, self.evaluation.unseen, "line")
+        return [*found, *(lists.warnings if lists else ())]
+
+    @property
+    def lists(self) -> ListJudgement | None:
+        """What whole ranked lists would have earned; None where the log has none."""
+        return self._lists.judgement
 
     def take(self, batch: LoggedBatch, predicted: NDArray[np.float32] | None) -> None:
         """See `Run.take`."""
@@ -65,6 +77,7 @@ class OffPolicy(Run):
         rows = rows_of(batch, probabilities, predicted)
         self.evaluation.add(rows)
         self.evaluation.unseen.add(batch.candidates.contents, np.nan_to_num(probabilities), batch.shown)
+        self._lists.add(positions_of(batch, probabilities, {REWARD: batch.rewards}))
         for term in doubly_robust(rows, rows.weights).tolist():
             self.tally.add(term)
         self.tally.rows += len(batch)
@@ -92,6 +105,19 @@ def rows_of(batch: LoggedBatch, probabilities: NDArray[np.float64], predicted: N
         probabilities[batch.shown],
         expected,
         q[batch.shown],
+    )
+
+
+def positions_of(
+    batch: LoggedBatch, probabilities: NDArray[np.float64], rewards: Mapping[str, NDArray[np.float32]]
+) -> Positions:
+    """What estimators of ranked lists see of a batch; `rewards`: by metric, float32[n]."""
+    return Positions(
+        batch.lists,
+        batch.positions,
+        batch.propensities,
+        probabilities[batch.shown],
+        {metric: each.astype(np.float64) for metric, each in rewards.items()},
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from banditmesh.ope.evaluation import Estimate
 from banditmesh.ope.interval import Interval
+from banditmesh.replay.judgement_report import lists_report
 from banditmesh.replay.offpolicy import OffPolicy
 from banditmesh.replay.run import Run
 
@@ -44,6 +45,7 @@ def report(runs: Sequence[Run]) -> dict[str, Any]:
         found["estimators"] = {name: _estimate(each) for name, each in first.evaluation.estimates.items()}
         found["mean_weight"] = _known(first.evaluation.support.mean_weight)
         found["support"] = _support(first)
+        found["lists"] = None if first.lists is None else lists_report(first.lists)
         found["warnings"] = first.warnings
     return found
 

@@ -10,6 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from banditmesh.contracts.learner.v1 import learner_pb2 as pb
 from banditmesh.ope.evaluation import Estimate
+from banditmesh.ope.interval import Interval
+from banditmesh.ope.lists import ListJudgement
 from banditmesh.replay.judgement import SHOWN_ESTIMATORS, Judgement
 from banditmesh.runtime.errors import InvalidArgument
 from services.learner.evaluations import Question
@@ -40,35 +42,36 @@ def evaluated(found: Judgement) -> pb.EvaluatePolicyResponse:
         largest_weight=_known(found.support.largest),
         never_shown=found.never_shown,
         warnings=found.warnings,
+        lists=None if found.lists is None else _lists(found.lists),
     )
     for metric, judged in found.metrics.items():
         answer.estimates.append(_estimate(metric, BEST, judged.best, found.rows))
         for name in SHOWN_ESTIMATORS:
             answer.estimates.append(_estimate(metric, name, judged.estimates[name], found.rows))
-        answer.estimates.append(
-            pb.Estimate(
-                metric=metric,
-                estimator=LOGGED,
-                value=judged.logged,
-                lower=judged.logged,
-                upper=judged.logged,
-                decisions=found.rows,
-                by=LOGGED,
-            )
-        )
+        answer.estimates.append(_logged(metric, judged.logged, found.rows))
     return answer
 
 
+def _lists(found: ListJudgement) -> pb.EvaluatedLists:
+    answer = pb.EvaluatedLists(lists=found.lists, mean_length=found.mean_length, left_out=found.left_out)
+    for metric, estimates in found.estimates.items():
+        for assumption, each in estimates.items():
+            answer.estimates.append(_number(metric, assumption, each.value, each.interval, found.lists, assumption))
+        answer.estimates.append(_logged(metric, found.logged[metric], found.lists))
+    return answer
+
+
+def _logged(metric: str, value: float, rows: int) -> pb.Estimate:
+    return _number(metric, LOGGED, value, Interval(value, value), rows, LOGGED)
+
+
 def _estimate(metric: str, name: str, estimate: Estimate, rows: int) -> pb.Estimate:
-    return pb.Estimate(
-        metric=metric,
-        estimator=name,
-        value=estimate.value,
-        lower=estimate.interval.lower,
-        upper=estimate.interval.upper,
-        decisions=rows,
-        by=estimate.name,
-    )
+    return _number(metric, name, estimate.value, estimate.interval, rows, estimate.name)
+
+
+def _number(metric: str, name: str, value: float, interval: Interval, rows: int, by: str) -> pb.Estimate:
+    lower, upper = interval
+    return pb.Estimate(metric=metric, estimator=name, value=value, lower=lower, upper=upper, decisions=rows, by=by)
 
 
 def _known(number: float) -> float:

@@ -72,3 +72,30 @@ async def archive(store: Store, placement: str, logged: list[dict[str, object]])
     name = Range(LOG, 0, 0, len(logged)).file_name("decisions")
     await store.put_new(folder.prefix + name, encode(table).to_pybytes())
     await States(store, "decisions").put(LOG, 0, State().begin(len(logged), Mark(1000)).complete(), None)
+
+
+def shown_list(rng: np.random.Generator, number: int, *, length: int) -> list[dict[str, object]]:
+    """A ranked list that one user was shown, by the same chances without replacement: a row a position."""
+    left, rows = list(range(len(NAMES))), []
+    for position in range(length):
+        chances = LOGGED[left] / LOGGED[left].sum()
+        at = int(rng.choice(len(left), p=chances))
+        content = left[at]
+        clicked, muted = rng.random() < 0.75 * CLICKS[content], rng.random() < MUTES[content]
+        rows.append(
+            {
+                "t": NOON.timestamp() + number / 1000,
+                "user": f"u{number}",
+                "position": position,
+                "candidates": [
+                    {"id": NAMES[each], "service": "press", "logic": "all", "features": {"kind": NAMES[each]}}
+                    for each in left
+                ],
+                "shown": at,
+                "propensity": float(chances[at]),
+                "reward": 0.0 if muted else 1.0 if clicked else 0.5,
+                "reactions": ["click"] * bool(clicked) + ["mute"] * bool(muted),
+            }
+        )
+        left.pop(at)
+    return rows

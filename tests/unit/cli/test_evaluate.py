@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from banditmesh.runtime.store import open_store
-from tests.support.decisions import archive, rows
+from tests.support.decisions import archive, rows, shown_list
 
 Run = Callable[..., Any]
 MESH = """
@@ -59,6 +59,21 @@ def test_a_policy_that_learns_is_judged_on_a_log_without_any_mesh(
     said = json.loads(ended.out)
     assert (said["rows"], list(said["metrics"])) == (60, ["reward", "click_rate", "mute_rate"])
     assert "of 60: the other rows say nothing" in ended.err
+
+
+def test_ranked_lists_are_a_table_of_their_own_in_evaluate_and_in_replay(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    logged = [row for number in range(60) for row in shown_list(rng, number, length=3)]
+    Path("log.jsonl").write_text("\n".join(map(json.dumps, logged)))
+    ended = run("evaluate", "--placement", "home", "--log", "log.jsonl", "--policy", "random")
+    assert "Of a whole list (60 lists, 3 positions each)" in ended.out
+    ended = run("replay", "log.jsonl", "--policy", "random", "--method", "ips")
+    assert "Reward of a whole list (60 lists, 3 positions each)" in ended.out
+    for assumption in ("independence", "cascade", "standard"):
+        assert assumption in ended.out
 
 
 @pytest.mark.parametrize(

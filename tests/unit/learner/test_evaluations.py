@@ -16,7 +16,7 @@ from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.store import Store, open_store
 from services.learner.evaluation_reply import evaluated, question
 from services.learner.evaluations import Evaluations
-from tests.support.decisions import LOGGED, NAMES, NOON, archive, rows, truth
+from tests.support.decisions import LOGGED, NAMES, NOON, archive, rows, shown_list, truth
 from tests.support.eventually import eventually_so
 
 MESH = parse_mesh("""
@@ -60,6 +60,22 @@ async def test_a_variant_is_judged_by_reward_click_and_mute_rate_and_progress_is
     assert (answer.decisions, answer.policy) == (400, "chance (random)")
     assert answer.matched_weight == pytest.approx(1, abs=0.2)
     assert 0 < answer.effective_sample_size < 400
+
+
+async def test_ranked_lists_are_judged_as_a_whole(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    rng = np.random.default_rng(5)
+    logged = [row for number in range(100) for row in shown_list(rng, number, length=2)]
+    await archive(
+        store, "home", [{**row, "t": NOON + timedelta(milliseconds=at // 2)} for at, row in enumerate(logged)]
+    )
+    answer = evaluated(await evaluations(store).run(question(asked())))
+    assert (answer.lists.lists, answer.lists.mean_length, answer.lists.left_out) == (100, 2, 0)
+    found = {(each.metric, each.estimator): each for each in answer.lists.estimates}
+    assert {metric for metric, _ in found} == {"reward", "click_rate", "mute_rate"}
+    for assumption in ("independence", "cascade", "standard"):
+        assert found["click_rate", assumption].lower < 2 * 0.225 < found["click_rate", assumption].upper
+    assert found["reward", "logged"].decisions == 100
 
 
 async def test_a_call_that_is_cancelled_ends_the_work_and_meanwhile_no_other_begins(store: Store) -> None:
