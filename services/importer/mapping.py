@@ -23,15 +23,17 @@ from services.importer.rows import (
     USER_ID,
     Packed,
     broken_utf8,
+    id_advice,
     index_columns,
     index_warnings,
     is_id,
     is_list,
     is_number,
-    spoiled,
     text_lengths,
 )
+from services.importer.sources.parts import Part
 from services.importer.sources.records import Batch, TextBatch, found_columns, wrong_column
+from services.importer.spoiled import nulls, other_separator, rounded
 
 EXPECTED = "user_id: text or whole number, contents: list of these, and optionally scores: list of numbers"
 MAX_SCORE = 65504.0
@@ -78,7 +80,8 @@ class MappingPacker:
                 SCORES: is_list(kind) and is_number(kind.value_type),
             }
             if not fits.get(name, True):
-                raise wrong_column(file, f"the column {name!r} is {kind}; expected {EXPECTED}", name)
+                advice = "" if name == SCORES else id_advice(kind)
+                raise wrong_column(file, f"the column {name!r} is {kind}; expected {EXPECTED}{advice}", name)
 
     def pack(self, batch: Batch) -> Packed:
         """Check and pack a batch."""
@@ -90,10 +93,7 @@ class MappingPacker:
             warnings.append(
                 JobWarning("white_space_around_id", f"row {row} of {batch.part.uri}", batch.part.uri, row, count)
             )
-        if len(wrong := spoiled(rows.users)):
-            row, first = int(rows.rows[wrong[0]]), rows.users[int(wrong[0])]
-            message = f"row {row} of {batch.part.uri}: the user {first} looks like a number that a tool has rounded"
-            warnings.append(JobWarning("id_looks_rounded", message, batch.part.uri, row, len(wrong)))
+        warnings += self._doubts(rows, batch.part)
         rejects = rows.rejects
         bad = self._problems(rows)
         good = np.ones(len(rows.rows), bool)
@@ -109,6 +109,28 @@ class MappingPacker:
         return Packed(
             users.to_pylist(), values, rows.rows[good].tolist(), fresh, rejects, read, batch.last_row, warnings
         )
+
+    def _doubts(self, rows: MappingRows, part: Part) -> list[JobWarning]:
+        """Return warnings about ids that are valid and hardly what anybody meant."""
+        ids, counts = rows.contents.flatten(), list_counts(rows.contents)
+        row_of = np.repeat(rows.rows, counts)
+        found: list[JobWarning] = []
+        for reason, look, says in (
+            ("id_looks_rounded", rounded, "looks like a number that a tool has rounded"),
+            ("id_looks_null", nulls, "looks like a null of the tool that wrote it: leave the row or the item out"),
+        ):
+            for kind, texts, numbers in (("user", rows.users, rows.rows), ("content", ids, row_of)):
+                if len(places := look(texts)):
+                    row, first = int(numbers[places[0]]), texts[int(places[0])]
+                    message = f"row {row} of {part.uri}: the {kind} {first} {says}"
+                    found.append(JobWarning(reason, message, part.uri, row, len(places)))
+        if part.format == "csv" and len(ids) and counts.max() <= 1 and (separator := other_separator(ids)):
+            message = (
+                f"row {int(row_of[0])} of {part.uri}: no list has the separator {self._list_separator!r}, and most have "
+                f"{separator!r}: if that separates the contents, notify with csv.list_separator"
+            )
+            found.append(JobWarning("list_separator_unused", message, part.uri, int(row_of[0])))
+        return found
 
     def _problems(self, rows: MappingRows) -> dict[int, Problem]:
         """Return what is wrong with which row; the first thing found counts."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from services.importer.failure import Reject, shorten
 from services.importer.rows import USER_ID, id_problem, text_of_number, trimmed
 from services.importer.sources.records import ArrowBatch, Batch, Record, TextBatch
+from services.importer.spoiled import in_brackets
 
 CONTENTS = "contents"
 SCORES = "scores"
@@ -117,6 +118,8 @@ def _arrays(records: Sequence[Record]) -> tuple[pa.Array, pa.Array, pa.Array | N
 def _split(record: Record, separator: str) -> Record:
     """Read the lists of a CSV record; a score that is no number stays text, which no list of numbers takes."""
     contents = record[CONTENTS]
+    if in_brackets(contents):
+        return record  # and no list, which is found out later
     split: Record = {USER_ID: record[USER_ID], CONTENTS: contents.split(separator) if contents else []}
     if scores := record.get(SCORES):
         try:
@@ -141,7 +144,8 @@ def _type_problem(record: Record) -> Problem | None:
         return USER_ID, f"user_id_{problem}"
     contents = record.get(CONTENTS)
     if contents is not None and not isinstance(contents, list):
-        return CONTENTS, "contents_not_a_list"
+        written = isinstance(contents, str) and in_brackets(contents)
+        return CONTENTS, "contents_in_brackets" if written else "contents_not_a_list"
     for content_id in contents or ():
         if (problem := id_problem(content_id)) in ("not_text", "not_utf8"):
             return CONTENTS, f"content_id_{problem}"

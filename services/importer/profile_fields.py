@@ -14,13 +14,18 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from services.importer.rows import USER_ID, is_list, is_number, is_text
+from services.importer.rows import USER_ID, is_id, is_list, is_number, is_text
 
 FieldType = Literal["text", "number", "list"]
 USED_SERVICES = "used_services"
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+_MICROSECONDS = {"s": 1_000_000, "ms": 1000, "us": 1}
+"""Of the units of times; those in nanoseconds lie all between 1677 and 2262."""
 _RANK: Mapping[FieldType, int] = {"number": 0, "text": 1, "list": 2}
 
 
@@ -39,7 +44,7 @@ def type_of_text(text: str, list_separator: str) -> FieldType | None:
         return None
     if list_separator in text:
         return "list"
-    return "number" if _NUMBER.fullmatch(text) else "text"
+    return "number" if _NUMBER.fullmatch(text.strip()) else "text"
 
 
 def type_of_value(value: Any) -> FieldType | None:
@@ -56,7 +61,7 @@ def type_of_column(kind: pa.DataType) -> FieldType | None:
     if pa.types.is_dictionary(kind):
         return type_of_column(kind.value_type)
     if is_list(kind):
-        return "list" if is_text(kind.value_type) or pa.types.is_integer(kind.value_type) else None
+        return "list" if is_id(kind.value_type) else None
     if is_number(kind):
         return "number"
     is_time = pa.types.is_date(kind) or pa.types.is_timestamp(kind)
@@ -83,7 +88,7 @@ def converted(field: str, raw: Any, wanted: FieldType, list_separator: str | Non
         if isinstance(raw, str) and list_separator is not None:
             return raw.split(list_separator)
         items = raw if isinstance(raw, list) else [raw]
-        if not all(isinstance(item, str | int | bytes) and not isinstance(item, bool) for item in items):
+        if not all(isinstance(item, str | int | bytes | Decimal) and not isinstance(item, bool) for item in items):
             raise BadValue("list_item_not_text" if isinstance(raw, list) else "not_a_list")
         return [_text(item) for item in items]
     if isinstance(raw, list):
@@ -132,11 +137,27 @@ def _number(raw: Any) -> float:
 
 
 def arrow_times(column: pa.Array) -> pa.Array:
-    """Return a column whose values Python can hold: its times hold microseconds."""
+    """Return a column whose values Python can hold: its times hold microseconds, those with a time zone in UTC."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         column, kind = column.dictionary_decode(), kind.value_type
-    return column.cast(pa.timestamp("us", kind.tz), safe=False) if pa.types.is_timestamp(kind) else column
+    if not pa.types.is_timestamp(kind):
+        return column
+    return column.cast(pa.timestamp("us", "UTC" if kind.tz else None), safe=False)
+
+
+def beyond_time(column: pa.Array) -> list[int]:
+    """Return the rows of a column with a time outside the years 1 to 9999, which Python cannot hold."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.date64()).cast(pa.timestamp("ms"))
+    scale = _MICROSECONDS.get(column.type.unit) if pa.types.is_timestamp(column.type) else None
+    if scale is None:
+        return []
+    at = np.asarray(pc.fill_null(column.cast(pa.int64()), 0), np.int64)
+    rows: list[int] = np.flatnonzero((at < _FIRST_US // scale) | (at > _LAST_US // scale)).tolist()
+    return rows
 
 
 def declared(types: Mapping[str, FieldType]) -> dict[str, FieldType]:

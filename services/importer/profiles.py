@@ -14,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from banditmesh.runtime import packing
+from banditmesh.runtime.limits import MAX_NAME_BYTES
 from services.importer.failure import JobWarning, Reject, merged, shorten
 from services.importer.profile_fields import (
     USED_SERVICES,
     BadValue,
     FieldType,
     arrow_times,
+    beyond_time,
     converted,
     declared,
     stronger,
@@ -28,10 +30,10 @@ from services.importer.profile_fields import (
     type_of_value,
 )
 from services.importer.rows import (
-    SPOILED,
     USER_ID,
     Packed,
     broken_utf8,
+    id_advice,
     id_problem,
     index_columns,
     index_warnings,
@@ -42,9 +44,9 @@ from services.importer.rows import (
 )
 from services.importer.sources.parts import Part
 from services.importer.sources.records import ArrowBatch, Batch, Record, TextBatch, found_columns, wrong_column
+from services.importer.spoiled import NULLS, ROUNDED, in_brackets, is_number_otherwise, loses_digits
 
 MAX_FIELDS = 64
-MAX_FIELD_NAME_BYTES = 64
 MAX_PROFILE_BYTES = 4096
 _EXPECTED = "user_id: text or whole number, and fields that are text, number, bool, date, timestamp or list of texts"
 
@@ -66,6 +68,7 @@ class ProfilesPacker:
         self._services = frozenset(services)
         self._list_separator = list_separator
         self._no_fields = {USER_ID}
+        self._doubted: set[tuple[str, str]] = set()
         self._files: set[str] = set()
         self._warnings: list[JobWarning] = []
         self.types: dict[str, FieldType] = {}
@@ -81,10 +84,8 @@ class ProfilesPacker:
         if not 1 <= len(fields) <= MAX_FIELDS:
             raise wrong_column(file, f"{len(fields)} fields beside {USER_ID}; 1 to {MAX_FIELDS} are possible; {found}")
         for name in fields:
-            if not 1 <= len(name.encode(errors="replace")) <= MAX_FIELD_NAME_BYTES:
-                raise wrong_column(
-                    file, f"a column's name has 1 to {MAX_FIELD_NAME_BYTES} bytes; {found}", shorten(name)
-                )
+            if not 1 <= len(name.encode(errors="replace")) <= MAX_NAME_BYTES:
+                raise wrong_column(file, f"a column's name has 1 to {MAX_NAME_BYTES} bytes; {found}", shorten(name))
         self._no_fields.update(index)
         if file not in self._files:
             self._files.add(file)
@@ -102,18 +103,21 @@ class ProfilesPacker:
             found = type_of_column(kind)
             fits = is_id(kind) if name == USER_ID else found == "list" if name == USED_SERVICES else found is not None
             if not fits:
-                raise wrong_column(file, f"the column {name!r} is {kind}; expected {_EXPECTED}", name)
+                advice = id_advice(kind) if name == USER_ID else ""
+                raise wrong_column(file, f"the column {name!r} is {kind}; expected {_EXPECTED}{advice}", name)
             if found and not pa.types.is_null(kind):
                 self.types[name] = stronger(self.types.get(name), found)
 
     def learn(self, batch: TextBatch) -> None:
         """Learn the types of fields from rows of a text file, and of what its folders name."""
         is_csv = batch.part.format == "csv"
-        for record in (*batch.records, dict(batch.part.partition)):
+        for row, record in ((0, dict(batch.part.partition)), *zip(batch.rows, batch.records, strict=True)):
             for name, value in record.items():
                 if self.types.get(name) == "list" or value is None:
                     continue
                 found = type_of_text(value, self._list_separator) if is_csv else type_of_value(value)
+                if found == "text" and is_csv and name not in self._no_fields:
+                    self._doubt_text(name, value, batch.part, row)
                 if found:
                     self.types[name] = stronger(self.types.get(name), found)
 
@@ -132,7 +136,7 @@ class ProfilesPacker:
         users: list[str] = []
         values: list[bytes] = []
         user_rows: list[int] = []
-        warnings, self._warnings = self._warnings, []
+        warnings: list[JobWarning] = []
         for row, raw in zip(rows, records, strict=True):
             column = USER_ID
             record = {**partition, **raw} if partition else raw
@@ -141,9 +145,17 @@ class ProfilesPacker:
                 profile: packing.Profile = {}
                 for column in record.keys() - self._no_fields:
                     raw_value = record[column]
+                    if not 1 <= len(column.encode(errors="replace")) <= MAX_NAME_BYTES:
+                        raise BadValue("field_name_not_1_to_64_bytes")
                     wanted = self._declared.get(column) or self.types.get(column) or _type(raw_value, separator)
                     if (value := converted(column, raw_value, wanted, separator)) is not None:
                         profile[column] = value
+                        if wanted == "number" and loses_digits(raw_value):
+                            message = (
+                                f"row {row} of {batch.part.uri}, {column}: {raw_value} has more digits than a number"
+                            )
+                            advice = " keeps; if it is an id, declare the field as text in profiles: of mesh.yaml"
+                            self._doubt("number_loses_digits", column, message + advice, batch.part, int(row))
                 column = ""
                 value_bytes = _pack(self._version, profile)
             except BadValue as bad:
@@ -153,16 +165,37 @@ class ProfilesPacker:
             users.append(user)
             values.append(value_bytes)
             user_rows.append(int(row))
+        warnings, self._warnings = [*self._warnings, *warnings], []
         return Packed(users, values, user_rows, [], rejects, read, batch.last_row, list(merged((), warnings)))
+
+    def _doubt_text(self, field: str, text: str, part: Part, row: int) -> None:
+        """Warn, once a field, of a text that makes the whole field one and was hardly meant as a text."""
+        where = f"row {row} of {part.uri}, {field}: {shorten(text)!r} is read as a text"
+        if text in NULLS:
+            self._doubt("looks_null", field, f"{where}; where there is no value, write nothing", part, row)
+        elif in_brackets(text):
+            advice = f"; items of a list are separated by {self._list_separator!r}, without brackets and quotes"
+            self._doubt("list_in_brackets", field, where + advice, part, row)
+        elif is_number_otherwise(text):
+            advice = "; write a number with a decimal point and nothing else"
+            self._doubt("number_otherwise", field, where + advice, part, row)
+
+    def _doubt(self, reason: str, field: str, message: str, part: Part, row: int) -> None:
+        if (reason, field) not in self._doubted:
+            self._doubted.add((reason, field))
+            self._warnings.append(JobWarning(reason, message, part.uri, row))
 
     def _user(self, raw: Any, part: Part, row: int, warnings: list[JobWarning]) -> str:
         user = text_of_number(raw)
         if isinstance(user, str) and user != (clean := user.strip()):
             user = clean
             warnings.append(JobWarning("white_space_around_id", f"row {row} of {part.uri}", part.uri, row))
-        if isinstance(user, str) and SPOILED.fullmatch(user):
+        if isinstance(user, str) and ROUNDED.fullmatch(user):
             message = f"row {row} of {part.uri}: the user {user} looks like a number that a tool has rounded"
             warnings.append(JobWarning("id_looks_rounded", message, part.uri, row))
+        if isinstance(user, str) and user in NULLS:
+            message = f"row {row} of {part.uri}: the user {user} looks like a null of the tool that wrote it"
+            warnings.append(JobWarning("id_looks_null", message, part.uri, row))
         if problem := id_problem(user):
             raise BadValue(f"user_id_{problem}")
         return str(user)
@@ -197,14 +230,18 @@ def _pack(version: int, profile: packing.Profile) -> bytes:
 def _from_arrow(batch: ArrowBatch) -> tuple[list[Record], Sequence[int], list[Reject]]:
     broken = np.zeros(len(batch.rows), bool)
     rejects: list[Reject] = []
-    columns = [arrow_times(column) for column in batch.columns.columns]
-    for name, column in zip(batch.columns.schema.names, columns, strict=True):
-        for i in _broken_rows(column):
-            if not broken[i]:
-                rejects.append(Reject(batch.part.uri, int(batch.rows[i]), name, "not_utf8", ""))
-            broken[i] = True
+    names = batch.columns.schema.names
+    for name, column in zip(names, batch.columns.columns, strict=True):
+        for reason, found in (("not_utf8", _broken_rows(column)), ("time_out_of_range", beyond_time(column))):
+            for i in found:
+                if not broken[i]:
+                    rejects.append(Reject(batch.part.uri, int(batch.rows[i]), name, reason, ""))
+                broken[i] = True
     rows: list[int] = batch.rows[~broken].tolist()
-    table = pa.RecordBatch.from_arrays(columns, names=batch.columns.schema.names)
+    columns = [arrow_times(column) for column in batch.columns.columns]
+    at = names.index(USER_ID)
+    columns[at] = columns[at].cast(pa.string(), safe=False)  # decimals and bytes are ids too
+    table = pa.RecordBatch.from_arrays(columns, names=names)
     kept = table.filter(pa.array(~broken)) if broken.any() else table
     return kept.to_pylist(), rows, rejects
 

@@ -17,7 +17,6 @@ from services.importer.failure import JobWarning, Reject
 from services.importer.sources.records import Batch
 
 USER_ID = "user_id"
-SPOILED = re.compile(r"^(\d+\.0|\d(\.\d+)?[eE]\+\d+)$")
 _INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0")
 
 
@@ -62,6 +61,13 @@ class Packer(Protocol):
         ...
 
 
+def id_advice(kind: pa.DataType) -> str:
+    """What would be right where ids are of this type, to be put behind an error; empty: nothing more to say."""
+    if pa.types.is_floating(kind) or (is_list(kind) and pa.types.is_floating(kind.value_type)):
+        return "; pandas makes such numbers of whole ones where one is missing: write them as Int64 or text"
+    return ""
+
+
 def id_problem(value: object, most_bytes: int = MAX_USER_ID_BYTES) -> str:
     """Return what is wrong with a user or content id: ``missing``, ``not_text``, ``too_long``, ``not_utf8``; empty:
     nothing.
@@ -89,16 +95,6 @@ def trimmed(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
         clean = pc.ascii_trim_whitespace(texts)
     had = text_lengths(clean) != text_lengths(texts)
     return (clean, had) if had.any() else (texts, had)
-
-
-def spoiled(ids: pa.Array) -> NDArray[np.int64]:
-    """Return the places of ids that look like a whole number that somebody's tool took for a measure: ``17.0`` of
-    pandas, ``1.23457E+11`` of Excel.
-    """
-    try:
-        return np.flatnonzero(pc.fill_null(pc.match_substring_regex(ids, SPOILED.pattern), False))
-    except pa.ArrowInvalid:  # some are not UTF-8, and will be rejected
-        return np.empty(0, np.int64)
 
 
 def index_columns(names: Sequence[str]) -> list[str]:
@@ -138,6 +134,7 @@ def is_id(kind: pa.DataType) -> bool:
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether values of an Arrow type are lists."""
+    # No list views: pyarrow 26.0 casts what stands behind a null of such to empty lists.
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 

@@ -81,9 +81,15 @@ class DelimitedParser:
         return self._checked([name.strip() for name in header])
 
     def _checked(self, header: list[str]) -> list[str]:
-        twice = sorted({name for name in header if header.count(name) > 1})
+        twice = sorted({name for name in header if name and header.count(name) > 1})
         if twice and "user_id" in header:
             raise wrong_column(self._part.uri, f"the column {twice[0]!r} stands twice in the header", twice[0])
+        unnamed = [place for place, name in enumerate(header, 1) if not name and place > 1]
+        if unnamed and "user_id" in header:
+            problem = (
+                f"column {unnamed[0]} has no name in the header; Excel writes such for cells that were once used: "
+            )
+            raise wrong_column(self._part.uri, problem + "delete the columns, or name them")
         self._check_columns(header, self._part.uri)
         return header
 

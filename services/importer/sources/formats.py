@@ -13,6 +13,8 @@ Compression = Literal["gzip", "bz2", "zstd"]
 
 _FORMATS: Mapping[str, Format] = {
     ".parquet": "parquet",
+    ".pq": "parquet",
+    ".parq": "parquet",
     ".csv": "csv",
     ".tsv": "csv",
     ".jsonl": "jsonl",
@@ -20,7 +22,7 @@ _FORMATS: Mapping[str, Format] = {
     ".json": "jsonl",
 }
 COMPRESSIONS: Mapping[str, Compression] = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd"}
-ENDINGS = f"{', '.join(_FORMATS)}, all but the first also with {', '.join(COMPRESSIONS)}"
+ENDINGS = f"{', '.join(_FORMATS)}, the texts among them also with {', '.join(COMPRESSIONS)}"
 _MAGIC: Mapping[bytes, Compression] = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
 _FOREIGN: Mapping[bytes, str] = {
     b"PAR1": "Parquet",
@@ -33,6 +35,19 @@ _FOREIGN: Mapping[bytes, str] = {
     b"\xfd7zXZ": "compressed by xz",
     b"\x04\x22\x4d\x18": "compressed by lz4",
     b"\xff\x06\x00\x00sNaPpY": "compressed by snappy",
+    b"ARROW1": "an Arrow IPC (Feather) file",
+    b"\xff\xff\xff\xff": "an Arrow IPC stream",
+    b"\x80\x04\x95": "a Python pickle",
+    b"\x80\x05\x95": "a Python pickle",
+    b"\x89HDF": "HDF5",
+    b"SQLite format 3": "an SQLite database",
+    b"%PDF": "a PDF",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"version https://git-lfs": "a pointer of Git LFS and not the file itself",
+    b"<!DOCTYPE": "an HTML page",
+    b"<!doctype": "an HTML page",
+    b"<html": "an HTML page",
+    b"<?xml": "XML, which may be a store's message of an error",
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
@@ -139,7 +154,9 @@ def compression_of(head: bytes) -> Compression | None:
 
 
 def foreign(head: bytes) -> str:
-    """Tell by the first bytes what a file is that is no text in UTF-8, in words; empty: it may be one."""
+    """Tell by the first bytes what a file is that is neither CSV nor JSON lines in UTF-8, in words; empty: it may be
+    one.
+    """
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
             return what
@@ -148,7 +165,8 @@ def foreign(head: bytes) -> str:
     if b"\x00" not in head:
         return ""
     # Latin letters in UTF-16 have a zero in every other byte.
-    return "UTF-16" if max(head[::2].count(0), head[1::2].count(0)) > len(head) // 4 else "binary"
+    few, many = sorted((head[::2].count(0), head[1::2].count(0)))
+    return "UTF-16" if many > len(head) // 4 and few < many // 4 else "binary"
 
 
 def by_content(head: bytes) -> Format | None:
@@ -156,6 +174,21 @@ def by_content(head: bytes) -> Format | None:
     if head.startswith(b"PAR1"):
         return "parquet"
     return "jsonl" if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{" else None
+
+
+def in_words(head: bytes) -> str:
+    """Tell by the first bytes what a file is, in words; empty: they do not show it."""
+    if not head:
+        return "empty"
+    if what := foreign(head):
+        return what
+    if by_content(head) == "jsonl":
+        return "JSON"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut off
+    except UnicodeDecodeError:
+        return ""
+    return "a text"
 
 
 def encoding_problem(encoding: str) -> str:

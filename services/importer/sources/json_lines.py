@@ -26,8 +26,8 @@ class JsonLinesParser:
             try:
                 record = json.loads(text)
             except (ValueError, RecursionError):
-                if row == 1 and text.lstrip().startswith(("[", "{")) and len(text.strip()) == 1:
-                    raise self._one_document() from None
+                if row == 1 and text.strip() in ("[", "{"):
+                    raise self._unreadable("is one JSON document over several lines; write one object a line") from None
                 rejects.append(Reject(self._part.uri, row, "", "broken_json", self._raw(text)))
                 continue
             if not isinstance(record, dict):
@@ -35,19 +35,18 @@ class JsonLinesParser:
                 continue
             if not self.known:
                 self._check_columns(list(record), self._part.uri)
+                if len(lines.rows) == 1 and all(isinstance(value, dict) for value in record.values()):
+                    raise self._unreadable(
+                        "is one object of columns; write one object a row, each on a line of its own "
+                        '(pandas: to_json(orient="records", lines=True))'
+                    )
                 self.known = True
             kept.append(row)
             records.append(record)
         return TextBatch(self._part, kept, records, rejects, lines.last)
 
-    def _one_document(self) -> ImportFailed:
-        return ImportFailed(
-            Failure(
-                "unreadable_file",
-                f"{self._part.uri} is one JSON document over several lines; write one object a line",
-                file=self._part.uri,
-            )
-        )
+    def _unreadable(self, problem: str) -> ImportFailed:
+        return ImportFailed(Failure("unreadable_file", f"{self._part.uri} {problem}", file=self._part.uri))
 
     def _raw(self, text: str) -> str:
         """What the rejects file shows of a line: nothing before an object with the right columns has been seen, for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from services.importer.sources.parts import Part
 
 _BLOCK = 1 << 16
+_ARRAY = re.compile(rb"(\xef\xbb\xbf)?\s*\[\s*\{")
 
 
 def open_file(place: Files, name: str, uri: str) -> pa.NativeFile:
@@ -58,6 +60,8 @@ def open_text(place: Files, part: Part, csv: CsvOptions, stack: ExitStack) -> Re
     what = formats.foreign(text.head)
     if what and not wide:
         raise _unreadable(part.uri, _instead(what, part, found if text is raw else None))
+    if problem := _another_text(text.head, part, csv):
+        raise _unreadable(part.uri, problem)
     return text if encoding in ("utf-8", "utf-8-sig") else _InUtf8(text, encoding)
 
 
@@ -73,6 +77,19 @@ def head_of(place: Files, name: str, uri: str) -> tuple[bytes, bytes]:
                 return peeked.head, text.read(HEAD_BYTES)
         except (OSError, EOFError) as error:
             raise _unreadable(uri, f"cannot be read: {error}") from error
+
+
+def _another_text(head: bytes, part: Part, csv: CsvOptions) -> str:
+    """What is wrong with a text that is one, and not what its name says; empty: nothing."""
+    if part.format == "csv":
+        is_json = not csv.columns and formats.by_content(head) == "jsonl"
+        return "is JSON, not CSV: the name of JSON lines must end with .jsonl" if is_json else ""
+    if _ARRAY.match(head):
+        return (
+            "is one JSON array; write one object a line, without brackets and commas around them "
+            '(pandas: to_json(orient="records", lines=True))'
+        )
+    return ""
 
 
 def _instead(what: str, part: Part, compression: Compression | None) -> str:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from services.importer.failure import Failure, ImportFailed
+from services.importer.sources.formats import HEAD_BYTES, in_words
 from services.importer.sources.parts import Part
 from services.importer.sources.records import ArrowBatch
 
@@ -27,7 +28,7 @@ class ParquetPart:
             # Without pre_buffer memory stays bounded, and a Python file (hdfs) is not read from several threads.
             self._file = parquet.ParquetFile(file, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
-            raise _unreadable(part, error) from error
+            raise _unreadable(part, error, file) from error
 
     @property
     def schema(self) -> pa.Schema:
@@ -62,5 +63,16 @@ class ParquetPart:
             raise _unreadable(self._part, error) from error
 
 
-def _unreadable(part: Part, error: Exception) -> ImportFailed:
-    return ImportFailed(Failure("unreadable_file", f"{part.uri} is no readable Parquet file: {error}", file=part.uri))
+def _unreadable(part: Part, error: Exception, file: pa.NativeFile | None = None) -> ImportFailed:
+    """``file``: look into it for what it is instead."""
+    problem = f"is no readable Parquet file: {error}"
+    if file is not None:
+        try:
+            what = in_words(file.read_at(HEAD_BYTES, 0))
+        except (pa.ArrowException, OSError):  # then it is as unreadable as the error says
+            what = ""
+        if what == "Parquet":
+            problem = f"is Parquet without its end: it is cut off, damaged or still being written: {error}"
+        elif what:
+            problem = f"is {what}, not Parquet: name it as what it is, or write Parquet, CSV or JSON lines"
+    return ImportFailed(Failure("unreadable_file", f"{part.uri} {problem}", file=part.uri))

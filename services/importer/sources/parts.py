@@ -175,14 +175,7 @@ def _part(place: Files, location: Location, entry: Entry, options: FileOptions) 
         compression = formats.compression_of(raw)
         file_format = file_format or formats.by_content(text)
     if file_format is None:
-        raise ImportFailed(
-            Failure(
-                "unknown_format",
-                f"{uri} has none of the endings {formats.ENDINGS}, and its first bytes do not show what it is; "
-                "rename or remove it, or notify with its format",
-                file=uri,
-            )
-        )
+        raise _unknown_format(uri, head_of(place, entry.name, uri)[1])
     if file_format == "parquet" and compression:
         raise ImportFailed(
             Failure("unreadable_file", f"{uri} is Parquet in {compression}; Parquet compresses by itself", file=uri)
@@ -190,6 +183,18 @@ def _part(place: Files, location: Location, entry: Entry, options: FileOptions) 
     delimiter = options.csv.delimiter or ("\t" if named.tabs else ",")
     partition = _partition(entry.name, location.name)
     return Part(entry.name, uri, file_format, entry.size, compression, partition, delimiter)
+
+
+def _unknown_format(uri: str, head: bytes) -> ImportFailed:
+    what = formats.in_words(head)
+    if what == "Parquet":
+        message = f"{uri} is Parquet: its name must end with .parquet, or notify with its format"
+    elif what in ("", "empty", "a text", "JSON"):
+        shown = f"it is {what}" if what else "its first bytes do not show what it is"
+        message = f"{uri} has none of the endings {formats.ENDINGS}, and {shown}; rename or remove it, or notify with its format"
+    else:
+        message = f"{uri} is {what}; remove it, or write it as Parquet, CSV or JSON lines"
+    return ImportFailed(Failure("unknown_format", message, file=uri))
 
 
 def _partition(name: str, root: str) -> tuple[tuple[str, str | None], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -155,3 +156,104 @@ def test_broken_utf8_in_a_parquet_profile_rejects_its_row() -> None:
     packed = ProfilesPacker(version=1).pack(arrow(user_id=["a", "b"], gender=texts(b"f", b"\xff")))
 
     assert (packed.users, reasons(packed)) == (["a"], [(2, "not_utf8")])
+
+
+@pytest.mark.parametrize("written", ["['sun', 'rain']", '["sun","rain"]', "{sun,rain}", "['sun' 'rain']", "[sun|rain]"])
+def test_a_list_in_the_brackets_of_another_tool_is_no_content(written: str) -> None:
+    batch = TextBatch(CSV, [2, 3], [{"user_id": "a", "contents": written}, {"user_id": "b", "contents": "sun"}], [], 3)
+
+    packed = packer().pack(batch)
+
+    assert (packed.users, reasons(packed)) == (["b"], [(2, "contents_in_brackets")])
+
+
+def doubts(packed: Packed) -> dict[str, int]:
+    return {warning.reason: warning.count for warning in packed.warnings}
+
+
+def test_ids_that_a_tool_spoiled_are_counted_among_contents_too() -> None:
+    packed = packer().pack(arrow(user_id=["NULL", "a", r"\N"], contents=[["sun"], ["1.2E+15", "nan"], ["NA"]]))
+
+    assert sum(warning.count for warning in packed.warnings if warning.reason == "id_looks_null") == 3
+    assert [(each.row, each.count) for each in packed.warnings if each.reason == "id_looks_rounded"] == [(2, 1)]
+
+
+@pytest.mark.parametrize(("cells", "warned"), [(["a,b", "c,d"], True), (["a|b", "c,d"], False), (["a", "b"], False)])
+def test_lists_by_another_separator_are_told_from_single_contents(cells: list[str], warned: bool) -> None:
+    rows = [{"user_id": f"u{i}", "contents": cell} for i, cell in enumerate(cells)]
+
+    packed = packer().pack(TextBatch(CSV, [2, 3], rows, [], 3))
+
+    assert (doubts(packed) == {"list_separator_unused": 1}) is warned
+    assert not warned or "most have ','" in packed.warnings[0].message
+
+
+@pytest.mark.parametrize(
+    ("ids", "users"),
+    [
+        (pa.array([Decimal(1), Decimal("9" * 38)], pa.decimal128(38, 0)), ["1", "9" * 38]),
+        (pa.array([b"u1", b"u2"]), ["u1", "u2"]),
+        (pa.array([7, 8]).dictionary_encode(), ["7", "8"]),
+    ],
+)
+def test_profiles_take_every_user_id_that_a_mapping_takes(ids: pa.Array, users: list[str]) -> None:
+    packed = ProfilesPacker(version=1).pack(arrow(user_id=ids, x=["a", "b"]))
+
+    assert (packed.users, packed.rejects) == (users, [])
+
+
+def test_a_time_beyond_every_calendar_costs_its_row() -> None:
+    last = 253_402_300_799
+    seconds = pa.array([last, last + 1, None, -(2**60)], pa.timestamp("s", "Asia/Tokyo"))
+    days = pa.array([0, 0, 2**30, 0], pa.date32())
+
+    packed = ProfilesPacker(version=1).pack(arrow(user_id=list("abcd"), seen=seconds, born=days))
+
+    assert packing.unpack_profile(packed.values[0])[1]["seen"] == "9999-12-31T23:59:59Z"
+    assert sorted(reasons(packed)) == [(row, "time_out_of_range") for row in (2, 3, 4)]
+
+
+def test_every_field_of_json_has_a_name_as_those_of_a_header_have() -> None:
+    batch = TextBatch(
+        Part("p", "file:///p", "jsonl", 0), [1, 2], [{"user_id": "a", "": 1}, {"user_id": "b", "x" * 65: 1}], [], 2
+    )
+
+    assert reasons(ProfilesPacker(version=1).pack(batch)) == [(row, "field_name_not_1_to_64_bytes") for row in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("NULL", "looks_null"),
+        (r"\N", "looks_null"),
+        ("['a']", "list_in_brackets"),
+        ("1.234,50", "number_otherwise"),
+        ("3,5", "number_otherwise"),
+        ("12 %", "number_otherwise"),
+        ("01067", None),
+        ("+4930", None),
+        ("NA", None),
+    ],
+)
+def test_a_text_that_was_hardly_meant_as_one_is_named_once(text: str, reason: str | None) -> None:
+    profiles = ProfilesPacker(version=1)
+    batch = TextBatch(CSV, [2, 3], [{"user_id": "a", "age": "31"}, {"user_id": "b", "age": text}], [], 3)
+    profiles.learn(batch)
+    profiles.learn(batch)
+
+    assert doubts(profiles.pack(batch)) == ({reason: 1} if reason else {})
+
+
+@pytest.mark.parametrize("text", [".5", "5.", " 7", "7 ", "-.5e3"])
+def test_numbers_as_oracle_and_sas_write_them_are_numbers(text: str) -> None:
+    profiles = ProfilesPacker(version=1)
+    batch = TextBatch(CSV, [2], [{"user_id": "a", "age": text}], [], 2)
+    profiles.learn(batch)
+
+    assert packing.unpack_profile(profiles.pack(batch).values[0])[1] == {"age": float(text)}
+
+
+def test_a_number_that_loses_digits_is_named() -> None:
+    packed = ProfilesPacker(version=1).pack(arrow(user_id=["a", "b"], account=[2**53, 2**53 + 1]))
+
+    assert "9007199254740993 has more digits" in packed.warnings[0].message
