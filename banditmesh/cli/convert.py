@@ -27,7 +27,7 @@ class FormatName(StrEnum):
 
 
 def convert(
-    log: Annotated[Path, typer.Argument(help="A file (also .gz, .bz2), or the folder of a data set.")],
+    log: Annotated[Path, typer.Argument(help="A file (also .gz, .bz2, .zst, .xz), or the folder of a data set.")],
     out: Annotated[Path, typer.Argument(help="The decision log: .jsonl or .jsonl.gz.")],
     source: Annotated[FormatName, typer.Option("--from", help="What the log is.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -8,7 +8,7 @@ click, 13 numbers and 26 categories, separated by tabs; a row is plain supervisi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ _NUMBERS, _CATEGORIES = 13, 26
 
 def convert(log: Log) -> Iterator[tuple[str, Row]]:
     """Yield the decisions with their places."""
-    path = log.find("train.txt")
-    first = next(log.lines(path, main=False), Line("", ""))
-    yield from _banners(log, path) if first.text.startswith("example ") else _clicks(log, path)
+    paths = log.files("train.txt", "CriteoBannerFillingChallenge.txt", "day_*")
+    first = next(log.lines(paths[0], main=False), Line("", ""))
+    yield from _banners(log, paths) if first.text.startswith("example ") else _clicks(log, paths)
 
 
-def _clicks(log: Log, path: Path) -> Iterator[tuple[str, Row]]:
-    for where, text in log.lines(path):
+def _clicks(log: Log, paths: Sequence[Path]) -> Iterator[tuple[str, Row]]:
+    for where, text in log.all_lines(paths):
+        if not text.strip():
+            continue
         try:
             values = text.split("\t")
             if len(values) != 1 + _NUMBERS + _CATEGORIES:
@@ -47,9 +49,9 @@ def _clicks(log: Log, path: Path) -> Iterator[tuple[str, Row]]:
             yield where, row
 
 
-def _banners(log: Log, path: Path) -> Iterator[tuple[str, Row]]:
+def _banners(log: Log, paths: Sequence[Path]) -> Iterator[tuple[str, Row]]:
     block: list[Line] = []
-    for line in log.lines(path):
+    for line in log.all_lines(paths):
         if line.text.startswith("example ") and block:
             yield from _banner(log, block)
             block = []

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import bz2
 import gzip
-from collections.abc import Callable, Iterator
+import io
+import lzma
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -13,6 +16,10 @@ from banditmesh.runtime.errors import InvalidArgument, NotFound
 
 Told = Callable[[float], None]
 _LINES_A_WORD = 4096
+_COMPRESSED = ("", ".gz", ".bz2", ".zst", ".xz")
+_ARCHIVES = {b"PK\x03\x04": "a ZIP archive", b"7z\xbc\xaf": "a 7z archive", b"PAR1": "Parquet"}
+_TAR = (257, b"ustar")
+"""Where a tar archive says that it is one."""
 
 
 class Line(NamedTuple):
@@ -57,6 +64,8 @@ class Log:
     path: Path
     told: Told = lambda share: None
     skipped: dict[str, Skipped] = field(default_factory=dict)
+    _before: int = 0
+    _total: int = 0
 
     def skip(self, reason: str, where: str) -> None:
         """Count something that cannot be converted."""
@@ -64,48 +73,107 @@ class Log:
         found.count += 1
 
     def find(self, *names: str) -> Path:
-        """Return the log itself if it is a file, else the first of these files in its folder.
+        """Return the log itself if it is a file, else the first of these files in its folder, compressed or not.
 
         Raises:
             NotFound: None of them is there.
         """
-        found = self.path if self.path.is_file() else self.beside(*names)
-        if found is None:
-            there = f"is a folder without {' or '.join(names)}" if self.path.is_dir() else "does not exist"
-            raise NotFound(f"{self.path} {there}", field="log", value=str(self.path))
-        return found
+        return self.files(*names)[0]
 
-    def beside(self, *names: str) -> Path | None:
-        """Return the first of these files that lies in the log's folder, None when none does."""
-        folder = self.path if self.path.is_dir() else self.path.parent
-        return next((folder / name for name in names if (folder / name).is_file()), None)
-
-    def lines(self, path: Path, *, main: bool = True, encoding: str = "utf-8") -> Iterator[Line]:
-        """Yield the lines of a file, gzipped or by bzip2 or not; ``main``: its progress is the log's.
+    def files(self, *patterns: str) -> list[Path]:
+        """Return the log itself if it is a file, else the files of its folder that the first of these patterns to fit
+        any fits, compressed or not, in the order of their numbers.
 
         Raises:
-            InvalidArgument: It ends too early, or a line is no text.
+            NotFound: None is there.
         """
-        size = path.stat().st_size
+        if not self.path.is_dir() and self.path.exists():  # a pipe too
+            return [self.path]
+        for pattern in patterns:
+            fitting = {each for ending in _COMPRESSED for each in self.path.glob(pattern + ending) if each.is_file()}
+            if fitting:
+                return sorted(fitting, key=lambda each: _natural(str(each)))
+        there = f"is a folder without {' or '.join(patterns)}" if self.path.is_dir() else "does not exist"
+        raise NotFound(f"{self.path} {there}", field="log", value=str(self.path))
+
+    def beside(self, *names: str) -> Path | None:
+        """Return the first of these files that lies in the log's folder, compressed or not; None when none does."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        places = (folder / f"{name}{ending}" for name in names for ending in _COMPRESSED)
+        return next((place for place in places if place.is_file()), None)
+
+    def all_lines(self, paths: Sequence[Path]) -> Iterator[Line]:
+        """Yield the lines of the files that are the log, one after the other; raises as :meth:`lines`."""
+        self._total = sum(path.stat().st_size for path in paths)
+        for path in paths:
+            yield from self.lines(path)
+            self._before += path.stat().st_size
+
+    def lines(self, path: Path, *, main: bool = True, encoding: str = "utf-8") -> Iterator[Line]:
+        """Yield the lines of a file, decompressed, without their ends and a byte order mark; ``main``: its progress is
+        the log's.
+
+        Raises:
+            InvalidArgument: It ends too early, is an archive, or a line is no text.
+        """
+        size = self._total or path.stat().st_size
         number = 0
         try:
             with path.open("rb") as file, _decompressed(file) as plain:
                 for number, raw in enumerate(plain, 1):
                     if main and number % _LINES_A_WORD == 0 and size:
-                        self.told(min(file.tell() / size, 1.0))
+                        self.told(min((self._before + file.tell()) / size, 1.0))
+                    if number == 1:
+                        _check(raw, path)
+                        raw = raw.removeprefix(b"\xef\xbb\xbf")
                     yield Line(f"{path}:{number}", raw.decode(encoding).rstrip("\r\n"))
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            message = (
+                f"{path} is broken after line {number - 1}: the line is not UTF-8 ({error.reason}); iconv makes it so"
+            )
+            raise InvalidArgument(message, field="log") from error
+        except (OSError, EOFError, lzma.LZMAError) as error:
             raise InvalidArgument(f"{path} is broken after line {number}: {error}", field="log") from error
 
 
+def _check(head: bytes, path: Path) -> None:
+    """Raise InvalidArgument when the first bytes are those of something that has no lines."""
+    what = next((what for magic, what in _ARCHIVES.items() if head.startswith(magic)), "")
+    if head[_TAR[0] :].startswith(_TAR[1]):
+        what = "a tar archive"
+    if what == "Parquet":
+        raise InvalidArgument(f"{path} is Parquet; convert reads text: write it as the data set was", field="log")
+    if what:
+        raise InvalidArgument(f"{path} is {what}: unpack it, and name the file or the folder in it", field="log")
+
+
 def _decompressed(file: IO[bytes]) -> IO[bytes]:
-    head = file.read(3)
-    file.seek(0)
-    if head[:2] == b"\x1f\x8b":
+    # Only looked at: a pipe cannot be wound back.
+    head = file.peek(6)[:6]  # type: ignore[attr-defined] # a buffered reader
+    if head.startswith(b"\x1f\x8b"):
         return gzip.open(file)  # type: ignore[return-value] # it is read as any file
-    if head == b"BZh":
+    if head.startswith(b"BZh"):
         return bz2.BZ2File(file)
+    if head.startswith(b"\xfd7zXZ"):
+        return lzma.open(file)
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"), 1 << 20)
     return file
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """``day_10`` after ``day_9``."""
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", name)]
+
+
+def time(text: str) -> float | str:
+    """Return a time as a decision log has it: a number as one, anything else, which ought to be ISO 8601, as it is."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def number(text: str, what: str) -> float:

@@ -20,6 +20,8 @@ def convert(log: Log) -> Iterator[tuple[str, Row]]:
     path = log.find("behaviors.tsv")
     news = _news(log)
     for where, text in log.lines(path):
+        if not text.strip():
+            continue
         try:
             values = text.split("\t")
             if len(values) != 5:

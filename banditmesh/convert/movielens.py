@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from banditmesh.convert.log import Log, Unusable, number
+from banditmesh.convert.log import Log, Unusable, number, time
 
 Row = dict[str, Any]
 LIKED_FROM = 4.0
@@ -37,7 +38,7 @@ _GENRES_100K = (
 
 def convert(log: Log) -> Iterator[tuple[str, Row]]:
     """Yield the decisions with their places."""
-    path = log.find("u.data", "ratings.dat", "ratings.csv", "ml-100k.inter")
+    path = log.find("u.data", "ratings.dat", "ratings.csv", "rating.csv", "*.inter")
     films, people = _films(log), _people(log)
     for where, text in log.lines(path):
         values = _values(text)
@@ -55,7 +56,7 @@ def convert(log: Log) -> Iterator[tuple[str, Row]]:
                 "reward": 1.0 if number(rating, "a rating") >= LIKED_FROM else 0.0,
             }
             if len(values) > 3:
-                row["t"] = number(values[3], "a time")
+                row["t"] = time(values[3])  # Kaggle's edition has 2005-04-02 23:53:47
         except Unusable as error:
             log.skip(str(error), where)
         else:
@@ -76,14 +77,20 @@ def _films(log: Log) -> dict[str, Row]:
             row[0]: {"genre": [name for name, flag in zip(_GENRES_100K, row[5:], strict=False) if flag == "1"]}
             for row in rows
         }
-    if path := log.beside("movies.dat", "movies.csv"):
-        encoding = "latin-1" if path.suffix == ".dat" else "utf-8"
+    if path := log.beside("movies.dat", "movies.csv", "movie.csv"):
+        encoding = "latin-1" if ".dat" in path.suffixes else "utf-8"
         rows = (_values(text) for _, text in log.lines(path, main=False, encoding=encoding))
         return {row[0]: {"genre": row[-1].split("|")} for row in rows if len(row) > 2}
-    if path := log.beside("ml-100k.item"):
+    if path := _of_recbole(log, ".item"):
         rows = (text.split("\t") for _, text in log.lines(path, main=False))
         return {row[0]: {"genre": row[-1].split(" ")} for row in rows if len(row) > 3}
     return {}
+
+
+def _of_recbole(log: Log, ending: str) -> Path | None:
+    """The file of this ending beside RecBole's ``.inter``."""
+    folder = log.path if log.path.is_dir() else log.path.parent
+    return next(iter(sorted(folder.glob(f"*{ending}"))), None)
 
 
 def _people(log: Log) -> dict[str, Row]:
@@ -94,7 +101,7 @@ def _people(log: Log) -> dict[str, Row]:
     if path := log.beside("users.dat"):
         rows = [text.split("::") for _, text in log.lines(path, main=False)]
         return {row[0]: {"gender": row[1], "age": row[2], "occupation": row[3]} for row in rows if len(row) > 3}
-    if path := log.beside("ml-100k.user"):
+    if path := _of_recbole(log, ".user"):
         rows = [text.split("\t") for _, text in log.lines(path, main=False)][1:]
         return {row[0]: {"age": float(row[1]), "gender": row[2], "occupation": row[3]} for row in rows if len(row) > 3}
     return {}

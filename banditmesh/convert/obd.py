@@ -8,8 +8,8 @@ import csv
 from collections.abc import Iterator
 from typing import Any
 
-from banditmesh.convert.log import Log, Unusable, number
-from banditmesh.runtime.errors import NotFound
+from banditmesh.convert.log import Line, Log, Unusable, number
+from banditmesh.runtime.errors import InvalidArgument, NotFound
 
 Row = dict[str, Any]
 _AFFINITY = "user-item_affinity_"
@@ -21,8 +21,14 @@ def convert(log: Log) -> Iterator[tuple[str, Row]]:
     items = _items(log)
     places = {each["id"]: at for at, each in enumerate(items)}
     lines = log.lines(path)
-    header = next(csv.reader([next(lines).text]))
+    header = next(csv.reader([next(lines, Line("", "")).text]), [])
+    if missing := sorted({"item_id", "click", "propensity_score"} - set(header)):
+        raise InvalidArgument(
+            f"nothing of {path} is obd: its first line has no column {missing[0]}", field="log", value=str(path)
+        )
     for where, text in lines:
+        if not text.strip():
+            continue
         try:
             values = dict(zip(header, next(csv.reader([text])), strict=True))
             yield where, _decision(values, items, places)
@@ -39,6 +45,8 @@ def _items(log: Log) -> list[Row]:
             f"item_context.csv, with the candidates, does not lie beside {log.path}", field="log", value=str(log.path)
         )
     rows = csv.DictReader(text for _, text in log.lines(path, main=False))
+    if "item_id" not in (rows.fieldnames or ()):
+        raise InvalidArgument(f"{path} has no column item_id in its first line", field="log", value=str(path))
     return [
         {
             "id": row["item_id"],

@@ -18,7 +18,7 @@ _IDS = ("_tag", "id", "Id", "ID", "_id")
 
 def convert(log: Log) -> Iterator[tuple[str, Row]]:
     """Yield the decisions with their places."""
-    for where, text in log.lines(log.find("data.json", "data.dsjson")):
+    for where, text in log.all_lines(log.files("data.json", "data.dsjson", "**/*.dsjson", "**/*.json")):
         if not text.strip():
             continue
         try:

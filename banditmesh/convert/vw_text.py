@@ -118,6 +118,8 @@ def _example(text: str) -> _Example:
         raise Unusable("no features (|)")
     words = head.split()
     tag = next((word[1:] for word in words if word.startswith("'")), "")
+    if not tag and bar and words[1:] and not head[-1].isspace() and not _LABEL.fullmatch(words[-1]):
+        tag = words[-1]  # without a quote it is one when it touches the bar
     labels = [
         (int(found[1]), number(found[2], "a cost"), number(found[3], "a probability"))
         for word in words

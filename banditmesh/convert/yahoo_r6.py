@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 def convert(log: Log) -> Iterator[tuple[str, Row]]:
     """Yield the decisions with their places."""
-    for where, text in log.lines(log.find("data.txt")):
+    for where, text in log.all_lines(log.files("data.txt", "ydata-fp-td-clicks-v*", "ydata-*clicks*")):
         if not text.strip():
             continue
         try:

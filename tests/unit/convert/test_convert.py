@@ -5,10 +5,12 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
-from collections.abc import Mapping
+import lzma
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -287,3 +289,125 @@ def test_the_command_says_what_could_not_be_converted(tmp_path: Path) -> None:
     found = json.loads(told.stdout)
     assert (found["rows"], found["skipped"]["the shown article is not among the candidates"]["count"]) == (2, 1)
     assert len(list(read(tmp_path / "o.jsonl.gz"))) == 2
+
+
+LOGS: Mapping[str, tuple[str, str]] = {
+    "vw-dsjson": ("data.json", DSJSON.splitlines()[0] + "\n"),
+    "vw-text": ("data.vw", "1:2:0.4 | a c:0.5\n3:-0.5:0.2 | b\n"),
+    "obd": ("all.csv", OBD.rsplit("\n", 2)[0] + "\n"),
+    "movielens": ("ratings.csv", "userId,movieId,rating,timestamp\n196,242,4.5,881250949\n"),
+    "mind": ("behaviors.tsv", MIND.splitlines()[0] + "\n"),
+    "yahoo-r6": ("data.txt", R6A),
+    "criteo": ("train.txt", CRITEO_CLICKS.splitlines()[0] + "\n"),
+}
+
+
+def zstd(body: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(body)
+    return sink.getvalue().to_pybytes()
+
+
+WRITTEN: Mapping[str, Callable[[bytes], bytes]] = {
+    "": lambda body: b"\xef\xbb\xbf" + body.replace(b"\n", b"\r\n") + b"\r\n",
+    ".gz": lambda body: gzip.compress(b"\xef\xbb\xbf" + body),
+    ".bz2": bz2.compress,
+    ".zst": zstd,
+    ".xz": lzma.compress,
+}
+
+
+@pytest.mark.parametrize("name", CONVERTERS)
+def test_line_ends_marks_and_compressions_change_nothing(tmp_path: Path, name: str) -> None:
+    file, body = LOGS[name]
+    (tmp_path / "plain").mkdir()
+    beside = {"item_context.csv": OBD_ITEMS}
+    rows, _ = converted(name, {file: body, **beside}, tmp_path / "plain")
+
+    for at, (ending, written) in enumerate(WRITTEN.items()):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        others = {f"{each}{ending}": written(text.encode()) for each, text in beside.items()}
+        found, log = converted(name, {file + ending: written(body.encode()), **others}, folder)
+        assert (found, reasons(log)) == (rows, {}), ending
+
+
+@pytest.mark.parametrize("name", CONVERTERS)
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "it is empty|has no column"),
+        (b"PK\x03\x04ml-100k/", "is a ZIP archive: unpack it"),
+        (gzip.compress(b"dac/train.txt".ljust(257, b"\0") + b"ustar  \0"), "is a tar archive: unpack it"),
+        (b"PAR1", "is Parquet; convert reads text"),
+        (b"caf\xe9\n", "after line 0: the line is not UTF-8"),
+        (lzma.compress(b"x" * 1000)[:-20], "is broken after line"),
+        (zstd(b"x\n" * 1000)[:-9], "is broken after line|nothing of .* is"),
+    ],
+)
+def test_what_holds_no_lines_is_named(tmp_path: Path, name: str, body: bytes, said: str) -> None:
+    (tmp_path / "item_context.csv").write_text(OBD_ITEMS)
+    (tmp_path / "log").write_bytes(body)
+
+    with pytest.raises(InvalidArgument, match=said):
+        convert(name, Log(tmp_path / "log"), tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("yahoo-r6", ["ydata-fp-td-clicks-v1_0.20090502.gz", "ydata-fp-td-clicks-v1_0.20090501.gz"]),
+        ("criteo", ["day_10", "day_9"]),
+        ("vw-dsjson", ["2021-02-05_0.json", "2021-02-04_0.json"]),
+    ],
+)
+def test_all_days_of_a_folder_are_read_in_their_order(tmp_path: Path, name: str, files: list[str]) -> None:
+    body = LOGS[name][1].encode()
+    second = (
+        body.replace(b"1241160900", b"1241160999").replace(b"68fd1e64", b"9").replace(b'"major":"eng"', b'"major":"x"')
+    )
+
+    one, _ = converted(name, {"log": body}, tmp_path, file="log")
+    two, _ = converted(name, {"log": second}, tmp_path, file="log")
+    (tmp_path / "days").mkdir()
+    packed = {
+        each: gzip.compress(text) if each.endswith(".gz") else text
+        for each, text in zip(files, (second, body), strict=True)
+    }
+    rows, _ = converted(name, packed, tmp_path / "days")
+
+    assert one != two
+    assert rows == [*one, *two]
+
+
+def test_kaggles_movielens_has_times_in_words(tmp_path: Path) -> None:
+    ratings = '"userId","movieId","rating","timestamp"\n1,2,3.5,"2005-04-02 23:53:47"\n1,29,4,yesterday\n'
+    movies = '"movieId","title","genres"\n2,"Jumanji (1995)","Adventure|Children|Fantasy"\n'
+
+    (row,), log = converted("movielens", {"rating.csv": ratings, "movie.csv": movies}, tmp_path)
+
+    assert (row["t"], row["candidates"][0]["features"]) == (
+        "2005-04-02 23:53:47",
+        {"genre": ["Adventure", "Children", "Fantasy"]},
+    )
+    assert reasons(log) == {"not a decision: must be seconds since 1970, or a time like 2026-11-22T10:30:00Z (t)": 1}
+
+
+def test_recboles_files_of_every_size_are_found(tmp_path: Path) -> None:
+    files = {
+        "ml-1m.inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t2\t5\t978300760\n",
+        "ml-1m.item": "item_id:token\tt\tyear\tclass\n2\tToy\t1995\tComedy Drama\n",
+    }
+
+    (row,), _ = converted("movielens", files, tmp_path)
+
+    assert row["candidates"] == [{"id": "2", "features": {"genre": ["Comedy", "Drama"]}}]
+
+
+def test_a_tag_of_vowpal_wabbit_needs_no_quote_when_it_touches_the_bar(tmp_path: Path) -> None:
+    body = "shared | s\n0:-1:0.25 sport|Action a\n music|Action b\n"
+
+    (row,), _ = converted("vw-text", {"data.vw": body}, tmp_path)
+
+    assert [each["id"] for each in row["candidates"]] == ["sport", "2"]
