@@ -126,8 +126,8 @@ class MappingPacker:
                     found.append(JobWarning(reason, message, part.uri, row, len(places)))
         if part.format == "csv" and len(ids) and counts.max() <= 1 and (separator := other_separator(ids)):
             message = (
-                f"row {int(row_of[0])} of {part.uri}: no list has the separator {self._list_separator!r}, and most have "
-                f"{separator!r}: if that separates the contents, notify with csv.list_separator"
+                f"row {int(row_of[0])} of {part.uri}: no list has the separator {self._list_separator!r}, and most "
+                f"have {separator!r}: if that separates the contents, notify with csv.list_separator"
             )
             found.append(JobWarning("list_separator_unused", message, part.uri, int(row_of[0])))
         return found

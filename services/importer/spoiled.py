@@ -38,7 +38,7 @@ def is_number_otherwise(text: str) -> bool:
 
 def loses_digits(raw: Any) -> bool:
     """Whether a whole number is too large for a 64-bit float to tell from its neighbours."""
-    return isinstance(raw, int | Decimal) and abs(raw) > _WIDEST
+    return isinstance(raw, int | Decimal) and not -_WIDEST <= raw <= _WIDEST
 
 
 def rounded(ids: pa.Array) -> NDArray[np.int64]:

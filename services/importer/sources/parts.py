@@ -191,7 +191,8 @@ def _unknown_format(uri: str, head: bytes) -> ImportFailed:
         message = f"{uri} is Parquet: its name must end with .parquet, or notify with its format"
     elif what in ("", "empty", "a text", "JSON"):
         shown = f"it is {what}" if what else "its first bytes do not show what it is"
-        message = f"{uri} has none of the endings {formats.ENDINGS}, and {shown}; rename or remove it, or notify with its format"
+        advice = "rename or remove it, or notify with its format"
+        message = f"{uri} has none of the endings {formats.ENDINGS}, and {shown}; {advice}"
     else:
         message = f"{uri} is {what}; remove it, or write it as Parquet, CSV or JSON lines"
     return ImportFailed(Failure("unknown_format", message, file=uri))

@@ -1,4 +1,4 @@
-"""Files that are not what their names say, or what a mapping is: each refusal says what it is, and what would be right."""
+"""Files that are not what their names say, or no mapping: each refusal says what it is, and what would be right."""
 
 from __future__ import annotations
 
@@ -29,12 +29,17 @@ with pa.ipc.new_stream(STREAM, TABLE.schema) as writer:
 FILES = {"ORC": ORC.getvalue(), "Feather": FEATHER.getvalue(), "stream": STREAM.getvalue(), "Avro": b"Obj\x01\x04"}
 
 
+def written(path: Path, body: bytes) -> str:
+    path.write_bytes(body)
+    return path.as_uri()
+
+
 async def users_of(path: Path, body: bytes) -> list[str]:
     """Read a file as an import does; its users."""
-    path.write_bytes(body)
+    uri = written(path, body)
     packer = MappingPacker("weather", version=1, max_candidates=10)
     access = FileAccess(S3Access("", ""), AllowedUris(["file:///"]))
-    source = await Source.open(path.as_uri(), FileOptions(), access)
+    source = await Source.open(uri, FileOptions(), access)
     users: list[str] = []
     for part in source.parts:
         async with source.read(part, packer, after_row=0, batch_rows=10) as batches:
