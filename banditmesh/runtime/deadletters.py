@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from banditmesh.contracts.events.v1 import events_pb2
-from banditmesh.runtime.kafka.producer import MAX_RECORD_BYTES, Record
+from banditmesh.runtime.kafka.producer import Record
+from banditmesh.runtime.kafka.sizes import MAX_RECORD_BYTES
 from banditmesh.runtime.stream import Consumed
 
 SCHEMA_VERSION = 1
 _MAX_DETAIL = 1000
-_ENVELOPE_BYTES = 8 * 1024
-"""Room for everything of a dead letter but the record's key and value."""
+_LENGTHS_BYTES = 100
+"""Room for what says how long the parts are, and how much was cut."""
+OUTGROWN = "outgrows_topic"
+"""Reason of a letter about what came of a record, when its topic does not take that."""
 
 
 class Unreadable(Exception):
@@ -25,27 +28,27 @@ class Unreadable(Exception):
         self.detail = detail
 
 
-def dead_letter(record: Consumed, error: Unreadable, *, consumer: str, topic: str) -> Record:
+def dead_letter(
+    record: Consumed, error: Unreadable, *, consumer: str, topic: str, most_bytes: int = MAX_RECORD_BYTES
+) -> Record:
     """The dead letter of a record, for the same partition number, so that it can go into the transaction of that
     partition.
 
-    A value that is larger than a producer may send is cut; ``detail`` says so.
+    A value that does not fit into ``most_bytes`` is cut; ``detail`` says so.
     """
-    room = MAX_RECORD_BYTES - _ENVELOPE_BYTES
-    key = record.key[: room // 4]
-    value = record.value[: room - 2 * len(key)]
-    cut = len(record.key) - len(key) + len(record.value) - len(value)
-    detail = error.detail[:_MAX_DETAIL] + (f"; {cut} bytes of the record did not fit in here" if cut else "")
     letter = events_pb2.DeadLetter(
         schema_version=SCHEMA_VERSION,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
         time_ms=record.time_ms,
-        key=key,
-        value=value,
         consumer=consumer,
         reason=error.reason,
-        detail=detail,
+        detail=error.detail[: min(_MAX_DETAIL, most_bytes // 8)],
     )
+    room = max(most_bytes - letter.ByteSize() - _LENGTHS_BYTES, 0)
+    key = record.key[: room // 4]  # it stands there twice
+    letter.key, letter.value = key, record.value[: room - 2 * len(key)]
+    if cut := len(record.key) - len(key) + len(record.value) - len(letter.value):
+        letter.detail += f"; {cut} bytes of the record did not fit in here"
     return Record(topic, key, letter.SerializeToString(deterministic=True), record.partition)

@@ -7,6 +7,7 @@ from banditmesh.runtime.kafka.consumer import KafkaSource
 from banditmesh.runtime.kafka.gate import topics_of
 from banditmesh.runtime.kafka.metrics import StreamMetricsFamily
 from banditmesh.runtime.kafka.producer import Producer
+from banditmesh.runtime.kafka.sizes import MessageSizes
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
 from banditmesh.runtime.mesh import Mesh, load_mesh
 from banditmesh.runtime.redis import RedisClient
@@ -32,7 +33,8 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     topics, gate = await topics_of(server, kafka, mesh)
     redis = RedisClient(settings.redis, timeout_s=settings.redis_timeout_s)
     server.on_stop("redis", redis.close)
-    producer = Producer(kafka, client_id=settings.client_id)
+    sizes = MessageSizes(server.clock.monotonic_s)
+    producer = Producer(kafka, client_id=settings.client_id, sizes=sizes)
     server.on_stop("producer", producer.stop)
 
     clock = server.clock
@@ -80,7 +82,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
 
     async def open_impressions(partition: int, offsets: Offsets) -> ImpressionsProcessor:
         log_number = await offsets.log(partition)
-        transactions = await TransactionalProducer.open(kafka, f"{impressions_group}-{partition}")
+        transactions = await TransactionalProducer.open(kafka, f"{impressions_group}-{partition}", sizes)
         ledger = Ledger(redis, partition, lifetimes)
         return ImpressionsProcessor(
             partition,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.contracts.events.v1 import events_pb2
-from banditmesh.runtime.deadletters import Unreadable, dead_letter
+from banditmesh.runtime.deadletters import OUTGROWN, Unreadable, dead_letter
 from banditmesh.runtime.kafka.producer import Record
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
@@ -77,25 +77,17 @@ class ExamplesWriter:
             closed: What was found for the readable ones among them.
             ticks: What is written before.
         """
-        late = self.late.records(closed)
-        records: list[Record] = [*ticks, *late]
+        reasons: Counter[str] = Counter()
+        late = self.late.waiting(closed)
+        records: list[Record] = [*ticks, *(self._late(each, reasons) for each in late)]
         outcomes: list[str] = []
         late_n = len(late)
         duplicates = redone = 0
         clipped: Counter[str] = Counter()
-        reasons: list[str] = []
         closings = iter(closed.closings)
         for record, decision in read:
             if isinstance(decision, Unreadable):
-                log.warning(
-                    "dead letter",
-                    topic=record.topic,
-                    partition=record.partition,
-                    offset=record.offset,
-                    error=str(decision),
-                )
-                records.append(dead_letter(record, decision, consumer=CONSUMER, topic=self.topics.dead_letters))
-                reasons.append(decision.reason)
+                records.append(self._letter(record, decision, reasons))
                 continue
             closing = next(closings)
             if closing.earlier is not None and closing.earlier.offset != record.offset:
@@ -105,10 +97,14 @@ class ExamplesWriter:
             joined = self._join(record, decision, closing.reactions)
             key = decision.user_id.encode()
             value = joined.example.SerializeToString(deterministic=True)
-            records.append(Record(self.topics.examples, key, value, self.partition))
-            records += [Record(self.topics.late_reactions, key, each.value, self.partition) for each in joined.late]
+            fitting = self._fitting(Record(self.topics.examples, key, value, self.partition), record, reasons)
+            records.append(fitting)
+            for each in joined.late:
+                origin = Consumed(self.topics.reactions, self.partition, each.offset, each.time_ms, key, each.value)
+                records.append(self._late(origin, reasons))
             late_n += len(joined.late)
-            outcomes.append(joined.outcome)
+            if fitting.topic == self.topics.examples:
+                outcomes.append(joined.outcome)
             if joined.clipped:
                 clipped[decision.placement] += 1
         if not (read or records):
@@ -130,8 +126,28 @@ class ExamplesWriter:
             metrics.examples.labels(outcome=outcome).inc()
         for placement, count in clipped.items():
             metrics.clipped.labels(placement=placement).inc(count)
-        for reason in reasons:
-            metrics.dead_letters.labels(reason=reason).inc()
+        for reason, count in reasons.items():
+            metrics.dead_letters.labels(reason=reason).inc(count)
+
+    def _late(self, reaction: Consumed, reasons: Counter[str]) -> Record:
+        record = Record(self.topics.late_reactions, reaction.key, reaction.value, self.partition)
+        return self._fitting(record, reaction, reasons)
+
+    def _fitting(self, record: Record, origin: Consumed, reasons: Counter[str]) -> Record:
+        """The record, or where its topic does not take it a dead letter of what it came from."""
+        if self.transactions.sizes.takes(record.topic, record.size):
+            return record
+        said = f"what came of it has {record.size} bytes, more than topic {record.topic} takes (max.message.bytes)"
+        return self._letter(origin, Unreadable(OUTGROWN, said), reasons)
+
+    def _letter(self, record: Consumed, error: Unreadable, reasons: Counter[str]) -> Record:
+        log.warning(
+            "dead letter", topic=record.topic, partition=record.partition, offset=record.offset, error=str(error)
+        )
+        reasons[error.reason] += 1
+        topic = self.topics.dead_letters
+        room = self.transactions.sizes.room(topic)
+        return dead_letter(record, error, consumer=CONSUMER, topic=topic, most_bytes=room)
 
     def _join(self, record: Consumed, decision: events_pb2.Decision, stored: Sequence[StoredReaction]) -> Joined:
         placement = self.mesh.placements.get(decision.placement)

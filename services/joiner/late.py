@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from banditmesh.runtime.deadletters import Unreadable
-from banditmesh.runtime.kafka.producer import Record
 from banditmesh.runtime.kafka.topics import Topics
-from banditmesh.runtime.stream import Offsets
+from banditmesh.runtime.stream import Consumed, Offsets
 from banditmesh.runtime.user_record import ANY_LOG
 from services.joiner.checkpoint import Progress
 from services.joiner.events import read_reaction
@@ -39,10 +38,10 @@ class LateReactions:
         if found is not None and found[1].isdecimal():
             self.written = LateWritten(int(found[1]), found[0])
 
-    def records(self, closed: Closed) -> list[Record]:
-        """What is to be written of those that wait."""
+    def waiting(self, closed: Closed) -> list[Consumed]:
+        """Those that are to be written, as they stand in topic ``reactions``."""
         return [
-            Record(self._topics.late_reactions, _user_of(each), each.value, self._partition)
+            Consumed(self._topics.reactions, self._partition, each.offset, each.time_ms, _user_of(each), each.value)
             for each in closed.late
             if each.log != self.written.log or each.offset >= self.written.offset
         ]

@@ -73,7 +73,8 @@ class Orphans:
             f"{self.max_age_ms / 1000:g} s"
         )
         error = Unreadable("impression_never_tracked", detail)
-        return dead_letter(record, error, consumer=CONSUMER, topic=self.topics.dead_letters)
+        room = self.transactions.sizes.room(self.topics.dead_letters)
+        return dead_letter(record, error, consumer=CONSUMER, topic=self.topics.dead_letters, most_bytes=room)
 
 
 def read_again(stored: StoredReaction) -> ReadReaction | None:

@@ -131,7 +131,10 @@ class ReactionsProcessor:
                     error=str(error),
                 )
                 self._metrics.dead_letters.labels(reason=error.reason).inc()
-                letters.append(dead_letter(record, error, consumer=CONSUMER, topic=self._topics.dead_letters))
+                room = self._producer.sizes.room(self._topics.dead_letters)
+                letters.append(
+                    dead_letter(record, error, consumer=CONSUMER, topic=self._topics.dead_letters, most_bytes=room)
+                )
         if letters:
             await self._producer.send_many(letters)
         return reactions

@@ -97,10 +97,10 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
         return KafkaReader(settings.kafka, topics.examples, group, known)
 
     async def give_up(record: Consumed, error: Unreadable) -> None:
-        letter = dead_letter(
-            record._replace(topic=topics.examples), error, consumer="learner", topic=topics.dead_letters
-        )
+        origin = record._replace(topic=topics.examples)
         while True:
+            room = producer.sizes.room(topics.dead_letters)
+            letter = dead_letter(origin, error, consumer="learner", topic=topics.dead_letters, most_bytes=room)
             try:
                 await producer.send_many([letter])
                 return

@@ -10,6 +10,7 @@ from banditmesh.contracts.tracker.v1 import tracker_pb2
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import InvalidArgument, Unavailable
 from banditmesh.runtime.kafka.producer import Record
+from banditmesh.runtime.kafka.sizes import MessageSizes
 from banditmesh.runtime.kafka.topics import Topics
 from services.tracker.intake import Accepted, Intake, Refused, Stream
 from services.tracker.metrics import KEYLESS, TrackerMetrics
@@ -22,6 +23,11 @@ class Log(Protocol):
 
     async def send_many(self, records: Sequence[Record], *, timeout_s: float | None = None) -> object:
         """Return once all are stored; raise Unavailable when they are not in time."""
+        ...
+
+    @property
+    def sizes(self) -> MessageSizes:
+        """What is known of how large a record may be."""
         ...
 
 
@@ -56,13 +62,9 @@ class Tracker:
             raise InvalidArgument(
                 f"a request takes 1 to {MAX_EVENTS} events", field="events", value=len(events), hint="split the request"
             )
-        results = [self._intake.check(event) for event in events]
+        results = [self._fitting(self._intake.check(event)) for event in events]
         self._count_tokens(results)
-        records = [
-            Record(self._topic[result.stream], result.key, result.value)
-            for result in results
-            if isinstance(result, Accepted)
-        ]
+        records = [self._record(result) for result in results if isinstance(result, Accepted)]
         if records:
             began_s = self._clock.monotonic_s()
             try:
@@ -73,6 +75,20 @@ class Tracker:
             self._metrics.ack_seconds.observe(self._clock.monotonic_s() - began_s)
         self._count_events(results)
         return results
+
+    def _record(self, result: Accepted) -> Record:
+        return Record(self._topic[result.stream], result.key, result.value)
+
+    def _fitting(self, result: Accepted | Refused) -> Accepted | Refused:
+        """A record that its topic does not take is refused by itself: the others of the request are stored."""
+        if isinstance(result, Refused):
+            return result
+        record = self._record(result)
+        if self._log.sizes.takes(record.topic, record.size):
+            return result
+        said = f"the event has {record.size} bytes, more than topic {record.topic} takes (max.message.bytes)"
+        status = tracker_pb2.EVENT_STATUS_INVALID
+        return Refused(result.kind, result.token_key, result.impression_id, status, said)
 
     def _count_tokens(self, results: Iterable[Accepted | Refused]) -> None:
         tokens = Counter(

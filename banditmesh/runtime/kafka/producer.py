@@ -18,18 +18,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerClosed, RecordListTooLargeError
 from aiokafka.structs import RecordMetadata
 
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import InvalidArgument, Unavailable
 from banditmesh.runtime.kafka.connect import client_options, kafka_address, why_not
+from banditmesh.runtime.kafka.sizes import ENVELOPE_BYTES, MAX_BATCH_BYTES, MessageSizes
 from banditmesh.runtime.logging import get_logger
 
 log = get_logger(__name__)
 
-MAX_RECORD_BYTES = 200 * 1024
-"""Key and value of one record; ``topics.MIN_MESSAGE_BYTES`` leaves room for it."""
 _RECORD_OVERHEAD_BYTES = 300
 """Memory of a waiting record beside its key and value: future, tuples, position in the batch."""
 _DISCARD_S = 2.0
@@ -44,6 +43,11 @@ class Record(NamedTuple):
     key: bytes
     value: bytes
     partition: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of key and value."""
+        return len(self.key) + len(self.value)
 
 
 class Acked(NamedTuple):
@@ -70,8 +74,7 @@ class ProducerLimits:
     """Sent and not acknowledged."""
     max_bytes: int = 64 * 1024 * 1024
     """Memory of those records."""
-    max_batch_bytes: int = 128 * 1024
-    """aiokafka's 16 KiB cost six times the CPU a record under load."""
+    max_batch_bytes: int = MAX_BATCH_BYTES
     retry_after_s: float = 0.5
     """What refused callers are told, and how long a failed connection is not tried again."""
 
@@ -90,8 +93,11 @@ class Producer:
         *,
         client_id: str = "banditmesh",
         limits: ProducerLimits = ProducerLimits(),
+        sizes: MessageSizes | None = None,
     ) -> None:
-        """``kafka``: the brokers; a text is plaintext ones. ``client_id``: our name in the broker's logs and quotas."""
+        """``kafka``: the brokers; a text is plaintext ones. ``client_id``: our name in the broker's logs and quotas;
+        ``sizes``: what the process knows of the topics, unless it has no other producer."""
+        self.sizes = sizes or MessageSizes()
         self._address = kafka_address(kafka)
         self._client_id = client_id
         self._limits = limits
@@ -130,7 +136,7 @@ class Producer:
 
         Raises:
             Unavailable: Not all were acknowledged in time; some may be written nevertheless, so send all of them again.
-            InvalidArgument: A record is larger than ``MAX_RECORD_BYTES``; none was sent.
+            InvalidArgument: A record is larger than its topic takes; none was sent.
         """
         size = self._admit(records)
         delivery = asyncio.create_task(self._deliver(records, size))
@@ -163,12 +169,9 @@ class Producer:
         """Bytes of the records, which are in flight from now on."""
         size = 0
         for record in records:
-            record_bytes = len(record.key) + len(record.value)
-            if record_bytes > MAX_RECORD_BYTES:
-                raise InvalidArgument(
-                    f"a record for topic {record.topic} has {record_bytes} bytes; at most {MAX_RECORD_BYTES} may be"
-                )
-            size += record_bytes + _RECORD_OVERHEAD_BYTES
+            if not self.sizes.takes(record.topic, record.size):
+                raise InvalidArgument(f"a record for topic {record.topic} has {record.size} bytes, more than it takes")
+            size += record.size + _RECORD_OVERHEAD_BYTES
         if self._stopping:
             raise self._unavailable("the producer is stopping")
         limits = self._limits
@@ -194,6 +197,10 @@ class Producer:
                 return [Acked(each.partition, each.offset, each.timestamp) for each in done]
         except TimeoutError:
             reason = f"no acknowledgement within {self._limits.ack_timeout_s:g} s"
+        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+            reason = _in_words(error)
+            assert kafka is not None
+            self._learn_sizes(records, futures, kafka._message_accumulator._batch_size)
         except KafkaError as error:
             reason = _in_words(error)
         finally:
@@ -216,6 +223,23 @@ class Producer:
                     topic=each.topic,
                     hint="set message.timestamp.type=LogAppendTime",
                 )
+
+    def _learn_sizes(
+        self, records: Sequence[Record], futures: Sequence[asyncio.Future[RecordMetadata]], batch_bytes: int
+    ) -> None:
+        """Note which topics take less than they were sent. A record that is larger than a batch (of ``batch_bytes``)
+        was refused alone; what was in the batch of another one is not known."""
+        refused = [
+            record
+            for record, future in zip(records, futures, strict=False)
+            if future.done() and isinstance(future.exception(), MessageSizeTooLargeError | RecordListTooLargeError)
+        ]
+        for topic in {record.topic for record in refused}:
+            sizes = [record.size + ENVELOPE_BYTES for record in refused if record.topic == topic]
+            if max(sizes) > batch_bytes:
+                self.sizes.refused(topic, max(sizes), 1)
+            else:
+                self.sizes.refused(topic, batch_bytes, len(sizes) + 1)
 
     def _delivered(self, delivery: asyncio.Task[list[Acked]]) -> None:
         self._deliveries.discard(delivery)
@@ -264,7 +288,7 @@ class Producer:
             client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
-            max_batch_size=self._limits.max_batch_bytes,
+            max_batch_size=min(self._limits.max_batch_bytes, self.sizes.smallest_batch()),
             # How long one request waits for a broker that hangs. It raises nothing: the deadline here does.
             request_timeout_ms=int(self._limits.ack_timeout_s * 1000),
         )

@@ -19,7 +19,10 @@ log = get_logger(__name__)
 DENIED = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 """What a broker answers to a user that may not do it."""
 MIN_MESSAGE_BYTES = 256 * 1024
-"""``max.message.bytes`` limits a whole batch; ours have up to 128 KiB, and one record may make a batch of its own."""
+"""``max.message.bytes`` limits a whole batch; ours have up to 128 KiB, and one record may make a batch of its own. With
+less we go on (:mod:`banditmesh.runtime.kafka.sizes`), and what fits in no message is refused or a dead letter."""
+LEAST_MESSAGE_BYTES = 16 * 1024
+"""With less even ordinary events would not fit."""
 
 MUST = {
     # The broker's time decides every join; a client's clock would let a phone decide it.
@@ -145,12 +148,20 @@ def _problems(settings: Mapping[str, Any], min_retention_s: float) -> Iterator[s
         wanted_ms = f"{min_retention_s * 1000:.0f}"
         yield f"retention.ms is {retention_ms}, must be at least {wanted_ms} (join.window + join.slack)"
     message_bytes = int(settings.get("max.message.bytes", MIN_MESSAGE_BYTES))
-    if message_bytes < MIN_MESSAGE_BYTES:
-        yield f"max.message.bytes is {message_bytes}, must be at least {MIN_MESSAGE_BYTES}"
+    if message_bytes < LEAST_MESSAGE_BYTES:
+        yield f"max.message.bytes is {message_bytes}, must be at least {LEAST_MESSAGE_BYTES}"
 
 
 def _warn(name: str, settings: Mapping[str, Any], state: TopicState) -> None:
-    """Say what may lose acknowledged records, and is the operator's to decide."""
+    """Say what may lose acknowledged records, or keep some from being written, and is the operator's to decide."""
+    message_bytes = int(settings.get("max.message.bytes", MIN_MESSAGE_BYTES))
+    if LEAST_MESSAGE_BYTES <= message_bytes < MIN_MESSAGE_BYTES:
+        log.warning(
+            "large records do not fit in a message of the topic: they become dead letters, or are refused",
+            topic=name,
+            max_message_bytes=message_bytes,
+            hint=f"set max.message.bytes={MIN_MESSAGE_BYTES} or more",
+        )
     if state.replicas > 1 and int(settings.get("min.insync.replicas", state.replicas)) < 2:
         log.warning(
             "records are acknowledged when one replica has them; its loss loses them",

@@ -8,8 +8,9 @@ because opening the next one ends what was left open, and only then is the commi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
@@ -24,27 +25,33 @@ from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import FailedPrecondition, Unavailable
 from banditmesh.runtime.kafka.connect import client_options
 from banditmesh.runtime.kafka.producer import Record, discard, note_exception
-from banditmesh.runtime.kafka.topic_check import MIN_MESSAGE_BYTES
-from banditmesh.runtime.stream import Fenced
+from banditmesh.runtime.kafka.sizes import MAX_BATCH_BYTES, MessageSizes
+from banditmesh.runtime.stream import Fenced, StartOver
 
 TRANSACTION_TIMEOUT_S = 40.0
 """With 10 s a fail-over of the broker fenced every producer."""
 OPEN_DEADLINE_S = 20.0
 COMMIT_DEADLINE_S = 30.0
-MAX_BATCH_BYTES = 128 * 1024
+
+_Sent = tuple[asyncio.Future[object], str, Any]
 
 
 class TransactionalProducer:
     """Writes transactions under one id. After anything that was raised it can only be closed."""
 
-    def __init__(self, kafka: AIOKafkaProducer, transactional_id: str) -> None:
+    def __init__(self, kafka: AIOKafkaProducer, transactional_id: str, sizes: MessageSizes) -> None:
         """Use :meth:`open`."""
+        self.sizes = sizes
         self._kafka = kafka
         self._id = transactional_id
 
     @classmethod
-    async def open(cls, kafka: KafkaAddress | str, transactional_id: str) -> TransactionalProducer:
+    async def open(
+        cls, kafka: KafkaAddress | str, transactional_id: str, sizes: MessageSizes | None = None
+    ) -> TransactionalProducer:
         """Connect, fence every older producer of this id, and wait until its open transaction is ended.
+
+        ``sizes``: what the process knows of the topics, unless it has no other producer.
 
         Raises:
             Unavailable: Kafka did not answer in time.
@@ -67,7 +74,7 @@ class TransactionalProducer:
         except BaseException:
             await discard(producer)
             raise
-        return cls(producer, transactional_id)
+        return cls(producer, transactional_id, sizes or MessageSizes())
 
     async def write(
         self,
@@ -83,14 +90,18 @@ class TransactionalProducer:
 
         Raises:
             Fenced: A newer producer of this id exists, or the broker has ended the transaction.
-            FailedPrecondition: A topic takes no messages of our size; its limit was lowered since the start.
+            StartOver: A topic takes no messages of this size; ``sizes`` knows by now what to leave out.
+            FailedPrecondition: A topic takes no messages at all.
             Unavailable: Kafka did not answer in time. Whether it was committed is only known after the next
             :meth:`open`.
         """
-        async with self._fatal({record.topic for record in records}):
+        async with self._fatal():
             await self._kafka.begin_transaction()
-            for acknowledged in await self._send(records):
-                await acknowledged
+            for acknowledged, topic, batch in await self._send(records):
+                try:
+                    await acknowledged
+                except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+                    raise self._too_large(topic, batch) from error
             if offsets:
                 wanted = {TopicPartition(*at): next_offset for at, next_offset in offsets.items()}
                 await self._kafka.send_offsets_to_transaction(wanted, group)
@@ -100,21 +111,38 @@ class TransactionalProducer:
         """Disconnect. A transaction that is open stays so until the next owner opens, or the broker ends it."""
         await discard(self._kafka, "closed")
 
-    async def _send(self, records: Iterable[Record]) -> list[asyncio.Future[object]]:
-        sent: list[asyncio.Future[object]] = []
-        batches: dict[tuple[str, int], object] = {}
+    def _too_large(self, topic: str, batch: Any) -> Exception:
+        if self.sizes.refused(topic, batch.size(), batch.record_count()):
+            return StartOver(f"topic {topic} takes no message of {batch.size()} bytes")
+        return FailedPrecondition(
+            f"Kafka refuses messages of {batch.size()} bytes to {topic}: the partition stands still",
+            hint="raise max.message.bytes of the topic",
+        )
+
+    async def _send(self, records: Iterable[Record]) -> list[_Sent]:
+        """Each batch with its acknowledgement and its topic."""
+        sent: list[_Sent] = []
+        batches: dict[tuple[str, int], Any] = {}
         for record in records:
             assert record.partition is not None
             at = record.topic, record.partition
             batch = batches.get(at)
-            if batch is None or not _append(batch, record):
+            if batch is None or not self._append(batch, record):
                 if batch is not None:
-                    sent.append(await self._send_batch(batch, at))
+                    sent.append((await self._send_batch(batch, at), record.topic, batch))
                 batches[at] = batch = self._kafka.create_batch()
-                _append(batch, record)  # the first record always finds room
+                self._append(batch, record)  # the first record always finds room
         for at, batch in batches.items():
-            sent.append(await self._send_batch(batch, at))
+            sent.append((await self._send_batch(batch, at), at[0], batch))
         return sent
+
+    def _append(self, batch: Any, record: Record) -> bool:
+        """Whether it found room."""
+        most_bytes = self.sizes.batch_bytes(record.topic)
+        if most_bytes < MAX_BATCH_BYTES and batch.record_count() and batch.size() + record.size > most_bytes:
+            return False
+        # 14 times cheaper than a send of each record. The broker replaces the timestamp by its own.
+        return batch.append(timestamp=None, key=record.key, value=record.value) is not None
 
     async def _send_batch(self, batch: object, at: tuple[str, int]) -> asyncio.Future[object]:
         acknowledged: asyncio.Future[object] = await self._kafka.send_batch(batch, at[0], partition=at[1])
@@ -126,24 +154,14 @@ class TransactionalProducer:
         return acknowledged
 
     @asynccontextmanager
-    async def _fatal(self, topics: Collection[str]) -> AsyncIterator[None]:
+    async def _fatal(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(COMMIT_DEADLINE_S):
                 yield
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self._id} was fenced") from error
-        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-            raise FailedPrecondition(
-                f"Kafka refuses messages of our size to {' or '.join(sorted(topics))}: the partition stands still",
-                hint=f"set max.message.bytes of the topic to at least {MIN_MESSAGE_BYTES}",
-            ) from error
         except (KafkaError, TimeoutError) as error:
             raise Unavailable(f"transaction of {self._id}: {_in_words(error)}", retry_after_s=1.0) from error
-
-
-def _append(batch: object, record: Record) -> bool:
-    # 14 times cheaper than a send of each record. The broker replaces the timestamp by its own.
-    return batch.append(timestamp=None, key=record.key, value=record.value) is not None  # type: ignore[attr-defined]
 
 
 def _in_words(error: Exception) -> str:

@@ -279,6 +279,18 @@ async def test_two_streams_that_change_one_record_lose_nothing_of_each_other(sto
     assert (record.count("clicks"), record.count("shown"), record.applied("reactions", 5)) == (1, 1, 3)
 
 
+async def test_no_record_is_written_over_the_loss_of_what_came_before_it(store: RedisClient) -> None:
+    users = Users(store)
+    clicked = UserRecord.empty().counted(clicks=1).moved(Position("reactions", 5, 512))
+
+    async def lost() -> None:
+        raise ProgressMoved("Redis has lost what came before")
+
+    with pytest.raises(ProgressMoved):
+        await users.change(["ann"], lambda found: {"ann": clicked}, lost)
+    assert (await users.read(["ann"]))["ann"].digest == ""
+
+
 async def test_a_value_that_is_no_record_begins_anew(store: RedisClient) -> None:
     users = Users(store)
     await store.client.set(keys.state(keys.user_tag("ann")), b"torn", px=60_000)

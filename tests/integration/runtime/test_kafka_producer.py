@@ -20,8 +20,10 @@ from structlog.testing import capture_logs
 from banditmesh.local import ports
 from banditmesh.local.kafka import Kafka
 from banditmesh.runtime.errors import InvalidArgument, Unavailable
-from banditmesh.runtime.kafka.producer import MAX_RECORD_BYTES, Acked, Producer, ProducerLimits, Record
+from banditmesh.runtime.kafka.producer import Acked, Producer, ProducerLimits, Record
+from banditmesh.runtime.kafka.sizes import MAX_RECORD_BYTES
 from banditmesh.runtime.kafka.topics import Topics, ensure_topics, partition_of
+from tests.support.topic_settings import set_most_bytes
 
 PARTITIONS = 3
 TOPICS = Topics.named()
@@ -104,10 +106,30 @@ async def test_what_does_not_fit_beside_what_is_waiting_is_refused_at_once(
 
 
 async def test_a_record_that_is_too_large_is_refused_and_disturbs_nobody(producer: Producer, topic: str) -> None:
-    with pytest.raises(InvalidArgument, match="at most"):
+    with pytest.raises(InvalidArgument, match="more than it takes"):
         await producer.send_many([Record(topic, b"u", b"v"), Record(topic, b"u", bytes(MAX_RECORD_BYTES))])
     assert producer.records_in_flight == 0
     assert await producer.send(topic, b"u", bytes(MAX_RECORD_BYTES - 1))
+
+
+async def test_a_topic_that_takes_less_than_before_gets_smaller_messages_and_one_that_never_fits_is_refused(
+    kafka: Kafka, producer: Producer, topic: str
+) -> None:
+    await producer.start()
+    await set_most_bytes(kafka.bootstrap, 4000, topic, unread=topic.replace("impressions", "decisions"))
+    small, large = Record(topic, b"u", bytes(300), 0), Record(topic, b"u", bytes(5000), 0)
+
+    async def sent(records: list[Record]) -> list[Acked]:
+        while True:  # as an app does that is told to send again
+            try:
+                return await producer.send_many(records)
+            except Unavailable:
+                pass
+
+    assert len(await sent([small] * 100)) == 100
+    with pytest.raises(InvalidArgument, match="has 5001 bytes, more than it takes"):
+        await sent([small, large])
+    assert len(await sent([small])) == 1
 
 
 async def test_a_cancelled_caller_disturbs_nobody(producer: Producer, topic: str) -> None:

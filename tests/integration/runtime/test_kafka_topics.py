@@ -85,7 +85,7 @@ async def test_topics_with_different_partition_counts_are_refused_by_name_and_co
         ("cleanup.policy", "compact", "delete"),
         ("unclean.leader.election.enable", "true", "false"),
         ("retention.ms", "60000", "at least 3600000 (join.window + join.slack)"),
-        ("max.message.bytes", "1000", "at least 262144"),
+        ("max.message.bytes", "1000", "at least 16384"),
     ],
 )
 async def test_a_topic_with_a_wrong_setting_is_refused_by_name_setting_and_value(

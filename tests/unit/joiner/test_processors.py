@@ -12,8 +12,10 @@ from prometheus_client import CollectorRegistry
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.clock import ManualClock
+from banditmesh.runtime.deadletters import OUTGROWN
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.kafka.producer import Record
+from banditmesh.runtime.kafka.sizes import MessageSizes
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.stream import Consumed, StartOver
@@ -164,6 +166,7 @@ class FakeLog:
     records: list[Record] = field(default_factory=list)
     offsets: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)
     away: bool = False
+    sizes: MessageSizes = field(default_factory=MessageSizes)
 
     async def send_many(self, records: Sequence[Record]) -> None:
         self.records += records
@@ -342,6 +345,26 @@ async def test_what_was_found_to_be_late_when_its_impression_was_closed_moves_th
     impression = events_pb2.Impression(schema_version=1, decision=DECISION).SerializeToString()
     await (await opened(ledger, log, checkpoint)).process([consumed(0, impression, topic=TOPICS.impressions)])
     assert log.to(TOPICS.late_reactions) == [CLICK]
+    assert log.offsets == {(TOPICS.impressions, 0): (1, ""), (TOPICS.reactions, 0): (9, str(LOG))}
+
+
+async def test_what_its_topic_does_not_take_becomes_a_dead_letter_of_what_it_came_from(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    for topic in (TOPICS.examples, TOPICS.late_reactions):
+        log.sizes.refused(topic, 100, 1)
+    ledger.watermark_ms, ledger.late = T + 3_600_000, [Late(LOG, 3, T, CLICK)]
+    ledger.reactions = [StoredReaction(bytes(16), "click", 2, T + WINDOW_MS + 1, False, CLICK)]
+    impression = events_pb2.Impression(schema_version=1, decision=DECISION).SerializeToString()
+    await (await opened(ledger, log, checkpoint)).process([consumed(0, impression, topic=TOPICS.impressions)])
+    letters = [events_pb2.DeadLetter.FromString(each) for each in log.to(TOPICS.dead_letters)]
+    assert sorted((each.topic, each.offset, each.value) for each in letters) == [
+        (TOPICS.impressions, 0, impression),
+        (TOPICS.reactions, 2, CLICK),
+        (TOPICS.reactions, 3, CLICK),
+    ]
+    assert set(log.reasons) == {OUTGROWN}
+    assert {record.topic for record in log.records} == {TOPICS.dead_letters}
     assert log.offsets == {(TOPICS.impressions, 0): (1, ""), (TOPICS.reactions, 0): (9, str(LOG))}
 
 

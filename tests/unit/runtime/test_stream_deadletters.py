@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.deadletters import Unreadable, dead_letter
-from banditmesh.runtime.kafka.producer import MAX_RECORD_BYTES
+from banditmesh.runtime.kafka.sizes import MAX_RECORD_BYTES
 from banditmesh.runtime.stream import Consumed
 
 

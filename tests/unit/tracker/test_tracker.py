@@ -12,12 +12,13 @@ from banditmesh.contracts.tracker.v1 import tracker_pb2
 from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.errors import InvalidArgument, Unavailable
 from banditmesh.runtime.kafka.producer import Record
+from banditmesh.runtime.kafka.sizes import MessageSizes
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.token import KeyRing
 from services.tracker.intake import Accepted, Intake, Refused
 from services.tracker.metrics import TrackerMetrics
-from services.tracker.tracker import MAX_EVENTS, Tracker
+from services.tracker.tracker import MAX_EVENTS, Tracker, status_of
 
 MESH = parse_mesh("{services: {comics: {logics: [new]}}, placements: {head: {sources: [comics/new]}}}")
 KEYS = KeyRing.parse("7:" + "0a" * 32)
@@ -30,6 +31,7 @@ class FakeLog:
         self.sent: list[list[Record]] = []
         self.timeout_s: float | None = None
         self.away = False
+        self.sizes = MessageSizes()
 
     async def send_many(self, records: Sequence[Record], *, timeout_s: float | None = None) -> object:
         self.timeout_s = timeout_s
@@ -79,6 +81,18 @@ async def test_a_bad_event_does_not_keep_the_good_ones_back(case: Case) -> None:
     results = await case.tracker.track([case.event("a"), tracker_pb2.Event(), case.event("b")])
     assert [type(result) for result in results] == [Accepted, Refused, Accepted]
     assert [record.key for record in case.log.sent[0]] == [b"a", b"b"]
+
+
+async def test_an_event_that_its_topic_does_not_take_is_refused_and_the_others_are_stored(case: Case) -> None:
+    case.log.sizes.refused("t-reactions", 110, 1)
+    results = await case.tracker.track([case.event("a"), case.event("b", click=events_pb2.Click())])
+    assert [status_of(each) for each in results] == [
+        tracker_pb2.EVENT_STATUS_ACCEPTED,
+        tracker_pb2.EVENT_STATUS_INVALID,
+    ]
+    assert isinstance(results[1], Refused)
+    assert "more than topic t-reactions takes" in results[1].message
+    assert [record.topic for record in case.log.sent[0]] == ["t-impressions"]
 
 
 async def test_a_request_of_bad_events_alone_is_answered_while_kafka_is_away(case: Case) -> None:
