@@ -243,8 +243,13 @@ def error_type(code: int) -> type[MeshError]:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> MeshError:
-    """The typed error behind a failed call of ours or of a Data Provider; codes without a class become Internal."""
-    kind = _BY_CODE.get(error.code(), Internal)
+    """The typed error behind a failed call of ours or of a Data Provider; codes without a class become Internal.
+
+    CANCELLED is Unavailable: nobody here gave the call up (that raises asyncio.CancelledError), so the server's
+    transport has cut it off, because it stops or because too many stood in line, before anything was done.
+    """
+    cut_off = error.code() is grpc.StatusCode.CANCELLED
+    kind = Unavailable if cut_off else _BY_CODE.get(error.code(), Internal)
     field = hint = retry_after_s = None
     metadata: dict[str, str] = {}
     for detail in _details(error):

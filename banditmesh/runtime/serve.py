@@ -48,6 +48,8 @@ log = get_logger(__name__)
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 WATCHES = (f"/{HEALTH.full_name}/Watch", f"/{REFLECTION.full_name}/ServerReflectionInfo")
+LOOKS_AT_THE_LINE, BETWEEN_LOOKS_S = 50, 0.01
+"""Before the transport stops. Who was cut off earlier, by load, is still counted: then all of them are made."""
 ServicerT = TypeVar("ServicerT")
 
 
@@ -78,6 +80,7 @@ class Server:
         self._stopping: asyncio.Task[None] | None = None
         self._grpc: grpc.aio.Server | None = None
         self._interceptor: CallInterceptor | None = None
+        self._unserved: UnservedCalls | None = None
         self._metrics_server: MetricsServer | None = None
         self._probed: grpc.aio.Server | None = None
         self._port = 0
@@ -224,7 +227,7 @@ class Server:
             frozenset(f"/{HEALTH.full_name}/{method.name}" for method in HEALTH.methods),
         )
         calls = self._interceptor = CallInterceptor(GrpcMetrics(self.registry), rules, self._access)
-        unserved = UnservedCalls(lambda: calls.accepted, lambda: calls.idle, options.max_waiting_rpcs)
+        unserved = self._unserved = UnservedCalls(lambda: calls.accepted, lambda: calls.idle, options.max_waiting_rpcs)
         server = self._grpc = grpc.aio.server(interceptors=(calls,), options=channel_options(options))
         unserved.watch()
         self.registry.register(unserved)
@@ -285,6 +288,7 @@ class Server:
         if self._grpc is not None and self._interceptor is not None:
             await self.clock.sleep(self.options.drain_delay_s)
             self._interceptor.drain()
+            await self._take_who_stands_in_line()
             await self._grpc.stop(self.options.grace_s)
         await self._generation.tasks.stop(self.options.task_stop_s)
         await self.health.stop()
@@ -294,6 +298,14 @@ class Server:
         if self._metrics_server is not None:
             await self._metrics_server.stop()
         log.info("stopped")
+
+    async def _take_who_stands_in_line(self) -> None:
+        """The transport cuts off, when it stops, what the event loop has not taken up (its clients see CANCELLED); on a
+        busy machine there always is something. So it stops at a moment when there is nothing."""
+        for _ in range(LOOKS_AT_THE_LINE):
+            if self._unserved is None or self._unserved.not_taken() <= 0:
+                return
+            await asyncio.sleep(BETWEEN_LOOKS_S)
 
     async def __aenter__(self) -> Server:
         try:

@@ -36,12 +36,17 @@ class UnservedCalls(Collector):
         """Find the server that was made."""
         self._server_id = max(_server_ids() - self._others, default=0)
 
+    def not_taken(self) -> int:
+        """Calls that came and were not taken out of the line: those that stand in it, and those that never will be."""
+        if not self._server_id:
+            return 0
+        server: dict[str, Any] = json.loads(cygrpc.channelz_get_server(self._server_id))["server"]
+        return int(server.get("data", {}).get("callsStarted", 0)) - self._taken()
+
     def collect(self) -> Iterator[CounterMetricFamily]:
         """See :class:`prometheus_client.registry.Collector`."""
         if self._server_id:
-            server: dict[str, Any] = json.loads(cygrpc.channelz_get_server(self._server_id))["server"]
-            came = int(server.get("data", {}).get("callsStarted", 0))
-            self._counted = max(self._counted, came - self._taken() - (0 if self._idle() else self._waiting_at_most))
+            self._counted = max(self._counted, self.not_taken() - (0 if self._idle() else self._waiting_at_most))
         yield CounterMetricFamily(
             "banditmesh_grpc_unserved",
             "Calls that ended before this process could look at them: the line in front of it was full (their clients "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import grpc
@@ -116,6 +117,20 @@ async def test_calls_that_the_transport_cut_off_are_counted() -> None:
         cut_off = sum([await call.code() is grpc.StatusCode.CANCELLED for call in calls])
         assert cut_off > 0
         await eventually_so(lambda: server.registry.get_sample_value("banditmesh_grpc_unserved_total") == cut_off)
+
+
+async def test_a_server_that_stops_cuts_off_nobody_who_stands_in_line() -> None:
+    server = Server(ServerOptions(grace_s=10), registry=CollectorRegistry())
+    server.add_service(DESCRIPTOR, add_echo_to_server, Echo())
+    async with server:
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:  # its threads go on while the loop stands
+            stub, unserved = EchoStub(channel), server._unserved
+            await asyncio.to_thread(stub.Unary, StringValue(value="connected"))
+            calls = [stub.Unary.future(StringValue(value="x"), timeout=20) for _ in range(5)]
+            while unserved is not None and unserved.not_taken() < len(calls):
+                time.sleep(0.001)  # noqa: ASYNC251 so that none of them is taken up before the stop begins
+            await server.stop()
+            assert [call.result(timeout=20).value for call in calls] == ["x"] * 5
 
 
 async def test_a_connection_that_is_old_is_replaced_and_no_call_notices() -> None:

@@ -113,3 +113,8 @@ def test_a_delay_out_of_range_is_no_failure_of_its_own(nanos: int, waits_s: floa
 def test_a_retry_delay_survives_exactly(delay_s: float) -> None:
     retry = detail(to_status(errors.Unavailable("x", retry_after_s=delay_s)), error_details_pb2.RetryInfo)
     assert retry.retry_delay.ToTimedelta().total_seconds() == delay_s
+
+
+def test_a_call_that_the_servers_transport_cut_off_may_be_tried_again() -> None:
+    cut_off = grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, grpc.aio.Metadata(), grpc.aio.Metadata(), "CANCELLED")
+    assert isinstance(errors.from_rpc_error(cut_off), errors.Unavailable)
