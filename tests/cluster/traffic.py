@@ -111,12 +111,13 @@ class Traffic:
     def finish(self) -> None:
         """Stop both, and see what became of each acknowledged impression."""
         cluster = self._cluster
+        node = self._last("load-node")
+        cluster.kubectl("delete", "pod", "load-node", "--grace-period=1")  # first: its examples would be waited for
         cluster.kubectl("exec", "load", "--", "touch", "/tmp/stop")
         until("the load's last word", lambda: '"done": true' in cluster.kubectl("logs", "load", "--tail=1"), SETTLE_S)
-        last, node = self._last("load"), self._last("load-node")
+        last = self._last("load")
         say(f"Python: {json.dumps(last)}")
         say(f"Node: {json.dumps(node)}")
-        cluster.kubectl("delete", "pod", "load-node", "--wait=false")
         whole = f"{last['acknowledged']} acknowledged impressions, {last['missing']} missing, {last['twice']} doubled"
         cluster.expect(not last["missing"] and not last["twice"], whole)
 
