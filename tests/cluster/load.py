@@ -132,6 +132,7 @@ async def main() -> None:
     over.set()
     await following
     await reader.read_until_settled(load.acknowledged, SETTLE_WITHIN_S)
+    await reader.stop()
     copies = [examples.copies[impression] for impression in load.acknowledged]
     result = {"acknowledged": len(copies), "missing": copies.count(0), "twice": sum(count > 1 for count in copies)}
     print(load.line(**result, done=True), flush=True)

@@ -114,7 +114,7 @@ class Traffic:
         node = self._last("load-node")
         cluster.kubectl("delete", "pod", "load-node", "--grace-period=1")  # first: its examples would be waited for
         cluster.kubectl("exec", "load", "--", "touch", "/tmp/stop")
-        until("the load's last word", lambda: '"done": true' in cluster.kubectl("logs", "load", "--tail=1"), SETTLE_S)
+        until("the load's last word", lambda: '"done": true' in cluster.kubectl("logs", "load", "--tail=3"), SETTLE_S)
         last = self._last("load")
         say(f"Python: {json.dumps(last)}")
         say(f"Node: {json.dumps(node)}")
