@@ -35,6 +35,7 @@ from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
 from banditmesh.local.valkey import Valkey
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.logging import configure_logging
+from banditmesh.runtime.memory import freeze_heap
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.serve import Server, ServerOptions
@@ -42,7 +43,6 @@ from banditmesh.runtime.snapshots import Manifest, Snapshots
 from banditmesh.runtime.store import open_store
 from banditmesh.runtime.user_record import CLICKS, Position, UserRecord
 from services.crs_engine import bootstrap
-from services.crs_engine.memory import freeze_heap
 from services.crs_engine.metrics import STAGES
 from services.crs_engine.pipeline.batch import SelectionRequest
 from services.crs_engine.settings import EngineSettings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -111,7 +112,7 @@ class RewardSpec(BaseModel):
             raise ValueError(f"cap is {self.cap:g}, below a reward that stands here, {self._largest:g}")
         return self
 
-    @property
+    @cached_property
     def limit(self) -> float:
         """The cap, or its default."""
         return CAP_FACTOR * self._largest if self.cap is None else self.cap

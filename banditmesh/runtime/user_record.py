@@ -194,9 +194,15 @@ class UserRecord:
 
     def pack(self) -> bytes:
         """Return the packed value; equal records are equal bytes."""
-        parts = sorted((number, *part) for number, part in self.parts.items() if part[1])
-        table = b"".join(_ENTRY.pack(number, version, len(data)) for number, version, data in parts)
-        return _HEAD.pack(FORMAT, len(parts), MARK) + table + b"".join(data for _, _, data in parts)
+        parts = [(number, *part) for number, part in sorted(self.parts.items()) if part[1]]
+        table = [_ENTRY.pack(number, version, len(data)) for number, version, data in parts]
+        return b"".join([_HEAD.pack(FORMAT, len(parts), MARK), *table, *(data for _, _, data in parts)])
+
+    @property
+    def packed_bytes(self) -> int:
+        """Length of the packed value."""
+        sizes = [len(data) for _, data in self.parts.values() if data]
+        return HEAD_BYTES + ENTRY_BYTES * len(sizes) + sum(sizes)
 
     def entries(self, section: Section) -> NDArray[np.void]:
         """``section.dtype[n]``, the newest first, without a copy; empty when the record has none that we can read."""
@@ -218,26 +224,35 @@ class UserRecord:
 
     def applied(self, stream: str, log: int) -> int:
         """Offset of the last record of a stream that is in here; -1: none of this log is."""
-        wanted = STREAMS[stream]
-        for number, known_log, offset in _APPLIED.iter_unpack(self._data(APPLIED)):
-            if number == wanted and known_log in (log, ANY_LOG):
-                return int(offset)
-        return -1
+        data = self._data(APPLIED)
+        at = _place(data, _APPLIED.size, STREAMS[stream])
+        if at < 0:
+            return -1
+        _, known_log, offset = _APPLIED.unpack_from(data, at)
+        return int(offset) if known_log in (log, ANY_LOG) else -1
 
     def moved(self, position: Position) -> UserRecord:
         """Note that a stream has come to a position."""
-        number = STREAMS[position.stream]
-        others = [each for each in _APPLIED.iter_unpack(self._data(APPLIED)) if each[0] != number]
-        entries = [(number, position.log, position.offset), *others]
-        return self._with(APPLIED, b"".join(_APPLIED.pack(*each) for each in entries))
+        number, data = STREAMS[position.stream], self._data(APPLIED)
+        others = _without(data, _APPLIED.size, _place(data, _APPLIED.size, number))
+        return self._with((APPLIED, _APPLIED.pack(number, position.log, position.offset) + others))
 
     def counted(self, **more: int) -> UserRecord:
         """Add to counters, by their names in :data:`COUNTERS`."""
-        counts = dict(_COUNT.iter_unpack(self._data(COUNTS)))
+        return self._with((COUNTS, self._counted(more)))
+
+    def _counted(self, more: Mapping[str, int]) -> bytes:
+        """Section :data:`COUNTS` with counters added to."""
+        counts = bytearray(self._data(COUNTS))
         for name, by in more.items():
             number = COUNTERS[name]
-            counts[number] = min(counts.get(number, 0) + by, _MOST_U32)
-        return self._with(COUNTS, b"".join(_COUNT.pack(*each) for each in counts.items()))
+            at = _place(counts, _COUNT.size, number)
+            if at < 0:
+                at = len(counts)
+                counts += _COUNT.pack(number, 0)
+            _, before = _COUNT.unpack_from(counts, at)
+            _COUNT.pack_into(counts, at, number, min(before + by, _MOST_U32))
+        return bytes(counts)
 
     def remembered(self, section: Section, time_s: int, content: int, service: int, placement: int) -> UserRecord:
         """Put an event before the others of a section of :data:`EVENT`.
@@ -247,7 +262,7 @@ class UserRecord:
             time_s: Broker time, seconds since the Unix epoch.
             content, service, placement: Their 64-bit keys.
         """
-        return self._with(section, _EVENT.pack(time_s, content, service, placement) + self._data(section))
+        return self._with((section, _EVENT.pack(time_s, content, service, placement) + self._data(section)))
 
     def tasted(self, kind: str, amount: float, time_s: int, content: int, most: int) -> UserRecord:
         """Note what a user did with a content, before all others. Clicks and targets that were remembered one by one
@@ -265,7 +280,7 @@ class UserRecord:
         for section, bit in ((CLICKS, TASTE_BITS["click"]), (TARGETS, TASTE_BITS["target"])):
             for at_s, other, _, _ in _EVENT.iter_unpack(self._data(section)):
                 entries.append((other, at_s, bit, 0))
-            record = record._with(section, b"")
+            record = record._with((section, b""))
         did, dwell = TASTE_BITS[kind], dwell_code(amount) if kind == "dwell" else 0
         for each in entries:
             if each[0] == content:
@@ -275,7 +290,7 @@ class UserRecord:
             if each[0] != content:
                 others.setdefault(each[0], each)
         kept = [(content, time_s, did, dwell), *others.values()][: max(most, _TASTE_LEAST)]
-        return record._with(TASTE, b"".join(_TASTE.pack(*each) for each in kept))._within(
+        return record._with((TASTE, b"".join(_TASTE.pack(*each) for each in kept)))._within(
             _RECORD_BYTES + max(most - 30, 0) * _TASTE.size
         )
 
@@ -283,44 +298,67 @@ class UserRecord:
         """The record with so many fewer of the contents that were shown, the oldest first, that it has at most so many
         bytes packed."""
         labels = len(self._data(SHOWN_LABELS))  # a cap that forgets is none: they come on top
-        surplus = len(self.pack()) - labels - most_bytes
+        surplus = self.packed_bytes - labels - most_bytes
         shown = self._data(SHOWN)
         left = max(len(shown) - -(-surplus // _SHOWN.size) * _SHOWN.size, 0)
-        return self if surplus <= 0 else self._with(SHOWN, shown[:left])
+        return self if surplus <= 0 else self._with((SHOWN, shown[:left]))
 
     def shown(self, time_s: int, content: int, service: int, labels: Iterable[int] = ()) -> UserRecord:
         """Count an impression: ever, of its content by day, of its service today, and of what it is counted by
         besides (``Decision.counted_by``) by day."""
         day = min(time_s // DAY_S, _MOST_U16)
-        counted = self._shown_on(SHOWN, day, content)
+        counted = self
         for label in labels:
-            counted = counted._shown_on(SHOWN_LABELS, day, label)
-        services = list(_SERVICE.iter_unpack(self._data(SHOWN_SERVICES)))
-        today = next((each[2] for each in services if each[0] == service and each[1] == day), 0)
-        others = b"".join(_SERVICE.pack(*each) for each in services if each[0] != service)
-        record = counted.counted(shown=1)._with(
-            SHOWN_SERVICES, _SERVICE.pack(service, day, min(today + 1, _MOST_U16)) + others
+            counted = counted._with((SHOWN_LABELS, _shown_on(counted._data(SHOWN_LABELS), day, label)))
+        services = self._data(SHOWN_SERVICES)
+        at = _key_place(services, _SERVICE.size, service)
+        _, last_day, before = _SERVICE.unpack_from(services, at) if at >= 0 else (service, day, 0)
+        today = _SERVICE.pack(service, day, min(before + 1 if last_day == day else 1, _MOST_U16))
+        record = counted._with(
+            (SHOWN, _shown_on(self._data(SHOWN), day, content)),
+            (COUNTS, self._counted({"shown": 1})),
+            (SHOWN_SERVICES, today + _without(services, _SERVICE.size, at)),
         )
         taste = len(self._data(TASTE)) // _TASTE.size
         return record._within(_RECORD_BYTES + max(taste - 30, 0) * _TASTE.size) if taste else record
-
-    def _shown_on(self, section: Section, day: int, key: int) -> UserRecord:
-        """Count one more of a key on a day, in a section of keys and their days."""
-        entries = list(_SHOWN.iter_unpack(self._data(section)))
-        before = next((each for each in entries if each[0] == key), (key, day, 0))
-        rest = b"".join(_SHOWN.pack(*each) for each in entries if each[0] != key)
-        return self._with(section, _SHOWN.pack(key, *_one_more(day, before[1], before[2])) + rest)
 
     def _data(self, section: Section) -> bytes:
         version, data = self.parts.get(section.number, (section.version, b""))
         return data if version == section.version else b""
 
-    def _with(self, section: Section, data: bytes) -> UserRecord:
-        version, _ = self.parts.get(section.number, (section.version, b""))
-        if version != section.version:
-            return self
-        kept = data[: section.most * section.dtype.itemsize]
-        return UserRecord({**self.parts, section.number: (version, kept)})
+    def _with(self, *changed: tuple[Section, bytes]) -> UserRecord:
+        parts = dict(self.parts)
+        for section, data in changed:
+            version, _ = parts.get(section.number, (section.version, b""))
+            if version == section.version:
+                parts[section.number] = (version, data[: section.most * section.dtype.itemsize])
+        return UserRecord(parts)
+
+
+def _place(data: bytes | bytearray, size: int, number: int) -> int:
+    """Where, in entries of ``size`` bytes, the first one begins whose first byte is a number; below 0: none does."""
+    return size * data[::size].find(number)
+
+
+def _key_place(data: bytes, size: int, key: int) -> int:
+    """The same of entries that begin with a 64-bit key."""
+    wanted = key.to_bytes(8, "little")
+    at = data.find(wanted)
+    while at >= 0 and at % size:
+        at = data.find(wanted, at + 1)
+    return at
+
+
+def _without(data: bytes, size: int, at: int) -> bytes:
+    """Entries of ``size`` bytes without the one at a place; below 0: all of them."""
+    return data if at < 0 else data[:at] + data[at + size :]
+
+
+def _shown_on(data: bytes, day: int, key: int) -> bytes:
+    """A section of keys and their days with one more of a key on a day."""
+    at = _key_place(data, _SHOWN.size, key)
+    _, last_day, days = _SHOWN.unpack_from(data, at) if at >= 0 else (key, day, 0)
+    return _SHOWN.pack(key, *_one_more(day, last_day, days)) + _without(data, _SHOWN.size, at)
 
 
 def dwell_code(seconds: float) -> int:

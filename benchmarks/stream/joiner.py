@@ -53,16 +53,12 @@ def _backlog(stage: Stage) -> Figures:
 def _memory(stage: Stage) -> Figures:
     """A window of ten minutes that is filled at the rate: what waits, waits in Kafka."""
     run = stage.mesh(window="10m")
-    shown = impressions(30_000)
     seen: list[tuple[float, float]] = []
 
     async def feed() -> int:
         began, fed = time.monotonic(), 0
         while time.monotonic() - began < FLAT_S:
-            part = [shown[(fed + each) % len(shown)] for each in range(FED_PER_S)]
-            # Other impressions each time: only the id differs.
-            stamp = fed.to_bytes(4, "big")
-            part = [(key, value.replace(value[6:10], stamp, 1)) for key, value in part]
+            part = impressions(FED_PER_S)
             await write(stage.kafka.bootstrap, run.topics.impressions, part)
             await write(stage.kafka.bootstrap, run.topics.reactions, clicks(part))
             fed += FED_PER_S

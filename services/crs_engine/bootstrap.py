@@ -13,6 +13,7 @@ from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2, crs_engine_pb2_gr
 from banditmesh.runtime import keys, rule_options
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.memory import freeze_heap
 from banditmesh.runtime.mesh import Mesh, load_mesh
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
@@ -33,7 +34,6 @@ from services.crs_engine.explain import Explainer
 from services.crs_engine.live import BLOCK_S, LiveFollower
 from services.crs_engine.live_contents import LiveContents
 from services.crs_engine.maintenance import Maintenance
-from services.crs_engine.memory import freeze_heap
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.models import Models
 from services.crs_engine.pipeline import filters, retrievers, rules

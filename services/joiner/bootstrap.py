@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from banditmesh.contracts.joiner.v1 import joiner_pb2, joiner_pb2_grpc
 from banditmesh.runtime.kafka.consumer import KafkaSource
 from banditmesh.runtime.kafka.gate import topics_of
@@ -9,6 +11,7 @@ from banditmesh.runtime.kafka.metrics import StreamMetricsFamily
 from banditmesh.runtime.kafka.producer import Producer
 from banditmesh.runtime.kafka.sizes import MessageSizes
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
+from banditmesh.runtime.memory import freeze_heap
 from banditmesh.runtime.mesh import Mesh, load_mesh
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
@@ -120,11 +123,13 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
         clock=clock,
         metrics=stream_metrics.stream("reactions"),
     )
+    # A transaction is five round trips, whatever is in it.
+    joining = replace(options, batch=4 * settings.batch, buffer=8 * settings.batch)
     impressions_stream = Stream(
         "impressions",
         lambda: new_source(topics.impressions, impressions_group),
         open_impressions,
-        options=options,
+        options=joining,
         clock=clock,
         metrics=stream_metrics.stream("impressions"),
     )
@@ -150,6 +155,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
         joiner_pb2_grpc.add_JoinerServiceServicer_to_server,
         JoinerServicer(impressions, reactions, users, redis, clock),
     )
+    freeze_heap()
 
 
 def lifetimes_of(mesh: Mesh) -> Lifetimes:

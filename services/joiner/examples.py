@@ -4,8 +4,9 @@ with the offset behind them."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from banditmesh.bandits.rewards import RewardSpec
 from banditmesh.contracts.events.v1 import events_pb2
@@ -35,6 +36,18 @@ def read_impressions(records: Sequence[Consumed]) -> Read:
     return [(record, _read(record)) for record in records]
 
 
+def read_due(records: Sequence[Consumed], is_due: Callable[[int], bool]) -> Read:
+    """The same of records from the first on, up to the first impression that is not due by its broker time. What waits
+    behind it is not looked at each time that it is offered again."""
+    read: list[tuple[Consumed, events_pb2.Decision | Unreadable]] = []
+    for record in records:
+        decision = _read(record)
+        if not is_due(record.time_ms) and not isinstance(decision, Unreadable):
+            break
+        read.append((record, decision))
+    return read
+
+
 def closed_prefix(read: Read, closed: int) -> int:
     """How many records, from the first on, can be written when so many impressions are closed: unreadable ones go with
     them."""
@@ -45,6 +58,13 @@ def closed_prefix(read: Read, closed: int) -> int:
             return i
         closed -= 1
     return len(read)
+
+
+class _Rules(NamedTuple):
+    """How the impressions of a placement are joined."""
+
+    rewards: RewardSpec
+    window_ms: int
 
 
 @dataclass(eq=False)
@@ -67,6 +87,10 @@ class ExamplesWriter:
     mesh: Mesh
     metrics: JoinerMetrics
     written: int = 0
+    _rules: dict[str, _Rules] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._source = events_pb2.Source(partition=self.partition, log=self.log)
 
     async def write(self, read: Read, closed: Closed, ticks: Sequence[Record] = ()) -> None:
         """Write what comes of records and the late reactions that wait, in one transaction with the offsets behind
@@ -80,7 +104,7 @@ class ExamplesWriter:
         reasons: Counter[str] = Counter()
         late = self.late.waiting(closed)
         records: list[Record] = [*ticks, *(self._late(each, reasons) for each in late)]
-        outcomes: list[str] = []
+        outcomes: Counter[str] = Counter()
         late_n = len(late)
         duplicates = redone = 0
         clipped: Counter[str] = Counter()
@@ -104,7 +128,7 @@ class ExamplesWriter:
                 records.append(self._late(origin, reasons))
             late_n += len(joined.late)
             if fitting.topic == self.topics.examples:
-                outcomes.append(joined.outcome)
+                outcomes[joined.outcome] += 1
             if joined.clipped:
                 clipped[decision.placement] += 1
         if not (read or records):
@@ -116,14 +140,14 @@ class ExamplesWriter:
         await self.transactions.write(records, group=self.group, offsets=offsets)
         if late_n:
             self.late.written = following
-        self.written += len(outcomes)
+        self.written += outcomes.total()
         metrics = self.metrics
         metrics.transactions.inc()
         metrics.late.inc(late_n)
         metrics.redo.inc(redone)
         metrics.duplicates.labels(kind="impression").inc(duplicates)
-        for outcome in outcomes:
-            metrics.examples.labels(outcome=outcome).inc()
+        for outcome, count in outcomes.items():
+            metrics.examples.labels(outcome=outcome).inc(count)
         for placement, count in clipped.items():
             metrics.clipped.labels(placement=placement).inc(count)
         for reason, count in reasons.items():
@@ -150,17 +174,26 @@ class ExamplesWriter:
         return dead_letter(record, error, consumer=CONSUMER, topic=topic, most_bytes=room)
 
     def _join(self, record: Consumed, decision: events_pb2.Decision, stored: Sequence[StoredReaction]) -> Joined:
-        placement = self.mesh.placements.get(decision.placement)
-        if placement is None:
-            self.metrics.unknown_placements.inc()
+        rules = self._rules.get(decision.placement) or self._rules_of(decision.placement)
+        self._source.offset = record.offset
         return join(
             decision,
-            events_pb2.Source(partition=record.partition, offset=record.offset, log=self.log),
+            self._source,
             record.time_ms,
             [read for each in stored if not each.was_late and (read := read_again(each)) is not None],
-            _NO_REWARDS if placement is None else placement.rewards,
-            round(self.mesh.join_window_s(decision.placement) * 1000),
+            rules.rewards,
+            rules.window_ms,
         )
+
+    def _rules_of(self, name: str) -> _Rules:
+        """Those of a placement of mesh.yaml are kept; of others there may be any number."""
+        placement = self.mesh.placements.get(name)
+        window_ms = round(self.mesh.join_window_s(name) * 1000)
+        if placement is None:
+            self.metrics.unknown_placements.inc()
+            return _Rules(_NO_REWARDS, window_ms)
+        rules = self._rules[name] = _Rules(placement.rewards, window_ms)
+        return rules
 
 
 def _read(record: Consumed) -> events_pb2.Decision | Unreadable:

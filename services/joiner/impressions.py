@@ -24,7 +24,7 @@ from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Mesh
 from banditmesh.runtime.stream import Consumed, NotYet, Offsets, StartOver
 from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
-from services.joiner.examples import ExamplesWriter, Read, closed_prefix, read_impressions
+from services.joiner.examples import ExamplesWriter, Read, closed_prefix, read_due, read_impressions
 from services.joiner.join import SCHEMA_VERSION, belongs, is_closed
 from services.joiner.late import LateReactions
 from services.joiner.ledger import Closed, Late, Ledger, Mark
@@ -35,6 +35,8 @@ log = get_logger(__name__)
 
 TICK = events_pb2.Example(schema_version=SCHEMA_VERSION, tick=events_pb2.Tick()).SerializeToString(deterministic=True)
 MIN_WAIT_S = 0.02
+CLOSED_AT_ONCE = 500
+"""Impressions that one script closes: Redis serves nobody else meanwhile, some milliseconds."""
 
 
 class ImpressionsProcessor:
@@ -133,8 +135,8 @@ class ImpressionsProcessor:
         """Close what is due, write its examples, and leave the rest for later."""
         try:
             again = sum(record.offset < self._marked_until for record in records)
-            if again:
-                await self._mark_again(records[:again])
+            for first in range(0, again, CLOSED_AT_ONCE):
+                await self._mark_again(records[first : min(first + CLOSED_AT_ONCE, again)])
             if again < len(records):
                 await self._close_due(records[again:], again)
         except ProgressMoved as error:
@@ -142,7 +144,7 @@ class ImpressionsProcessor:
 
     async def _close_due(self, records: Sequence[Consumed], before: int) -> None:
         """Close impressions from the first on that is due. ``before``: records of the batch that are done with."""
-        read = read_impressions(records)
+        read = await self._due(records)
         closed = await self._close(read)
         taken = closed_prefix(read, len(closed.closings))
         await self._write(read[:taken], closed)
@@ -207,22 +209,37 @@ class ImpressionsProcessor:
         if closed.late:
             await self._ledger.forget_late(closed.late)
 
-    async def _close(self, read: Read) -> Closed:
-        """Close the impressions that are due, and what was found for each of them. Asks Redis only when its answer may
-        have changed."""
-        waiting = [(record, decision) for record, decision in read if not isinstance(decision, Unreadable)]
-        nothing = Closed(self._progress, [], [])
-        if not waiting:
-            return nothing
-        first_ms = waiting[0][0].time_ms
-        if not self._is_due(first_ms):
+    async def _due(self, records: Sequence[Consumed]) -> Read:
+        """What can be closed by what is known of the watermark. Asks Redis only when its answer may have changed."""
+        read = read_due(records, self._is_due)
+        if len(read) < len(records):
             self._progress = await self._ledger.progress()
-            if not self._is_due(first_ms):
-                return nothing
-        wanted = [(decision.impression_id, Mark(record.offset, record.time_ms)) for record, decision in waiting]
-        closed = await self._ledger.close(self._marks, wanted, self._window_ms, self._late.written)
-        self._progress = closed.progress
-        return closed
+            read = [*read, *read_due(records[len(read) :], self._is_due)]
+        return read
+
+    async def _close(self, read: Read) -> Closed:
+        """Close impressions from the first on, and what was found for each of them.
+
+        One transaction may hold what several scripts have closed: each moves the checkpoint of the marks. How far
+        reactions have been read, and which late ones wait, is taken from the last script that closed something. One
+        that closes nothing, because too many late ones wait, may be behind what the others found.
+        """
+        wanted = [
+            (decision.impression_id, Mark(record.offset, record.time_ms))
+            for record, decision in read
+            if not isinstance(decision, Unreadable)
+        ]
+        found = Closed(self._progress, [], [])
+        while len(found.closings) < len(wanted):
+            n = len(found.closings)
+            part = wanted[n : n + CLOSED_AT_ONCE]
+            closed = await self._ledger.close(self._marks, part, self._window_ms, self._late.written)
+            self._progress = closed.progress
+            if not n or closed.closings:
+                found = closed._replace(closings=[*found.closings, *closed.closings])
+            if len(closed.closings) < len(part):
+                break
+        return found
 
     def _is_due(self, time_ms: int) -> bool:
         return self._progress is not None and is_closed(time_ms, self._window_ms, self._progress.watermark_ms)

@@ -4,7 +4,7 @@ are the broker's."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from banditmesh.bandits import rewards
 from banditmesh.contracts.events.v1 import events_pb2
@@ -18,8 +18,7 @@ OUTCOMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(NamedTuple):
     """What a closed impression gives.
 
     Attributes:
@@ -71,6 +70,15 @@ def join(
         spec: The placement's rewards.
         window_ms: The placement's join window.
     """
+    # Filled in place: a message that is passed to another one's constructor is copied, features and all.
+    example = events_pb2.Example(schema_version=SCHEMA_VERSION)
+    example.source.CopyFrom(source)
+    joined = example.joined
+    joined.decision.CopyFrom(decision)
+    joined.impression_time_ms = impression_time_ms
+    if not reactions:  # most impressions
+        joined.outcome, joined.reward = OUTCOMES[rewards.NONE], spec.none
+        return Joined(example, rewards.NONE, False, (), 0)
     first: dict[str, ReadReaction] = {}
     for each in sorted(reactions, key=lambda reaction: reaction.offset):
         first.setdefault(each.key, each)
@@ -78,22 +86,13 @@ def join(
     counted = [each for each in came if belongs(each.time_ms, impression_time_ms, window_ms)]
     late = [each for each in came if not belongs(each.time_ms, impression_time_ms, window_ms)]
     strongest = spec.outcome(_reaction(each) for each in counted)
-    joined = events_pb2.JoinedImpression(
-        decision=decision,
-        outcome=OUTCOMES[strongest.kind],
-        target=strongest.part,
-        reward=strongest.reward,
-        impression_time_ms=impression_time_ms,
-        reaction_time_ms=_time_of(strongest, counted),
-        reactions=sorted({OUTCOMES[_reaction(each).kind] for each in counted}),
-    )
-    return Joined(
-        events_pb2.Example(schema_version=SCHEMA_VERSION, source=source, joined=joined),
-        strongest.kind,
-        strongest.clipped,
-        tuple(sorted(late, key=lambda each: (each.time_ms, each.key))),
-        len(first) - len(came),
-    )
+    joined.outcome = OUTCOMES[strongest.kind]
+    joined.target = strongest.part
+    joined.reward = strongest.reward
+    joined.reaction_time_ms = _time_of(strongest, counted)
+    joined.reactions.extend(sorted({OUTCOMES[_reaction(each).kind] for each in counted}))
+    late.sort(key=lambda each: (each.time_ms, each.key))
+    return Joined(example, strongest.kind, strongest.clipped, tuple(late), len(first) - len(came))
 
 
 def _reaction(read: ReadReaction) -> rewards.Reaction:

@@ -18,7 +18,7 @@ late           sorted set of late reactions that wait to be written (:mod:`servi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -84,12 +84,15 @@ class Seen(NamedTuple):
     first: StoredReaction | None
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(NamedTuple):
     """An impression that is closed now, or was before. ``earlier``: the mark that stood there; None: none did."""
 
     earlier: Mark | None
     reactions: Sequence[StoredReaction]
+
+
+_UNTOUCHED = Closing(None, ())
+"""What most closings are."""
 
 
 class Late(NamedTuple):
@@ -155,6 +158,8 @@ class Ledger:
         self._redis = redis
         self._partition = partition
         self._lifetimes = lifetimes
+        self._before_closed = keys.closed(partition, b"")
+        self._before_reactions = keys.reactions(partition, b"")
 
     def checkpoint(self, stream: str, log: int) -> Checkpoint:
         """The checkpoint of a stream (``reactions``, ``marks`` or ``shown``) through this partition.
@@ -223,16 +228,16 @@ class Ledger:
         async with self._redis.guarded():
             answer = await self._eval(scripts.CLOSE, list(names), arguments)
         marks.check(answer)
-        progress, closed, moved_to, late = answer
-        if closed:
+        progress, closed, moved_to, late, earlier, reacted = answer
+        closings = [_UNTOUCHED] * closed
+        for at, flat in _numbered(reacted):
+            closings[at] = Closing(None, _reactions(impressions[at][0], flat))
+        for at, mark in _numbered(earlier):
+            closings[at] = closings[at]._replace(earlier=Mark.unpack(mark))
+        if closings:
             marks.moved(Progress.unpack(moved_to))
         return Closed(
-            None if progress is None else Progress.unpack(progress),
-            [
-                Closing(earlier and Mark.unpack(earlier), _reactions(impression_id, reactions))
-                for (impression_id, _), (earlier, reactions) in zip(impressions, closed, strict=False)
-            ],
-            [Late.unpack(each) for each in late],
+            None if progress is None else Progress.unpack(progress), closings, [Late.unpack(each) for each in late]
         )
 
     async def forget_late(self, late: Sequence[Late]) -> None:
@@ -298,10 +303,16 @@ class Ledger:
             await self._redis.client.zrem(keys.unmatched(self._partition), *impression_ids)
 
     def _keys(self, impression_id: bytes) -> tuple[str, str]:
-        return keys.closed(self._partition, impression_id), keys.reactions(self._partition, impression_id)
+        name = impression_id.hex()
+        return self._before_closed + name, self._before_reactions + name
 
     async def _eval(self, script: str, names: list[str], arguments: Sequence[bytes | str | int]) -> Any:
         return await self._redis.client.eval(script, len(names), *names, *arguments)
+
+
+def _numbered(flat: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Pairs out of the flat number, value, number, value … that a script returns, which counts from 1."""
+    return zip((number - 1 for number in flat[::2]), flat[1::2], strict=True)
 
 
 def _reactions(impression_id: bytes, flat: Sequence[bytes]) -> list[StoredReaction]:

@@ -49,24 +49,35 @@ if late then redis.call('PEXPIRE', KEYS[3], ARGV[3]) end
 # up to which late reactions are written, how many of them to return at most, then impression id, offset, time of each.
 # Closes from the first on, up to the first that is not due by the watermark *of this moment*: one that was read before
 # may be from before a loss. Closes nothing while reactions up to that offset are not all there again, nor while more
-# late ones wait than are returned.
+# late ones wait than are returned. Returns the checkpoint of the reactions, how many are closed, the checkpoint of the
+# marks, the late ones, and for the few impressions where something was found their numbers and what it was: the marks
+# that stood there, and the reactions.
 CLOSE = (
     IS_KNOWN
     + """
 local progress = redis.call('GET', KEYS[2])
-local closed, late, last, newest = {}, {}, nil, nil
+local closed, late, earlier, reacted, last, newest = 0, {}, {}, {}, nil, nil
 if progress then
   late = redis.call('ZRANGE', KEYS[4], 0, tonumber(ARGV[8]) - 1)
   local read, watermark, log = string.match(progress, '^(%d+):(%d+):?(%d*)')
   watermark = tonumber(watermark)
   if #late == tonumber(ARGV[8]) or (log == ARGV[6] and tonumber(read) < tonumber(ARGV[7])) then watermark = 0 end
+  local due = watermark - tonumber(ARGV[4])
   for i = 1, (#KEYS - 4) / 2 do
     local id, offset, time = ARGV[3 * i + 6], ARGV[3 * i + 7], ARGV[3 * i + 8]
-    if tonumber(time) + tonumber(ARGV[4]) >= watermark then break end
-    local earlier = redis.call('SET', KEYS[2 * i + 3], offset .. ':' .. time, 'NX', 'GET', 'PX', ARGV[5])
-    redis.call('ZREM', KEYS[3], id)
-    closed[i] = {earlier, redis.call('HGETALL', KEYS[2 * i + 4])}
-    last, newest = offset, time
+    if tonumber(time) >= due then break end
+    local mark = redis.call('SET', KEYS[2 * i + 3], offset .. ':' .. time, 'NX', 'GET', 'PX', ARGV[5])
+    if mark then
+      earlier[#earlier + 1] = i
+      earlier[#earlier + 1] = mark
+    end
+    local reactions = redis.call('HGETALL', KEYS[2 * i + 4])
+    if #reactions > 0 then
+      redis.call('ZREM', KEYS[3], id)  -- only what has reactions can be unmatched
+      reacted[#reacted + 1] = i
+      reacted[#reacted + 1] = reactions
+    end
+    closed, last, newest = i, offset, time
   end
 end
 local marks = ARGV[1]
@@ -74,7 +85,7 @@ if last then
   marks = string.format('%.0f', tonumber(last) + 1) .. ':' .. newest .. ':' .. ARGV[2]
   redis.call('SET', KEYS[1], marks, 'PX', ARGV[3])
 end
-return {progress, closed, marks, late}
+return {progress, closed, marks, late, earlier, reacted}
 """
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from banditmesh.bandits.hashing import content_key, service_key
 from banditmesh.contracts.events.v1 import events_pb2
@@ -30,8 +30,7 @@ REMEMBERED = 50_000
 seconds; a copy that comes after another process has taken the partition over is counted twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(NamedTuple):
     """An impression, as far as it matters here."""
 
     offset: int

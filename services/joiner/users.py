@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from banditmesh.runtime import keys
 from banditmesh.runtime.logging import get_logger
@@ -36,8 +36,7 @@ return written
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A user's record as it stands in Redis. ``digest``: SHA-1 of its bytes there, in hexadecimal; empty: there is
     none."""
 

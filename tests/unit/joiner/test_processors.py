@@ -18,10 +18,10 @@ from banditmesh.runtime.kafka.producer import Record
 from banditmesh.runtime.kafka.sizes import MessageSizes
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.mesh import parse_mesh
-from banditmesh.runtime.stream import Consumed, StartOver
+from banditmesh.runtime.stream import Consumed, NotYet, StartOver
 from banditmesh.runtime.user_record import UserRecord
 from services.joiner.checkpoint import Checkpoint, Progress, ProgressMoved
-from services.joiner.impressions import ImpressionsProcessor
+from services.joiner.impressions import CLOSED_AT_ONCE, ImpressionsProcessor
 from services.joiner.ledger import (
     LATE_AT_ONCE,
     Closed,
@@ -134,7 +134,7 @@ class FakeLedger:
         self, marks: Checkpoint, impressions: Sequence[tuple[bytes, Mark]], window_ms: int, written: LateWritten
     ) -> Closed:
         await marks.verify()
-        closings = [Closing(None, self.reactions) for _ in impressions]
+        closings = [Closing(None, self.reactions) for _ in impressions] if len(self.late) < LATE_AT_ONCE else []
         return Closed(await self.progress(), closings, list(self.late[:LATE_AT_ONCE]))
 
     async def forget_late(self, late: Sequence[Late]) -> None:
@@ -165,6 +165,7 @@ class FakeLog:
 
     records: list[Record] = field(default_factory=list)
     offsets: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)
+    transactions: list[dict[tuple[str, int], tuple[int, str]]] = field(default_factory=list)
     away: bool = False
     sizes: MessageSizes = field(default_factory=MessageSizes)
 
@@ -182,6 +183,7 @@ class FakeLog:
             raise Unavailable("away")
         self.records += records
         self.offsets |= offsets or {}
+        self.transactions.append(dict(offsets or {}))
 
     def to(self, topic: str) -> list[bytes]:
         return [record.value for record in self.records if record.topic == topic]
@@ -366,6 +368,47 @@ async def test_what_its_topic_does_not_take_becomes_a_dead_letter_of_what_it_cam
     assert set(log.reasons) == {OUTGROWN}
     assert {record.topic for record in log.records} == {TOPICS.dead_letters}
     assert log.offsets == {(TOPICS.impressions, 0): (1, ""), (TOPICS.reactions, 0): (9, str(LOG))}
+
+
+def shown(n: int) -> list[Consumed]:
+    """Impressions, one a millisecond."""
+    value = events_pb2.Impression(schema_version=1, decision=DECISION).SerializeToString()
+    return [consumed(offset, value, time_ms=T + offset, topic=TOPICS.impressions) for offset in range(n)]
+
+
+async def test_what_several_scripts_have_closed_is_one_transaction(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    ledger.watermark_ms = T + 3_600_000
+    await (await opened(ledger, log, checkpoint)).process(shown(2 * CLOSED_AT_ONCE + 1))
+    assert len(log.to(TOPICS.examples)) == 2 * CLOSED_AT_ONCE + 1
+    assert log.transactions == [{(TOPICS.impressions, 0): (2 * CLOSED_AT_ONCE + 1, "")}]
+
+
+async def test_what_is_not_due_is_offered_again(ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint) -> None:
+    ledger.watermark_ms = T + WINDOW_MS + 3
+    with pytest.raises(NotYet) as not_yet:
+        await (await opened(ledger, log, checkpoint)).process(shown(9))
+    assert not_yet.value.taken == len(log.to(TOPICS.examples)) == 3
+
+
+class Filling(FakeLedger):
+    """As soon as one script has closed something, more late reactions wait than fit."""
+
+    async def close(self, *arguments: Any) -> Closed:
+        found = await super().close(*arguments)
+        self.late = [Late(LOG, 1, T, CLICK)] * LATE_AT_ONCE
+        return found
+
+
+async def test_a_script_that_closes_nothing_does_not_take_back_how_far_late_reactions_are_written(
+    log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    ledger = Filling(watermark_ms=T + 3_600_000)
+    ledger.reactions = [StoredReaction(bytes(16), "click", 8, T + 1_000_000, False, CLICK)]
+    with pytest.raises(NotYet):
+        await (await opened(ledger, log, checkpoint)).process(shown(CLOSED_AT_ONCE + 1))
+    assert log.offsets == {(TOPICS.impressions, 0): (CLOSED_AT_ONCE, ""), (TOPICS.reactions, 0): (9, str(LOG))}
 
 
 async def test_more_late_reactions_than_fit_are_written_one_part_after_the_other(

@@ -8,7 +8,7 @@ BATCHES = """
 import resource, sys
 import numpy as np
 if "settled" in sys.argv:
-    from services.crs_engine.memory import freeze_heap
+    from banditmesh.runtime.memory import freeze_heap
     assert freeze_heap()
 def batch():
     arrays = [np.ones(40_000) for _ in range(16)]
