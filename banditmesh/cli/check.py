@@ -12,8 +12,9 @@ from rich.text import Text
 
 
 def check(config: Annotated[Path, typer.Argument(help="The file to check.")] = Path("mesh.yaml")) -> None:
-    """Validate a [bold]mesh.yaml[/] and show what it says. Exit code 2 and every wrong key by name when it is not
-    valid."""
+    """Validate a [bold]mesh.yaml[/] and show what it says, and in yellow what is valid and hardly meant. Exit code 2
+    and every wrong key by name when it is not valid."""
+    from banditmesh.runtime.doubts import doubts
     from banditmesh.runtime.mesh import load_mesh
 
     mesh = load_mesh(config)
@@ -28,6 +29,8 @@ def check(config: Annotated[Path, typer.Argument(help="The file to check.")] = P
     counts = f"services: {len(mesh.services)}, placements: {len(mesh.placements)}"
     console.print(Text(f"{config} is valid; {counts}"), soft_wrap=True)
     console.print(table)
+    for key, text in doubts(mesh):
+        console.print(Text(f"{key}: {text}", "yellow"), soft_wrap=True)
     if mesh.access is None:
         open_to_all = "There is no access table: whoever reaches a port may call everything."
         console.print(Text(open_to_all, "yellow"), soft_wrap=True)

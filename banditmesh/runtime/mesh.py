@@ -34,6 +34,7 @@ from banditmesh.runtime.archive_options import Archive, Decisions
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.experiment_options import RESERVED, GuardedMetric, Guardrail, Layer
 from banditmesh.runtime.learning_options import ValidationLimits
+from banditmesh.runtime.limits import MAX_NAME_BYTES
 from banditmesh.runtime.placement_options import Cache, Filters
 from banditmesh.runtime.retrieval_options import ALS, EVERYBODYS, Density, Retrieve, Vectors
 from banditmesh.runtime.rule_options import Rules, capped, check_rules
@@ -431,6 +432,7 @@ class Mesh(_Section):
                     "multi_valued"
                 )
         wrong.update(self._overlapping_layers())
+        wrong.update(self._wrong_profiles())
         for name, caller in (self.access.callers if self.access is not None else {}).items():
             for position, role in enumerate(caller.roles):
                 service = role.removeprefix(f"{SERVICE}:")
@@ -473,6 +475,18 @@ class Mesh(_Section):
                     wrong[f"placements.{name}.{at}retrieve.{model}"] = (
                         f"{model!r} stands in sources too; leave it out there"
                     )
+        return wrong
+
+    def _wrong_profiles(self) -> dict[str, str]:
+        """Types that no file of profiles can have."""
+        wrong: dict[str, str] = {}
+        for field in self.profiles:
+            if not 1 <= len(field.encode(errors="replace")) <= MAX_NAME_BYTES:
+                wrong[f"profiles.{field[:80]}"] = f"the name of a field has 1 to {MAX_NAME_BYTES} bytes"
+        if "user_id" in self.profiles:
+            wrong["profiles.user_id"] = "says whose profile it is and is no field of it; leave it out"
+        if self.profiles.get("used_services", "list") != "list":
+            wrong["profiles.used_services"] = f"is always a list, never a {self.profiles['used_services']}"
         return wrong
 
     def _overlapping_layers(self) -> dict[str, str]:
