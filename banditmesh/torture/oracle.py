@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -102,8 +102,11 @@ def _pay(rules: Rules, kind: str, part: str) -> float | None:
     return pay
 
 
-def judge(evidence: Evidence, rules: Mapping[str, Rules]) -> Iterator[Finding]:
-    """Everything that is not as it must be in what was read."""
+def judge(
+    evidence: Evidence, rules: Mapping[str, Rules], half_lost: Collection[bytes] = frozenset()
+) -> Iterator[Finding]:
+    """Everything that is not as it must be in what was read. Of impressions that are ``half_lost`` it is only asked
+    that they are there once."""
     for identity, shown in evidence.shown.items():
         found = evidence.found.get(identity, [])
         if not found:
@@ -112,6 +115,8 @@ def judge(evidence: Evidence, rules: Mapping[str, Rules]) -> Iterator[Finding]:
         if len(found) > 1:
             where = ", ".join(f"{each.partition}@{each.offset}" for each in found)
             yield Finding(DUPLICATED, identity.hex(), f"{len(found)} examples: {where}")
+        if identity in half_lost:
+            continue
         placed = rules[shown.placement]
         wanted = expected(shown, evidence.reacted.get(identity, {}), placed)
         for each in found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -53,13 +53,16 @@ class TopicsReader:
         finally:
             await asyncio.shield(asyncio.create_task(consumer.stop()))
 
-    async def until_settled(self, timeout_s: float) -> bool:
-        """Read until every impression has its example and nothing more comes; False: it did not within the time."""
+    async def until_settled(self, timeout_s: float, is_whole: Callable[[], bool]) -> bool:
+        """Read until every impression has its example and nothing more comes; False: it did not within the time.
+
+        ``is_whole``: whether what was read lacks nothing else that must come sooner or later.
+        """
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             try:
                 await self.read()
-                if self._is_settled():
+                if self._is_settled() and is_whole():
                     return True
             except (KafkaError, TimeoutError):
                 pass  # away: that is what the time is for

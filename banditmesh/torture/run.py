@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,7 +18,7 @@ from banditmesh.runtime.errors import MeshError
 from banditmesh.torture import learned
 from banditmesh.torture.evidence import Evidence
 from banditmesh.torture.faults import FAULTS, disks
-from banditmesh.torture.oracle import EVENT, SELECT, Finding, judge, not_in_the_log
+from banditmesh.torture.oracle import EVENT, REACTION, SELECT, Finding, judge, not_in_the_log
 from banditmesh.torture.reading import TopicsReader
 from banditmesh.torture.report import Report, RoundResult
 from banditmesh.torture.scene import Fault, Scene, ShapeName, Strike
@@ -160,6 +160,7 @@ class Act:
         self._reader = TopicsReader(world.bootstrap, PARTITIONS, self._evidence)
         self._judged: set[tuple[str, str]] = set()
         self._acknowledged: set[tuple[bytes, tuple[str, str] | None]] = set()
+        self._half_lost: set[bytes] = set()
         self._whole = True
         """False once the log was lost: undisturbed learning of it is not possible."""
 
@@ -255,12 +256,13 @@ class Act:
         if scene.loses_the_log:
             self._forget_the_log()
             before = self._counts()
-        if not await self._reader.until_settled(SETTLE_WITHIN_S):
+        self._half_lost |= scene.half_lost
+        if not await self._reader.until_settled(SETTLE_WITHIN_S, self._has_all_late_reactions):
             for replica in self._world.supervisor.replicas:
                 replica.process.ask_what_it_waits_for()
         evidence = self._evidence
         self._acknowledged |= journal.acknowledged if self._whole else set()
-        found = [*judge(evidence, self._world.rules), *not_in_the_log(evidence, self._acknowledged)]
+        found = [*self._judged_now(), *not_in_the_log(evidence, self._acknowledged)]
         result.findings += [each for each in found if (each.kind, each.what) not in self._judged]
         self._judged |= {(each.kind, each.what) for each in found}
         result.findings += scene.findings
@@ -274,6 +276,13 @@ class Act:
         result.selected, result.empty, result.given_up = journal.selected, journal.empty, journal.given_up
         result.refused, result.origins = dict(journal.refused), dict(journal.origins)
         result.declared = list(dict.fromkeys(scene.declared))
+
+    def _judged_now(self) -> Iterator[Finding]:
+        return judge(self._evidence, self._world.rules, self._half_lost)
+
+    def _has_all_late_reactions(self) -> bool:
+        """They go out some ticks after they came."""
+        return all(each.kind != REACTION for each in self._judged_now())
 
     def _forget_the_log(self) -> None:
         """Begin anew with what stands in topics that were made anew."""

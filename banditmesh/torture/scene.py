@@ -55,6 +55,7 @@ class Scene:
         findings: What a fault has found by itself.
         refusals_declared: Events may be refused in this round, and it is said why.
         loses_the_log: What stood in the topics is gone.
+        half_lost: Impressions whose reactions may have stood there: Redis has kept them, and no topic says so.
     """
 
     world: World
@@ -66,6 +67,7 @@ class Scene:
     findings: list[Finding] = field(default_factory=list)
     refusals_declared: bool = False
     loses_the_log: bool = False
+    half_lost: set[bytes] = field(default_factory=set)
     log_sizes: dict[str, int] = field(default_factory=dict)
 
     def note(self, what: str) -> None:

@@ -80,6 +80,7 @@ class Journal:
     """What clients were promised, and what not.
 
     Attributes:
+        begun: Impressions of visitors who were given a content.
         acknowledged: Impressions (no key) and reactions that the tracker has taken.
         selected, empty: Answers of the engine.
         failed: Selects without an answer: placement, user and why.
@@ -88,6 +89,7 @@ class Journal:
         origins: Where contents came from.
     """
 
+    begun: set[bytes] = field(default_factory=set)
     acknowledged: set[tuple[bytes, Key | None]] = field(default_factory=set)
     selected: int = 0
     empty: int = 0
@@ -156,6 +158,7 @@ class Traffic:
         if selection is None:
             return
         identity = selection.impression_id
+        self.journal.begun.add(identity)
         early = [each for each in plan_.reactions if each[2] < 0]
         await self._track([(identity, key, _event(selection, key, amount, plan_)) for key, amount, _ in early])
         impression = shown(selection, at=_clock(plan_))

@@ -51,6 +51,7 @@ async def emptied(scene: Scene) -> None:
     await call(broker.kill)
     await call(lambda: shutil.rmtree(broker.folder / "data"))
     scene.loses_the_log = True
+    scene.half_lost = set(scene.traffic.journal.begun)
     scene.declared.append("what stood in the topics is lost: no example of it can be asked for")
     await call(broker.start)
     scene.note("the broker is back, empty")

@@ -152,6 +152,15 @@ def test_examples_of_a_user_in_two_partitions_are_found() -> None:
     assert kinds(found(whole()[1:], given)) == {oracle.ORDER}
 
 
+def test_of_an_impression_whose_reactions_were_lost_with_the_log_only_its_example_is_asked_for() -> None:
+    given, lost = evidence(), {decision(0).impression_id}
+    for offset, value in enumerate([example(0, offset=0, **{**CLICKED, "reward": 0.9}), *whole()[1:]]):
+        given.example(0, offset, value)
+    assert list(judge(given, PLACED, lost)) == []
+    given.example(0, 3, whole()[0])
+    assert kinds(list(judge(given, PLACED, lost))) >= {oracle.DUPLICATED}
+
+
 def test_of_another_log_offsets_may_be_lower() -> None:
     given = evidence(1)
     given.example(0, 0, example(0, offset=50, **CLICKED))
