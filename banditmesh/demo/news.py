@@ -19,6 +19,7 @@ from rich.live import Live
 
 from banditmesh.client import ClientLimits, MeshClient, click, shown
 from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
+from banditmesh.demo.news_evening import read_the_evening_paper
 from banditmesh.demo.news_report import Delays, NewsTally, NewsView, Seen, draw, verdict
 from banditmesh.demo.news_world import NewsWorld, day_of
 from banditmesh.demo.outcome import ExamplesReader
@@ -39,7 +40,7 @@ AT_ONCE = 48
 DEADLINE_S = 30.0
 SETTLE_TIMEOUT_S = 60.0
 BEFORE_S = 2.0
-"""Between the start of the mesh and the town's midnight: what is out by then is imported."""
+"""Between the evening's end and the town's midnight: what is out by then is imported."""
 _PUBLISH_EVERY_S = 0.5
 _LOOK_EVERY_S = 0.2
 
@@ -59,6 +60,11 @@ class Options:
     length_s: float
     plot: Path
     seed: int
+
+    @property
+    def began(self) -> Path:
+        """The file that tells the Data Provider when the town's midnight was."""
+        return (self.folder / "began").absolute()
 
 
 @dataclass
@@ -87,13 +93,12 @@ def run(options: Options, console: Console) -> bool:
     began = time.monotonic()
     world = NewsWorld.make(day_of(options.length_s), options.seed)
     console.print(
-        f"[bold]{len(world.born_s)} articles, {len(world.tastes)} readers, {int(world.breaking.sum())} of the articles "
-        f"breaking news[/]: a simulation whose truth is known"
+        f"[bold]{len(world.born_s) - world.yesterday} articles, {len(world.tastes)} readers, "
+        f"{int(world.breaking.sum())} of the articles breaking news[/]: a simulation whose truth is known"
     )
-    with _started(options, console, world) as (mesh, began_s):
+    with _started(options, console) as mesh:
         console.print(f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}", highlight=False)
-        day = Day(world, began_s)
-        asyncio.run(_live(options, day, mesh, console))
+        day = asyncio.run(_lived(options, world, mesh, console))
     draw(day.world, day.tally, options.plot)
     good = verdict(console, day.world, day.tally, day.examples, day.delays)
     console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False)
@@ -101,8 +106,8 @@ def run(options: Options, console: Console) -> bool:
 
 
 @contextmanager
-def _started(options: Options, console: Console, world: NewsWorld) -> Iterator[tuple[LocalMesh, float]]:
-    began = (options.folder / "began").absolute()
+def _started(options: Options, console: Console) -> Iterator[LocalMesh]:
+    began = options.began
     argv = ["banditmesh.demo.news_provider", "--address", "{address}", "--seed", str(options.seed)]
     argv += ["--length", str(options.length_s), "--began", str(began)]
     with Process("provider", options.folder / "provider", logs=options.folder / "logs", argv=argv, env={}) as provider:
@@ -115,15 +120,24 @@ def _started(options: Options, console: Console, world: NewsWorld) -> Iterator[t
             mesh.start()
         try:
             mesh.progress = lambda part, what: None
-            began_s = time.time() + BEFORE_S
-            began.write_text(repr(began_s))
-            yield mesh, began_s
+            began.write_text(repr(time.time()))
+            yield mesh
         finally:
             mesh.stop()
 
 
-async def _live(options: Options, day: Day, mesh: LocalMesh, console: Console) -> None:
+async def _lived(options: Options, world: NewsWorld, mesh: LocalMesh, console: Console) -> Day:
     target = local_target(mesh)
+    async with target.client(ClientLimits()) as client:
+        clicks = await read_the_evening_paper(world, target, client, SERVICE, options.folder / "evening", options.seed)
+    console.print(f"The evening before, readers opened {clicks:,} articles.")
+    day = Day(world, time.time() + BEFORE_S)
+    options.began.write_text(repr(day.began_s))
+    await _live(options, day, mesh, target, console)
+    return day
+
+
+async def _live(options: Options, day: Day, mesh: LocalMesh, target: Target, console: Console) -> None:
     reader = ExamplesReader(target.kafka, "examples", day.examples, PLACEMENT)
     await reader.start()
     beside = [
@@ -191,7 +205,7 @@ async def _keep_reading(reader: ExamplesReader) -> None:
 
 async def _publish(day: Day, target: Target) -> None:
     """What a newsroom's system does: tell the importer of each article when it is out."""
-    waiting = np.arange(len(day.world.born_s))
+    waiting = np.arange(day.world.yesterday, len(day.world.born_s))
     async with target.channel(target.importer) as channel:
         stub = importer_pb2_grpc.ImporterServiceStub(channel)
         while len(waiting):

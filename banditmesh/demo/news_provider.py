@@ -27,12 +27,13 @@ class NewsProvider(DataProvider):
 
     def _content(self, number: int, began_s: float) -> Content:
         world = self._world
-        ends_s = began_s + float(world.gone_s[number])
+        # What is old can still be read up, and tells where those who have read it are.
+        ends_s = None if number < world.yesterday else began_s + float(world.gone_s[number])
         return Content(
             str(number),
             title=f"{'Breaking: ' if world.breaking[number] else ''}what happened at {world.topic[number]} o'clock",
             attributes={"published_at": began_s + float(world.born_s[number])},
-            expires_at=datetime.fromtimestamp(ends_s, UTC),
+            expires_at=None if ends_s is None else datetime.fromtimestamp(ends_s, UTC),
             embedding=world.vectors[number].tolist(),
         )
 

@@ -31,6 +31,8 @@ class Rates:
         life_s: After about so long an article's appeal has halved.
         breaking: How many of the articles are breaking news.
         breaking_life_s: The same of those.
+        yesterday: Articles from the day before, which nobody wants any more; what readers opened of them tells where
+            they are.
     """
 
     articles: int = 800
@@ -39,6 +41,7 @@ class Rates:
     life_s: float = 3 * 3600.0
     breaking: int = 24
     breaking_life_s: float = 1800.0
+    yesterday: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,7 @@ class NewsWorld:
         breaking: bool[n_articles].
         tastes: float32[n_readers, 16].
         topic: int64[n_articles].
+        yesterday: How many of the articles, the first ones, are from the day before.
     """
 
     born_s: NDArray[np.float64]
@@ -64,19 +68,22 @@ class NewsWorld:
     breaking: NDArray[np.bool_]
     tastes: Floats
     topic: NDArray[np.int64]
+    yesterday: int = 0
 
     @classmethod
     def make(cls, rates: Rates, seed: int) -> NewsWorld:
         """Out of a seed."""
         rng = np.random.default_rng(seed)
-        n = rates.articles
+        n = rates.yesterday + rates.articles
         topics = _unit(rng.standard_normal((_TOPICS, DIMENSIONS)))
         topic = rng.integers(0, _TOPICS, n)
         audience = _unit(topics[topic] + 0.16 * rng.standard_normal((n, DIMENSIONS)))
         breaking = np.zeros(n, np.bool_)
-        breaking[rng.choice(np.arange(n // 10, n), min(rates.breaking, n // 2), replace=False)] = True
+        first = rates.yesterday + rates.articles // 10
+        breaking[rng.choice(np.arange(first, n), min(rates.breaking, rates.articles // 2), replace=False)] = True
+        old = np.sort(rng.uniform(-rates.length_s, -rates.length_s / 2, rates.yesterday))
         return cls(
-            np.sort(rng.uniform(-rates.life_s, rates.length_s, n)),
+            np.concatenate([old, np.sort(rng.uniform(-rates.life_s, rates.length_s, rates.articles))]),
             # Breaking news is worded unlike anything that its readers have read.
             _unit(audience * (~breaking)[:, None] + 0.2 * rng.standard_normal((n, DIMENSIONS))),
             audience,
@@ -88,6 +95,7 @@ class NewsWorld:
                 + 0.12 * rng.standard_normal((rates.readers, DIMENSIONS))
             ),
             topic,
+            rates.yesterday,
         )
 
     @property
@@ -99,13 +107,23 @@ class NewsWorld:
         """int64[n]: the articles that one may show."""
         return np.flatnonzero((now_s >= self.born_s) & (now_s < self.gone_s))
 
+    def opened(self, reader: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """int64[n]: what a reader opened the day before: drawn by the probability of a click on each when it was
+        new."""
+        of = np.arange(self.yesterday)
+        chances = self.appeal[of] * self._liking(reader, of)
+        return rng.choice(of, min(n, len(of)), replace=False, p=chances / chances.sum())
+
     def clicks(self, reader: int, articles: NDArray[np.int64], now_s: float) -> NDArray[np.float64]:
         """float64[n]: with which probability the reader clicks each."""
-        squared = ((self.audience[articles] - self.tastes[reader]) ** 2).sum(axis=1)
-        near = np.exp(-squared / (2 * 0.5**2))
         fresh = np.exp2(-np.maximum(now_s - self.born_s[articles], 0) / self.life_s[articles])
-        chances: NDArray[np.float64] = self.appeal[articles] * fresh * (0.04 + near)
+        chances: NDArray[np.float64] = self.appeal[articles] * fresh * self._liking(reader, articles)
         return chances
+
+    def _liking(self, reader: int, articles: NDArray[np.int64]) -> NDArray[np.float64]:
+        squared = ((self.audience[articles] - self.tastes[reader]) ** 2).sum(axis=1)
+        liking: NDArray[np.float64] = 0.04 + np.exp(-squared / (2 * 0.5**2))
+        return liking
 
 
 def _unit(vectors: NDArray[np.float64]) -> Floats:
@@ -115,13 +133,18 @@ def _unit(vectors: NDArray[np.float64]) -> Floats:
 
 
 def day_of(length_s: float) -> Rates:
-    """A town whose day has so many seconds, for a demo: fewer people, and articles that fade as fast as its day
-    does."""
+    """A town whose day has so many seconds, for a demo: fewer people, and articles that fade as fast as its day does.
+
+    A machine shows some ten thousands of impressions in that time, and the town is as large as they allow: hundreds of
+    impressions an article, so that something can be known of it before it fades, dozens a reader, so that nobody has
+    read all that is good, and a day before, for readers of a newspaper are no strangers to it.
+    """
     return Rates(
-        articles=500,
-        readers=300,
+        articles=160,
+        readers=800,
         length_s=length_s,
         life_s=length_s / 5,
         breaking=6,
         breaking_life_s=length_s / 10,
+        yesterday=120,
     )

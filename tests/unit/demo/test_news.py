@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.demo.news_evening import OPENED
 from banditmesh.demo.news_provider import NewsProvider
 from banditmesh.demo.news_report import NEAR, POPULAR, Delays, NewsTally, NewsView, Seen, breaking_shares, draw, verdict
 from banditmesh.demo.news_world import NewsWorld, day_of
@@ -64,11 +65,25 @@ def test_it_is_drawn_and_shown_while_it_runs(world: NewsWorld, tmp_path: Path) -
 
 async def test_the_provider_says_where_an_article_lies_and_when_it_ends(world: NewsWorld, tmp_path: Path) -> None:
     (tmp_path / "began").write_text("1000.0")
-    found = list(await NewsProvider(world, tmp_path / "began").get_contents("news", ["0", "7", "what", "100000"]))
-    assert [each.content_id for each in found] == ["0", "7"]
+    found = list(await NewsProvider(world, tmp_path / "began").get_contents("news", ["0", "150", "what", "100000"]))
+    assert [each.content_id for each in found] == ["0", "150"]
     message = found[1].to_message()
     assert len(message.embedding) == 16
-    assert message.expires_at.seconds == int(1000 + world.gone_s[7])
+    assert message.expires_at.seconds == int(1000 + world.gone_s[150])
+
+
+async def test_yesterdays_articles_are_read_by_those_who_like_them_and_stay(world: NewsWorld, tmp_path: Path) -> None:
+    (tmp_path / "began").write_text("1000.0")
+    (old,) = await NewsProvider(world, tmp_path / "began").get_contents("news", ["0"])
+    assert not old.to_message().HasField("expires_at")
+    rng = np.random.default_rng(1)
+    likes = [world.opened(reader, OPENED, rng) for reader in range(50)]
+    assert {len(set(each.tolist())) for each in likes} == {OPENED}
+    assert max(each.max() for each in likes) < world.yesterday
+    near = [float((world.audience[each] @ world.tastes[reader]).mean()) for reader, each in enumerate(likes)]
+    of_all = world.audience[: world.yesterday] @ world.tastes[:50].T
+    assert np.mean(near) > of_all.mean() + 0.1
+    assert not world.breaking[: world.yesterday].any()
 
 
 def test_near_readers_click_and_appeal_fades(world: NewsWorld) -> None:
