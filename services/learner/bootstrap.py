@@ -21,6 +21,7 @@ from banditmesh.runtime.store import connect
 from banditmesh.runtime.stream import Consumed
 from services.learner.archiving.bootstrap import Archivers, archive
 from services.learner.catalog import Catalog, ShardId
+from services.learner.density_events import REMEMBERED
 from services.learner.density_learner import CLICKS, DensityLearner
 from services.learner.density_shard import DensityShard
 from services.learner.evaluations import EVALUATION_DEADLINE_S, Evaluations
@@ -144,6 +145,7 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
             topics.reactions if which == CLICKS else topics.impressions,
             f"{group}-density-{which}",
             known,
+            look_back=REMEMBERED,
         ),
         snapshots,
         sums_thread,

@@ -6,7 +6,7 @@ worth little ten minutes later. What cannot be read is passed over: the joiner m
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -16,9 +16,9 @@ from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.stream import Consumed
 
-REMEMBERED: Final = 200_000
-"""Of each topic, ids of the newest impressions, by which a second copy is recognised. An app sends again within
-seconds; what was read before a restart is not recognised."""
+REMEMBERED: Final = 25_000
+"""Of each partition, ids of the newest impressions, by which a second copy is recognised. An app sends again within
+seconds. After a restart so many records are read once more, to be remembered and not counted."""
 
 
 class DensityEvent(NamedTuple):
@@ -37,18 +37,19 @@ class Decoder:
     def __init__(self, which: str) -> None:
         """``which``: clicks or shows."""
         self._clicks = which == "clicks"
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._seen: defaultdict[int, OrderedDict[bytes, None]] = defaultdict(OrderedDict)
 
     def events(self, records: Sequence[Consumed]) -> list[DensityEvent]:
         """What counts among records of one partition: of each impression the first one, or its first click."""
         found: list[DensityEvent] = []
         for record in records:
             decision = self._decision(record.value)
-            if decision is None or decision.impression_id in self._seen:
+            seen = self._seen[record.partition]
+            if decision is None or decision.impression_id in seen:
                 continue
-            self._seen[decision.impression_id] = None
-            if len(self._seen) > REMEMBERED:
-                self._seen.popitem(last=False)
+            seen[decision.impression_id] = None
+            if len(seen) > REMEMBERED:
+                seen.popitem(last=False)
             found.append(
                 DensityEvent(
                     record.offset,

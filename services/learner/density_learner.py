@@ -30,7 +30,8 @@ FULLS_KEPT: Final = 4
 DELTAS_KEPT: Final = 20
 
 OpenReader = Callable[[str, Known], AbstractAsyncContextManager[Reader]]
-"""Of :data:`CLICKS` or :data:`SHOWS`, at given positions."""
+"""Of :data:`CLICKS` or :data:`SHOWS`, at given positions, or rather by :data:`density_events.REMEMBERED` offsets before
+them: what was counted tells which events are second copies of it."""
 
 
 class DensityLearner:

@@ -73,12 +73,14 @@ class KafkaReader:
         known: Known | Callable[[Mapping[int, int]], Known],
         *,
         mine: Callable[[int], bool] = lambda partition: True,
+        look_back: int = 0,
     ) -> None:
         """
         Args:
             group: Where positions are reported.
             known: Where to begin; or what tells it, asked with the log of each partition.
             mine: Which partitions to read.
+            look_back: So many offsets before those known it begins, as far as they are there still.
         """
         self._topic = topic
         self._kafka = kafka_address(kafka)
@@ -94,6 +96,7 @@ class KafkaReader:
         self._begin = known
         self._known: Known = {}
         self._mine = mine
+        self._look_back = look_back
         self.positions: dict[int, int] = {}
         self.logs: dict[int, int] = {}
         self.lost = 0
@@ -125,7 +128,8 @@ class KafkaReader:
             self._consumer.assign(tps)
             for tp in tps:
                 wanted = self._wanted(tp.partition, first[tp])
-                self.positions[tp.partition] = self._start(tp.partition, wanted, first[tp], end[tp])
+                start = self._start(tp.partition, wanted, first[tp], end[tp])
+                self.positions[tp.partition] = max(start - self._look_back, first[tp])
             for tp in tps:
                 self._consumer.seek(tp, self.positions[tp.partition])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -13,7 +14,7 @@ from banditmesh.runtime.kafka.consumer import KafkaSource
 from banditmesh.runtime.kafka.producer import Producer, Record
 from banditmesh.runtime.kafka.topics import Topics, ensure_topics
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
-from services.learner.reader import KafkaReader
+from services.learner.reader import KafkaReader, Known
 
 CODECS = ["gzip", "snappy", "lz4", "zstd"]
 VALUES = [bytes([number % 7]) * 500 for number in range(40)]
@@ -41,10 +42,13 @@ async def read_by_group(kafka: Kafka, topic: str, n: int) -> list[bytes]:
     return values
 
 
-async def read_alone(kafka: Kafka, topic: str, n: int) -> list[bytes]:
+async def read_alone(
+    kafka: Kafka, topic: str, n: int, known: Known = MappingProxyType({}), look_back: int = 0
+) -> list[bytes]:
     """As the learner reads."""
     values: list[bytes] = []
-    async with KafkaReader(kafka.bootstrap, topic, f"{topic}-reader", {}) as reader, asyncio.timeout(30):
+    opened = KafkaReader(kafka.bootstrap, topic, f"{topic}-reader", known, look_back=look_back)
+    async with opened as reader, asyncio.timeout(30):
         while len(values) < n:
             values += [record.value for record in (await reader.read([0], 0.2)).get(0, [])]
     return values
@@ -71,6 +75,17 @@ async def test_a_topic_that_the_broker_compresses_is_written_and_read(
 
     assert await read_by_group(kafka, topics.impressions, len(VALUES)) == VALUES
     assert await read_alone(kafka, topics.examples, len(VALUES)) == VALUES
+
+
+async def test_a_reader_that_looks_back_begins_before_its_position(kafka: Kafka, fresh_topic_prefix: str) -> None:
+    topic = Topics.named(fresh_topic_prefix).impressions
+    await ensure_topics(kafka.bootstrap, Topics.named(fresh_topic_prefix), partitions=1, replication=1)
+    producer = Producer(kafka.bootstrap)
+    await producer.send_many([Record(topic, b"u", value, 0) for value in VALUES])
+    await producer.stop()
+    known = {0: [(len(VALUES), 0)]}
+    assert await read_alone(kafka, topic, 1, known, look_back=1) == VALUES[-1:]
+    assert await read_alone(kafka, topic, len(VALUES), known, look_back=1000) == VALUES
 
 
 @pytest.mark.parametrize("codec", CODECS)

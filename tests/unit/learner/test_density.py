@@ -22,7 +22,7 @@ from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.store import open_store
 from banditmesh.runtime.stream import Consumed
 from services.learner.catalog import ShardId
-from services.learner.density_events import Decoder
+from services.learner.density_events import REMEMBERED, Decoder
 from services.learner.density_learner import CLICKS, SHOWS, DensityLearner, superfluous
 from services.learner.density_shard import DensityShard
 from services.learner.metrics import LearnerMetrics
@@ -69,7 +69,8 @@ class Topic:
 
     @asynccontextmanager
     async def open(self, known: Known) -> AsyncIterator[Topic]:
-        self.positions = {0: min((offset for offset, log in known.get(0, ()) if log in (0, 7)), default=0)}
+        start = min((offset for offset, log in known.get(0, ()) if log in (0, 7)), default=0)
+        self.positions = {0: max(start - REMEMBERED, 0)}
         self.read_to_end.clear()
         yield self
 
@@ -147,6 +148,21 @@ async def test_deltas_follow_a_full_snapshot_and_a_restart_goes_on_where_it_was(
         np.testing.assert_allclose(after["show_mass"][at], before["show_mass"][at] + 1)
         await learner.publish(shard)
     assert (await world.snapshots.manifest("home", PARAMS.model, 3)).base == 0  # the first one after a start is full
+
+
+async def test_what_an_app_sends_again_counts_once_also_after_a_restart(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.topics[SHOWS].shown(decision(1))
+    world.topics[CLICKS].clicked(decision(1))
+    async with world.learner() as (learner, shard):
+        await world.learned()
+        await learner.publish(shard)
+    world.topics[SHOWS].shown(decision(1), decision(2))
+    world.topics[CLICKS].clicked(decision(1))
+    async with world.learner() as (_, shard):
+        await world.learned()
+        assert shard.sums.events == 3
+        assert (shard.shows.next, shard.clicks.next) == ({0: 3}, {0: 2})
 
 
 async def test_nothing_is_published_where_nothing_happened(tmp_path: Path) -> None:
