@@ -134,7 +134,7 @@ def _placement(placement: Placement) -> Iterator[Doubt]:
             yield f"experiment.variants.{name}.weight", "is 0: nobody is in this variant"
     if len(variants) == 1:
         alone = "there is one variant, and nothing to compare it with"
-        said = experiment.model_fields_set & {"guardrails", "holdout", "layer", "aa", "starts"}
+        said = experiment.model_fields_set & {"guardrails", "aa", "starts"}
         for key in sorted(said):
             yield f"experiment.{key}", f"has no effect: {alone}"
     for metric in experiment.guardrails:

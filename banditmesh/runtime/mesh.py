@@ -569,14 +569,16 @@ class Mesh(_Section):
         return found
 
 
-def load_mesh(path: str | Path) -> Mesh:
-    """Read and validate a ``mesh.yaml``.
+def load_mesh(path: str | Path, text: str | None = None) -> Mesh:
+    """Read and validate a ``mesh.yaml``; ``text``: what it says, where somebody has read it already.
 
     Raises:
         ConfigurationError: The file is missing, is no YAML, or does not validate; the message lists every key that is
         wrong, its value and
             what would be right.
     """
+    if text is not None:
+        return parse_mesh(text, origin=str(path))
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -35,7 +35,7 @@ class Reloader:
     def __init__(
         self, path: Path, server: Server, build: Callable[[], Awaitable[None]], events: PodEvents | None = None
     ) -> None:
-        """``build``: the bootstrap, which reads the file itself; for :meth:`Server.rebuild`."""
+        """``build``: the bootstrap, which reads ``Server.mesh_text``; for :meth:`Server.rebuild`."""
         self._path = path
         self._server = server
         self._build = build
@@ -46,6 +46,8 @@ class Reloader:
         self._mesh: Mesh | None = None
         """What is in effect; None: as the text says."""
         self._looked_at = self._text
+        if "\ufffd" not in self._text and path.exists():
+            server.mesh_text = self._text
 
     async def run(self) -> None:
         """For ever."""
@@ -83,14 +85,17 @@ class Reloader:
 
     async def _take(self, text: str, mesh: Mesh) -> None:
         log.info("mesh.yaml has changed", path=str(self._path), sections=_changed(self._in_effect(), mesh))
+        before, self._server.mesh_text = self._server.mesh_text, text
         try:
             await self._server.rebuild(self._build)
         except MeshError as error:  # such as: Kafka is away. The file is right, so it is tried again
+            self._server.mesh_text = before
             self._metrics.reloads.labels("failed").inc()
             self._metrics.stale.set(1)
             log.warning("the new mesh.yaml is not in effect yet; the old one stays", error=str(error))
             return
         except Exception:  # a bug; the service goes on as it was
+            self._server.mesh_text = before
             self._metrics.reloads.labels("failed").inc()
             self._metrics.stale.set(1)
             self._looked_at = text

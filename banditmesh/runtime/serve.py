@@ -71,6 +71,8 @@ class Server:
         self._access = Access(self.registry)
         self._generation = Generation(self._new_tasks())
         self.kept: dict[str, Any] = {}
+        self.mesh_text: str | None = None
+        """What ``mesh.yaml`` says, as whoever follows it has read and checked it; None: read the file."""
         """What a bootstrap leaves to the one that follows when mesh.yaml changes."""
         self._handing_over: asyncio.Task[None] | None = None
         self._next: Generation | None = None

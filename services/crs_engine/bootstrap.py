@@ -80,7 +80,7 @@ async def bootstrap(settings: EngineSettings, server: Server) -> None:
 
 async def build(settings: EngineSettings, server: Server, rng: np.random.Generator) -> Parts:
     """See :func:`bootstrap`. ``rng``: what exploration draws from."""
-    mesh = load_mesh(settings.config)
+    mesh = load_mesh(settings.config, server.mesh_text)
     server.guard(mesh.access)
     ring = KeyRing.parse(settings.token_keys.get_secret_value())
     clock, metrics = server.clock, EngineMetrics(server.registry)
@@ -163,8 +163,12 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.on_stop("change stream", stream.close)
     server.on_stop("store", store.close)
     server.on_stop("selections", selections.write)
-    await _first_load(models, maintenance, live, contents, densities)
-    await _warm(engine, server.kept.get(CATALOG))
+    former = server.kept.get(CATALOG)
+    if former is not None:  # another mesh.yaml: who takes over must know what is known already, or wait
+        await redis.ping()
+        await store.ping()
+    await _first_load(models, maintenance, live, contents, densities, stopped)
+    await _warm(engine, former)
     server.kept[CATALOG] = catalog
     return Parts(engine, models, densities, live, catalog, batcher, maintenance, metrics)
 
@@ -217,11 +221,16 @@ def _store(settings: EngineSettings) -> Store:
 
 
 async def _first_load(
-    models: Models, maintenance: Maintenance, live: LiveFollower, contents: LiveContents, densities: Densities
+    models: Models,
+    maintenance: Maintenance,
+    live: LiveFollower,
+    contents: LiveContents,
+    densities: Densities,
+    stopped: StoppedVariants,
 ) -> None:
     try:
         async with asyncio.timeout(FIRST_LOAD_S):
-            await asyncio.gather(models.poll(), live.try_reread(), contents.try_once())
+            await asyncio.gather(models.poll(), live.try_reread(), contents.try_once(), stopped.once())
             await densities.poll()
             await maintenance.once()
     except TimeoutError:

@@ -232,6 +232,10 @@ class Catalog:
             del self._new[key]
         return np.array(taken, np.uint64)
 
+    def put_back(self, keys: NDArray[np.uint64]) -> None:
+        """Have :meth:`take_new` give these (``uint64[n]``), which could not be read, after what has come since."""
+        self._new = {**dict.fromkeys(keys[::-1].tolist()), **self._new}
+
     def count_live(self, service: str, now_s: float) -> int:
         """How many contents of a service are here and can be shown."""
         columns = {name: column[: self._size] for name, column in self._columns.items()}

@@ -140,6 +140,7 @@ class Densities:
 
     async def _poll(self, model: str, served: Served) -> None:
         labels = (served.placement, model)
+        pointer: Pointer | None = None
         try:
             pointer = await self._snapshots.moved(*labels, served.seen)
             if pointer is not None:
@@ -149,6 +150,8 @@ class Densities:
             if reason == "missing":
                 # A newer version has come, and what the pointer named is gone; the next look finds the newer one.
                 served.seen = None
+            else:
+                served.seen = pointer
             self._metrics.model_refused.labels(*labels, reason).inc()
             log.error("density refused", placement=labels[0], model=model, served=served.version, error=str(error))
         except (MeshError, OSError) as error:
@@ -156,7 +159,6 @@ class Densities:
             log.warning("density cannot be read", placement=labels[0], model=model, error=str(error))
 
     async def _load(self, model: str, served: Served, pointer: Pointer) -> None:
-        served.seen = pointer
         newest = await self._snapshots.load(served.placement, model, pointer.version)
         base = newest.manifest.base
         table = served.table
@@ -169,6 +171,8 @@ class Densities:
             table = await asyncio.get_running_loop().run_in_executor(self._thread, table.with_delta, newest.tensors)
         alive = await self._alive(table, list(served.alive), served)
         served.exchange(table, alive)
+        # Only now: with the store away in between, nobody might announce anything again.
+        served.seen = pointer
         served.version, served.base = pointer.version, base or pointer.version
         served.loaded_at_s = self._clock.now_s()
         manifest = newest.manifest

@@ -9,6 +9,7 @@ ever sees two versions of one source.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -64,11 +65,16 @@ class LiveFollower:
         self._metrics = metrics
         self._last_id: str | None = None
         """Id of the last entry that was taken in; None: not connected yet, or the connection was lost."""
+        self._rereading = asyncio.Lock()
         self._flips = 0
         """Versions that the stream has announced."""
 
     async def reread(self) -> None:
         """Read all pointers. Raises Unavailable."""
+        async with self._rereading:  # or a read that began earlier and ends later would bring back what it saw
+            self._publish(await self._read())
+
+    async def _read(self) -> dict[str, LiveVersion]:
         flips = -1
         while flips != self._flips:  # a flip that was announced during the read may be newer than what was read
             flips = self._flips
@@ -84,7 +90,7 @@ class LiveFollower:
                 log.warning("live pointer is unreadable", source=source, size=len(value))
                 if source in self.current.versions:
                     found[source] = self.current.versions[source]
-        self._publish(found)
+        return found
 
     async def try_reread(self) -> None:
         """:meth:`reread`, but that Redis is away is logged."""

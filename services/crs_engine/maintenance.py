@@ -35,12 +35,15 @@ class Maintenance:
 
     async def once(self) -> None:
         """One round."""
-        new = self._engine.pipeline.catalog.take_new(MOST_NEW_AT_ONCE)
+        catalog = self._engine.pipeline.catalog
+        new = catalog.take_new(MOST_NEW_AT_ONCE)
         if len(new):
             await self._engine.reads.contents(new)
+            if (catalog.find(new) < 0).all():  # Redis is away
+                catalog.put_back(new)
         self._newest.refresh(self._engine.placements.values(), self._clock.now_s())
         await self._engine.keep_fallbacks_warm()
-        catalog, metrics = self._engine.pipeline.catalog, self._metrics
+        metrics = self._metrics
         metrics.catalog_size.set(len(catalog))
         self._report(metrics.catalog_evicted, ("evicted",), catalog.evicted)
         self._report(metrics.unreadable.labels("content"), ("content",), catalog.unreadable)

@@ -61,7 +61,7 @@ async def bootstrap(settings: ImporterSettings, server: Server) -> None:
 
 def build(settings: ImporterSettings, server: Server) -> Parts:
     """See :func:`bootstrap`."""
-    mesh = load_mesh(settings.config)
+    mesh = load_mesh(settings.config, server.mesh_text)
     server.guard(mesh.access)
     importing, clock = mesh.importing, server.clock
     # The host tells operators where to look; the rest makes a restarted process another owner.

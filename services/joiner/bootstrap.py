@@ -29,7 +29,7 @@ from services.joiner.users import Users
 
 async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     """Build the joiner and register it with the server, which starts and stops it."""
-    mesh = load_mesh(settings.config)
+    mesh = load_mesh(settings.config, server.mesh_text)
     server.guard(mesh.access)
     server.run_alone()
     kafka = settings.kafka

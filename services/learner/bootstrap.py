@@ -62,7 +62,7 @@ async def bootstrap(settings: LearnerSettings, server: Server) -> None:
 
 def build(settings: LearnerSettings, server: Server) -> Parts:
     """See `bootstrap`."""
-    mesh = load_mesh(settings.config)
+    mesh = load_mesh(settings.config, server.mesh_text)
     server.guard(mesh.access)
     server.run_alone()
     ordinal = ordinal_of(settings)

@@ -78,6 +78,7 @@ class Experiments:
         self._stops = Stops(store)
         self._snapshots = snapshots
         self._learning = learning
+        self._looking = asyncio.Lock()
         self._thread = thread
         self._clock = clock
         self._metrics = metrics
@@ -184,9 +185,10 @@ class Experiments:
 
     async def _follow(self, placement: str, shard: ExperimentShard) -> None:
         """Count by what is in force now."""
-        moved = await self._stops.moved(placement, self._stopped[placement])
-        if moved is not None:
-            self._stopped[placement] = moved
+        async with self._looking:  # a look that began before a resumption and ends after it would undo it
+            moved = await self._stops.moved(placement, self._stopped[placement])
+            if moved is not None:
+                self._stopped[placement] = moved
         if await self._on_thread(partial(self._plan, placement, shard)):
             log.info(
                 "another era of the experiment begins",

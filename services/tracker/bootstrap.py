@@ -23,7 +23,7 @@ async def bootstrap(settings: TrackerSettings, server: Server) -> None:
     Raises:
         ConfigurationError: mesh.yaml, the token keys or the topics are wrong.
     """
-    mesh = load_mesh(settings.config)
+    mesh = load_mesh(settings.config, server.mesh_text)
     server.guard(mesh.access)
     keys = KeyRing.parse(settings.token_keys.get_secret_value())
     topics, _ = await topics_of(server, settings.kafka, mesh)

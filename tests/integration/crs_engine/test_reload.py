@@ -13,8 +13,11 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
+from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.pod_events import EventType, PodEvents
+from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.reload import Reloader
+from banditmesh.runtime.store.file import FileStore
 from services.crs_engine.bootstrap import CATALOG, build
 from services.crs_engine.settings import EngineSettings
 from tests.support.engine_world import MESH, TOKEN_KEYS, World, engine_world
@@ -133,3 +136,20 @@ async def test_the_models_that_are_served_stay_known(reloading: Reloading) -> No
     await reloading.change(MESH.replace("model_poll: 1s", "model_poll: 2s"))
     status = await reloading.world.stub.GetModelStatus(pb.GetModelStatusRequest(placement="head"))
     assert [model.policy for model in status.models] == ["linucb", "popularity"]
+
+
+@pytest.mark.parametrize("away", [RedisClient, FileStore])
+async def test_a_change_waits_for_what_is_away_so_that_nothing_that_was_known_is_forgotten(
+    reloading: Reloading, away: type[RedisClient | FileStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ping(self: object) -> None:
+        raise Unavailable("is away")
+
+    await reloading.change(MESH.replace("model_poll: 1s", "model_poll: 2s"))
+    with monkeypatch.context() as patched:
+        patched.setattr(away, "ping", ping)
+        await reloading.change(MESH.replace("model_poll: 1s", "model_poll: 3s"))
+    assert (reloading.reloads("taken"), reloading.reloads("failed"), reloading.stale) == (1, 1, 1)
+
+    await reloading.reloader.look()
+    assert (reloading.reloads("taken"), reloading.stale) == (2, 0)

@@ -73,8 +73,8 @@ DOUBTS: list[tuple[str, dict[str, Any]]] = [
         {"placements": home(experiment={"variants": {**TWO, "b": {"weight": 0, "policy": "random"}}})},
     ),
     (
-        "placements.home.experiment.holdout",
-        {"placements": home(experiment={"variants": {"a": TWO["a"]}, "holdout": 0.1})},
+        "placements.home.experiment.aa",
+        {"placements": home(experiment={"variants": {"a": TWO["a"]}, "aa": True})},
     ),
     (
         "placements.home.experiment.guardrails.target_rate",
