@@ -31,7 +31,11 @@ anything: only what was taken out of it is answered in time, or refused with a d
 NEWEST_SHARE: Final = 0.2
 """What the newest batch counts in the average time of a request."""
 LEFT_S: Final = 0.01
-"""What an answer needs on its way back to the caller."""
+"""What an answer needs on its way back to the caller at least."""
+LEFT_SHARE: Final = 0.7
+"""The share of what is left until the caller gives up that must not be waited away here. When everybody wants to come
+in, the line in the transport and the caller's own are as long as this one and not seen from here; an answer that comes
+too late costs as much as one in time (benchmarks/overload.md)."""
 
 Select = Callable[[Sequence[SelectionRequest]], Awaitable[list[Outcome]]]
 
@@ -85,7 +89,7 @@ class Batcher:
         if self._size and self._size + count > self.max_waiting:
             self._refuse(count, "full", f"{self._size} requests wait already")
         wait_s = (self._size + self._under_way) * self._request_s
-        if within_s is not None and self._size and wait_s + LEFT_S > within_s:
+        if within_s is not None and self._size and wait_s + max(LEFT_S, LEFT_SHARE * within_s) > within_s:
             ahead = f"with those in front the call would take {wait_s:.2g} s, {max(within_s, 0.0):.2g} s are left"
             self._refuse(count, "late", ahead)
 
