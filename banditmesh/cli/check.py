@@ -12,8 +12,10 @@ from rich.text import Text
 
 
 def check(config: Annotated[Path, typer.Argument(help="The file to check.")] = Path("mesh.yaml")) -> None:
-    """Validate a [bold]mesh.yaml[/] and show what it says, and in yellow what is valid and hardly meant. Exit code 2
-    and every wrong key by name when it is not valid."""
+    """Validate a [bold]mesh.yaml[/] and show what it says, in yellow what is valid and hardly meant.
+
+    Exit code 2, and every wrong key by name, when it is not valid.
+    """
     from banditmesh.runtime.doubts import doubts
     from banditmesh.runtime.mesh import load_mesh
 

@@ -32,8 +32,10 @@ def convert(
     source: Annotated[FormatName, typer.Option("--from", help="What the log is.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Make a decision log of a log in another format, for [bold]replay[/] and [bold]fit[/]; say what could not be used
-    and why."""
+    """Make a decision log of a log in another format, for [bold]replay[/] and [bold]fit[/].
+
+    What could not be used is counted, with the reason.
+    """
     from banditmesh.convert.log import Log
     from banditmesh.convert.registry import convert as run
 

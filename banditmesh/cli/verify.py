@@ -24,9 +24,10 @@ def verify(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for all of it.")] = 120.0,
     config: Annotated[Path, typer.Argument(help="The mesh.yaml of the mesh.")] = Path("mesh.yaml"),
 ) -> None:
-    """Prove that a mesh keeps its promise: a content is selected, shown and clicked, an example comes out, and
-    the engine loads a model that has learned from it.
+    """Prove that a mesh keeps its promise, once around the loop.
 
+    A content is selected, shown and clicked, an example comes out, and the engine loads a model that has learned from
+    it.
     BANDITMESH_KAFKA and BANDITMESH_STORE say where the mesh's examples and files are. Exit code 0 only if all of it
     happened in time.
     """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from banditmesh.cli import app
 
 Run = Callable[..., Any]
 
@@ -26,6 +29,14 @@ def test_a_wrong_command_line_ends_with_2(run: Run, words: list[str]) -> None:
     ended = run(*words)
     assert ended.code == 2
     assert ended.err
+
+
+def test_a_command_introduces_itself_in_one_line() -> None:
+    groups = [app, *(group.typer_instance for group in app.registered_groups)]
+    for command in (each for group in groups for each in group.registered_commands):
+        introduction = inspect.getdoc(command.callback) or ""
+        assert introduction
+        assert "\n" not in introduction.split("\n\n")[0], command.callback
 
 
 def test_help_lists_every_command(run: Run) -> None:
