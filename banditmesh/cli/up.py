@@ -71,6 +71,9 @@ def up(
     existing = Existing(kafka, redis, None if store in ("file", "s3") else store)
     mesh = LocalMesh(directory, config, existing, embedded_s3=store == "s3", fixed_ports=True, fresh=fresh, tls=tls)
     console.print(Text(f"{config}, everything under {directory}"), soft_wrap=True)
+    if mesh.ca is not None:
+        others = "what else is started here speaks none, and listens on this machine alone"
+        console.print(Text(f"TLS: the five services, by the authority in {mesh.ca}; {others}"), soft_wrap=True)
     interrupt_on_signals(mesh.kill)
     try:
         with Board(console) as board:

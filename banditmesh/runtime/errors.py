@@ -160,6 +160,14 @@ class Internal(MeshError):
     code = grpc.StatusCode.INTERNAL
 
 
+def is_expected(error: BaseException) -> bool:
+    """Whether an error is one of the world's: an outage, credentials that have run out. It says by itself what is
+    wrong, so a log has one line of it; tracebacks are for bugs."""
+    if isinstance(error, MeshError):
+        return error.code is not grpc.StatusCode.INTERNAL
+    return isinstance(error, TimeoutError | ConnectionError)
+
+
 class ConfigurationError(FailedPrecondition):
     """Settings or ``mesh.yaml`` are wrong; a service prints the message without a traceback and exits with 2.
 

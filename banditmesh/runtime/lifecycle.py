@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from banditmesh.runtime.cancellation import is_cancelled
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.errors import is_expected
 from banditmesh.runtime.health import Health
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import ProcessMetrics
@@ -140,17 +140,16 @@ class BackgroundTasks:
                     log.info("background task done", task=name)
                     return
                 raise RuntimeError(f"the background task {name!r} returned, and should run until the service stops")
-            except Unavailable as error:  # expected: one line an outage, however long it is. Tracebacks are for bugs
-                crashes.inc()
-                up.set(0)
-                if not crashed or (well is not None and well.done()):
-                    log.warning("background task waits for what it depends on", task=name, reason=str(error))
             except (Exception, asyncio.CancelledError) as error:  # whatever it was: the task no longer runs
                 if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
                 crashes.inc()
                 up.set(0)
-                log.exception("background task crashed", task=name, policy=type(on_crash).__name__)
+                if not is_expected(error):
+                    log.exception("background task crashed", task=name, policy=type(on_crash).__name__)
+                elif not crashed or (well is not None and well.done()):  # one line an outage, however long it is
+                    reason = str(error) or type(error).__name__
+                    log.warning("background task waits for what it depends on", task=name, reason=reason)
             finally:
                 recovered = well is not None and well.done()
                 if well is not None:

@@ -9,7 +9,7 @@ from itertools import islice
 
 from banditmesh.runtime.cancellation import is_cancelled
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.errors import FailedPrecondition, MeshError
+from banditmesh.runtime.errors import FailedPrecondition, is_expected
 from banditmesh.runtime.kafka.metrics import StreamMetrics
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.stream_contract import (
@@ -121,12 +121,11 @@ class PartitionWorker:
                     raise
                 self.failing = True
                 self._metrics.restarts.labels(reason=type(error).__name__).inc()
-                expected = isinstance(error, (MeshError, TimeoutError))
                 self._log.warning(
                     "partition is opened anew",
                     error=repr(error),
                     pause_s=pause_s,
-                    exc_info=not expected,
+                    exc_info=not is_expected(error),
                 )
                 if self.taken > taken_before:
                     pause_s = self._options.first_pause_s

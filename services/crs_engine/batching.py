@@ -27,7 +27,9 @@ FULL_QUIET_TURNS: Final = 2
 """The same, when a whole batch waits already."""
 LISTEN_MOST_S: Final = 0.02
 """How long a batch waits at most for calls that keep coming. Whoever stands in the transport's line cannot be told
-anything: only what was taken out of it is answered in time, or refused with a delay."""
+anything: only what was taken out of it is answered in time, or refused with a delay. So long it takes to take in
+:data:`BESIDE` calls, at the 310 to 370 µs of an empty one (`benchmarks/engine.md`): after a batch's worth of them the
+engine works rather than listens, and the others come in meanwhile."""
 NEWEST_SHARE: Final = 0.2
 """What the newest batch counts in the average time of a request."""
 LEFT_S: Final = 0.01

@@ -245,6 +245,7 @@ def test_with_tls_the_printed_lines_trust_the_throw_away_authority(tmp_path: Pat
         up.wait_until(HEALTHY)
         (line,) = [line for line in up.said.splitlines() if line.endswith("grpc.health.v1.Health/Check")]
         assert "-cacert" in line
+        assert "TLS: the five services" in up.said.partition(HEALTHY)[0]
         assert "SERVING" in bash(line)
         plain = line.replace(line[line.index("-cacert") : line.index("ca.pem") + len("ca.pem")], "-plaintext")
         with pytest.raises(AssertionError):

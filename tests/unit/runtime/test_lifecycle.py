@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from banditmesh.runtime.clock import ManualClock
-from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.errors import FailedPrecondition, PermissionDenied, Unavailable
 from banditmesh.runtime.health import Health
 from banditmesh.runtime.lifecycle import BackgroundTasks, EndProcess, Restart
 from banditmesh.runtime.metrics import ProcessMetrics
@@ -101,14 +101,27 @@ async def test_a_crash_is_logged_with_its_traceback(process: Process) -> None:
     await process.tasks.stop(1)
 
 
-async def test_an_outage_is_one_line_without_a_traceback_however_long_it_is(process: Process) -> None:
+@pytest.mark.parametrize(
+    "outage",
+    [
+        Unavailable("Redis does not answer"),
+        PermissionDenied("s3://bucket: the token has expired"),
+        FailedPrecondition("the topic is gone"),
+        TimeoutError(),
+        ConnectionResetError(104, "reset by peer"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_an_outage_is_one_line_without_a_traceback_however_long_it_is(
+    process: Process, outage: Exception
+) -> None:
     away = asyncio.Event()
     away.set()
 
     async def run() -> None:
         while not away.is_set():
             await process.clock.sleep(0.1)
-        raise Unavailable("Redis does not answer")
+        raise outage
 
     process.tasks.add("loop", run, on_crash=Restart(first_s=1, most_s=1, stable_s=5))
     with capture_logs() as logs:
@@ -124,6 +137,7 @@ async def test_an_outage_is_one_line_without_a_traceback_however_long_it_is(proc
     waits, again = ("warning", "background task waits for what it depends on"), ("info", "background task runs again")
     assert lines == [waits, again, waits]
     assert not any("exc_info" in line for line in logs)
+    assert all(line.get("reason", "said") for line in logs)
     assert process.up() == 0
     await process.tasks.stop(1)
 
