@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 NOT_TO_BE_BELIEVED: Final = 3
 """The exit code of ``--strict``."""
+ALL_RULES: Final = "all"
 
 
 def evaluate(
@@ -54,6 +56,14 @@ def evaluate(
         str | None, typer.Option("--from", help="Decisions from this time on, such as 2026-11-01; absent: 30 days.")
     ] = None,
     end: Annotated[str | None, typer.Option("--to", help="Decisions up to this time; absent: now.")] = None,
+    without_rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|INDEX",
+            help="A rule of the placement, by its name or its number from 0: what the policy would earn without it "
+            'too. May be said several times; "all": each of them.',
+        ),
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw estimates and intervals into this PNG file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     strict: Annotated[
@@ -92,11 +102,20 @@ def evaluate(
         since = _time("from", start) or until - timedelta(days=30)
         if since >= until:
             raise InvalidArgument("must be before --to", field="from", value=start)
-        spec = asyncio.run(
-            _prepare(store, config, placement, policy, explore, None if log else (since, until, path), show)
+        spec, without = asyncio.run(
+            _prepare(
+                store,
+                config,
+                placement,
+                policy,
+                explore,
+                without_rule or [],
+                None if log else (since, until, path),
+                show,
+            )
         )
         try:
-            found = judge(path, spec, progress=show)
+            found = judge(path, spec, without=without, progress=show)
         except BanditError as error:
             raise InvalidArgument(f"the policy cannot learn from these decisions: {error}") from error
     if plot is not None:
@@ -104,10 +123,15 @@ def evaluate(
     if as_json:
         print(json.dumps({"placement": placement, **report(found)}, allow_nan=False))
     else:
-        show_judgement(found, Console())
-    for warning in found.warnings:
+        for each in (found, *found.without.values()):
+            show_judgement(each, Console())
+    told = [
+        *found.warnings,
+        *(f"without {rule}: {why}" for rule, each in found.without.items() for why in each.warnings),
+    ]
+    for warning in told:
         print(f"banditmesh: {warning}", file=sys.stderr)
-    if strict and found.warnings:
+    if strict and told:
         raise typer.Exit(NOT_TO_BE_BELIEVED)
 
 
@@ -117,17 +141,19 @@ async def _prepare(
     name: str,
     policy: str,
     explore: str,
+    without: Sequence[str],
     archived: tuple[datetime, datetime, Path] | None,
     show: Any,
-) -> Spec:
-    """What is judged; with ``archived``, the decisions of that span are put into that file."""
+) -> tuple[Spec, list[str]]:
+    """What is judged, and without which rules; with ``archived``, the decisions of that span are put into that file."""
     from banditmesh.decisions.spec import parse
     from banditmesh.replay.of_mesh import joined, spool, target
     from banditmesh.runtime.store import open_store
 
     placement = _placement(config, name, needed=archived is not None)
+    rules = _rules(placement, without)
     if archived is None and (placement is None or policy not in placement.experiment.variants):
-        return parse(joined(policy, explore))
+        return parse(joined(policy, explore)), rules
     if store_url is None:
         raise ConfigurationError("there is no store to read", hint="say --store, or set BANDITMESH_STORE; or --log")
     assert placement is not None
@@ -137,7 +163,7 @@ async def _prepare(
         if archived is not None:
             start, end, path = archived
             await spool(store, name, start, end, path, lambda rows: show("reading", rows, 0.0))
-        return spec
+        return spec, rules
     finally:
         await store.close()
 
@@ -152,6 +178,17 @@ def _placement(config: Path, name: str, *, needed: bool) -> Placement | None:
         known = f"there are: {', '.join(mesh.placements)}"
         raise InvalidArgument(f"{config} has no such placement", field="placement", value=name, hint=known)
     return mesh.placements[name]
+
+
+def _rules(placement: Placement | None, said: Sequence[str]) -> list[str]:
+    """Names of rules; without a placement they are what is said."""
+    from banditmesh.replay.of_mesh import rule_name
+    from banditmesh.runtime.rule_options import names
+
+    if placement is None:
+        return list(dict.fromkeys(said))
+    each = [rule for one in said for rule in (names(placement.rules) if one == ALL_RULES else [one])]
+    return list(dict.fromkeys(rule_name(placement, one) for one in each))
 
 
 def _time(name: str, text: str | None) -> datetime | None:

@@ -48,6 +48,7 @@ def encode(decisions: Sequence[Decision], view: View) -> LoggedBatch:
         _,
         lists,
         positions,
+        _,
     ) = zip(*decisions, strict=True)
     if view.needed:
         for decision in decisions:

@@ -32,6 +32,7 @@ _COLUMNS: Final = (
     "list",
     "position",
 )
+_RULES: Final = ("barred", "rules")
 _FORMAT: Final = "a log is JSON lines, one object a line and no array around them, or Parquet: docs/decision-log.md"
 
 
@@ -47,7 +48,11 @@ def read(path: Path) -> Iterator[Decision]:
 
 
 def batches(
-    path: Path, told: Callable[[float], None] = lambda share: None, target: str | None = None
+    path: Path,
+    told: Callable[[float], None] = lambda share: None,
+    target: str | None = None,
+    *,
+    ruled: bool = False,
 ) -> Iterator[list[Decision]]:
     """The decisions of a log in lists that bound the memory whatever the file's size.
 
@@ -55,11 +60,12 @@ def batches(
         path: the file.
         told: before each list, which share of the file has been read.
         target: the column with another policy's probabilities (`decisions.target`); None: they are not read.
+        ruled: whether what the placement's rules did is read (`decisions.rules`).
 
     Raises:
         NotFound, InvalidArgument, BrokenRow: as `read` does.
     """
-    log = LogFile(path, target)
+    log = LogFile(path, target, ruled=ruled)
     return _batches(log, told)
 
 
@@ -81,7 +87,7 @@ def _batches(log: LogFile, told: Callable[[float], None]) -> Iterator[list[Decis
 class LogFile:
     """A log that is there. Raises as `read` does, as early as it can be known."""
 
-    def __init__(self, path: Path, target: str | None = None) -> None:
+    def __init__(self, path: Path, target: str | None = None, *, ruled: bool = False) -> None:
         try:
             self._bytes = path.stat().st_size
         except OSError as error:
@@ -90,6 +96,7 @@ class LogFile:
             raise InvalidArgument(f"{path} is a folder; a log is one file", field="log", value=str(path))
         self._path = path
         self._target = target
+        self._ruled = ruled
         self._share: Callable[[], float] = float
 
     def share(self) -> float:
@@ -123,7 +130,7 @@ class LogFile:
             for line, raw in enumerate(file, start=1):
                 if not raw.isspace():
                     where = f"{name}:{line}"
-                    yield parse(_json(raw, where), line, where, self._target)
+                    yield parse(_json(raw, where), line, where, self._target, ruled=self._ruled)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InvalidArgument(f"{name} is broken after line {line}: {error}", field="log", value=name) from error
 
@@ -135,7 +142,7 @@ class LogFile:
 
         name = str(self._path)
         line = 0
-        columns = [*_COLUMNS, *([self._target] if self._target else [])]
+        columns = [*_COLUMNS, *([self._target] if self._target else []), *(_RULES if self._ruled else ())]
         try:
             with parquet.ParquetFile(file) as table:
                 self._share = lambda: line / table.metadata.num_rows
@@ -145,7 +152,7 @@ class LogFile:
                     for start in range(0, len(whole), _ROWS_TO_PYTHON):
                         for row in values(whole.slice(start, _ROWS_TO_PYTHON)):
                             line += 1
-                            yield parse(row, line, f"{name}:{line}", self._target)
+                            yield parse(row, line, f"{name}:{line}", self._target, ruled=self._ruled)
         except (pa.ArrowException, OSError) as error:
             raise InvalidArgument(f"{name} is no readable Parquet: {error}", field="log", value=name) from error
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from banditmesh.decisions.errors import BrokenRow
 from banditmesh.decisions.features import LARGEST, Features, checked
+from banditmesh.decisions.rules import Ruled, rules_of
 from banditmesh.decisions.target import targets
 
 _OBJECTS: Final = frozenset((dict,))
@@ -51,6 +52,8 @@ class Decision(NamedTuple):
         reactions: what users did with what was shown, such as click and mute; None when the log does not say.
         listed: which ranked list the row is a position of; None: of none that the log can name.
         position: the place on that list, from 0; None when it is not logged.
+        ruled: what rules did, where that was asked for and is logged. Then the n candidates are those that could be
+            shown, and behind them those that a rule barred.
     """
 
     line: int
@@ -70,6 +73,7 @@ class Decision(NamedTuple):
     reactions: Sequence[str] | None
     listed: str | None
     position: int | None
+    ruled: Ruled | None
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -82,7 +86,7 @@ class Decision(NamedTuple):
         return None not in self.outcomes
 
 
-def parse(row: object, line: int, where: str, target: str | None = None) -> Decision:
+def parse(row: object, line: int, where: str, target: str | None = None, *, ruled: bool = False) -> Decision:
     """The decision that a JSON object (or a Parquet row as one) describes. Keys beyond the format are passed over.
 
     Args:
@@ -90,6 +94,7 @@ def parse(row: object, line: int, where: str, target: str | None = None) -> Deci
         line: its number.
         where: file and line, for messages.
         target: the key under which the row has the probabilities of another policy; None: they are not asked for.
+        ruled: whether what the placement's rules did is asked for.
 
     Raises:
         BrokenRow: names `where`, the field and the value.
@@ -103,14 +108,18 @@ def parse(row: object, line: int, where: str, target: str | None = None) -> Deci
     if {*map(type, listed)} != _OBJECTS:
         at = next(at for at, each in enumerate(listed) if type(each) is not dict)
         raise BrokenRow(where, "must be an object", field=f"candidates[{at}]", value=listed[at])
+    free = len(listed)
+    rules = rules_of(row, free, where) if ruled else None
+    if rules is not None:
+        listed = [*listed, *(row.get("barred") or ())]
     n = len(listed)
     given: set[str] = set().union(*listed)
     outcomes = _outcomes(listed, where) if "reward" in given else [None] * n
     shown = row.get("shown")
-    if shown is None and n == 1:
+    if shown is None and free == 1:
         shown = 0
-    if shown is not None and (type(shown) is not int or not 0 <= shown < n):
-        raise BrokenRow(where, f"must be an index from 0 to {n - 1}", field="shown", value=shown)
+    if shown is not None and (type(shown) is not int or not 0 <= shown < free):
+        raise BrokenRow(where, f"must be an index from 0 to {free - 1}", field="shown", value=shown)
     propensity = _number(row, "propensity", where)
     if propensity is not None and not 0 < propensity <= 1:
         raise BrokenRow(where, "must be above 0 and at most 1", field="propensity", value=propensity)
@@ -146,6 +155,7 @@ def parse(row: object, line: int, where: str, target: str | None = None) -> Deci
             _reactions(row, where),
             None if position is None else _list(row, user, time_s, where),
             position,
+            rules,
         )
     )
 

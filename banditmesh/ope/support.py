@@ -17,6 +17,8 @@ from banditmesh.ope.rows import Rows
 
 _SHIFTED_AT = 0.999
 """Confidence at which a mean weight counts as another one than 1."""
+_ROUNDED = 1e-4
+"""Logged propensities are float32: where all weights are 1, their mean is certainly not, and nothing is wrong."""
 _NOTHING = (0.0, 0.0)
 _NO_REWARD = Interval(math.inf, -math.inf)
 
@@ -90,8 +92,8 @@ class Support:
             return False
         gradient, mean = np.array([0.0, 1.0]), self.mean_weight
         return (
-            mean + upper(self._moments, gradient, (0.0, self.largest), _SHIFTED_AT) < 1.0
-            or mean + lower(self._moments, gradient, _NOTHING, _SHIFTED_AT) > 1.0
+            mean + upper(self._moments, gradient, (0.0, self.largest), _SHIFTED_AT) < 1.0 - _ROUNDED
+            or mean + lower(self._moments, gradient, _NOTHING, _SHIFTED_AT) > 1.0 + _ROUNDED
         )
 
     def bounds(self, confidence: float = 0.95, rewards: Interval | None = None) -> Interval:

@@ -7,14 +7,16 @@ by row, after its estimators have seen the row; a published model stays as it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from banditmesh.bandits.batch import Scores
+from banditmesh.bandits.exploration.choice import among
 from banditmesh.decisions.batch import LoggedBatch
 from banditmesh.decisions.encoder import encode
 from banditmesh.decisions.reader import batches
@@ -28,6 +30,7 @@ from banditmesh.ope.unseen import Unseen
 from banditmesh.ope.warnings import warnings
 from banditmesh.replay.offpolicy import LEARN_EVERY, REWARD, positions_of, rows_of
 from banditmesh.replay.reward_model import Folds, first_rows
+from banditmesh.replay.ruled import Left, left_by_rules
 from banditmesh.replay.run import Run
 from banditmesh.runtime.errors import InvalidArgument
 
@@ -37,6 +40,8 @@ RATES: Final = {"click_rate": "click", "mute_rate": "mute"}
 """Metric → the reaction that it counts."""
 Progress = Callable[[str, int, float], None]
 """Told what is being done, how many rows of it, and which share of the log that is. May raise, to end the work."""
+Predicted = Mapping[str, NDArray[np.float32]]
+"""By metric, float32[n_candidates]: what a reward model expects of them."""
 Labels = Mapping[str, NDArray[np.float32]]
 """By metric, float32[n_rows]: what stands in the place of the rewards."""
 
@@ -69,6 +74,7 @@ class Judgement:
         warnings: why it should not be believed.
         time_s: of the log's first and last row.
         lists: the same metrics of whole ranked lists; None where the log has none.
+        without: the policy if one of the placement's rules were not there, by the rule's name.
     """
 
     policy: str
@@ -79,6 +85,7 @@ class Judgement:
     warnings: tuple[str, ...]
     time_s: tuple[float, float]
     lists: ListJudgement | None
+    without: Mapping[str, Judgement] = field(default_factory=dict)
 
 
 class Policy(Run):
@@ -89,9 +96,50 @@ class Policy(Run):
         if self._learns:
             self._policy.learn(batch.shown_examples())
 
-    def probabilities(self, batch: LoggedBatch) -> NDArray[np.float64]:
-        """float64[n_candidates]."""
-        return self._probabilities(batch.candidates)
+    def scores(self, batch: LoggedBatch) -> Scores:
+        """Of all candidates."""
+        return self._scores(batch.candidates)
+
+    def probabilities(self, batch: LoggedBatch, scores: Scores, left: Left) -> NDArray[np.float64]:
+        """float64[n_candidates], among those that the rules leave."""
+        return among(self._exploration, left.moved(scores), batch.candidates.offsets, left.free)
+
+
+class _Sums:
+    """Of the policy under some rules: all estimators, metric by metric."""
+
+    def __init__(self, metrics: Sequence[str]) -> None:
+        self._unseen, self._logged = Unseen(), dict.fromkeys(metrics, 0.0)
+        self._lists = ListEvaluation(metrics)
+        self._evaluations = {
+            metric: Evaluation(rewards=None if metric == REWARD else Interval(0.0, 1.0)) for metric in metrics
+        }
+
+    def add(self, probabilities: NDArray[np.float64], parts: Mapping[str, LoggedBatch], predicted: Predicted) -> None:
+        """Take in a block: by metric with its labels, and what the reward model predicts of its candidates."""
+        for metric, part in parts.items():
+            self._evaluations[metric].add(rows_of(part, probabilities, predicted[metric]))
+            self._logged[metric] += float(part.rewards.sum(dtype=np.float64))
+        block = parts[REWARD]
+        self._lists.add(positions_of(block, probabilities, {metric: part.rewards for metric, part in parts.items()}))
+        self._unseen.add(block.candidates.contents, np.nan_to_num(probabilities), block.shown)
+
+    def judgement(self, policy: str, time_s: tuple[float, float]) -> Judgement:
+        """What came out."""
+        support, lists = self._evaluations[REWARD].support, self._lists.judgement
+        return Judgement(
+            policy,
+            support.n,
+            {
+                metric: Judged(each.estimates, each.choice, self._logged[metric] / support.n)
+                for metric, each in self._evaluations.items()
+            },
+            support,
+            self._unseen.share,
+            (*warnings(support, self._unseen, "row"), *(lists.warnings if lists else ())),
+            time_s,
+            lists,
+        )
 
 
 def judge(
@@ -100,13 +148,17 @@ def judge(
     *,
     reward_model: str = "linear",
     seed: int = 0,
+    without: Sequence[str] = (),
     progress: Progress = lambda stage, rows, share: None,
 ) -> Judgement:
-    """Evaluate a policy on a decision log that can be read twice.
+    """Evaluate a policy on a decision log that can be read twice, under the rules that the log was written under.
+
+    Args:
+        without: names of rules; the policy is judged without each of them too.
 
     Raises:
         BrokenRow, NotFound, InvalidArgument: as `decisions.reader.read` does; also for an empty log, and for a row that
-            does not say what was shown, or with which propensity.
+            does not say what was shown, or with which propensity, or what rules did where one is to be without.
     """
     first = first_rows(log)
     if not first:
@@ -131,42 +183,40 @@ def judge(
             folds[metric].learn(batch)
         rows += len(decisions)
         progress("fitting", rows, share)
-    policy, unseen, sums = Policy(spec, seed, None), Unseen(), dict.fromkeys(metrics, 0.0)
-    evaluations = {metric: Evaluation(rewards=None if metric == REWARD else Interval(0.0, 1.0)) for metric in metrics}
-    lists = ListEvaluation(metrics)
+    policy, rules = Policy(spec, seed, None), (None, *without)
+    sums = {rule: _Sums(metrics) for rule in rules}
+    known: set[str] = set()
     rows = blocks = 0
-    for decisions in batches(log, tell):
+    for decisions in batches(log, tell, ruled=True):
         for decision in decisions:
             _demand(decision)
+            known.update(each.rule for each in (decision.ruled.effects if decision.ruled else ()))
         seen = encode(decisions, view)
         batches_of = labelled(decisions, seen if view == model_view else encode(decisions, model_view))
+        left = {rule: left_by_rules(decisions, rule) for rule in rules}
         for start in range(0, len(decisions), LEARN_EVERY):
             end = min(start + LEARN_EVERY, len(decisions))
-            block = seen.part(start, end)
-            probabilities = policy.probabilities(block)
-            rewards = {metric: batches_of[metric].rewards[start:end] for metric in metrics}
-            lists.add(positions_of(block, probabilities, rewards))
-            for metric, evaluation in evaluations.items():
-                part = batches_of[metric].part(start, end)
-                evaluation.add(rows_of(part, probabilities, folds[metric].predict(part, blocks)))
-                sums[metric] += float(part.rewards.sum(dtype=np.float64))
-            unseen.add(block.candidates.contents, np.nan_to_num(probabilities), block.shown)
+            block, flat = seen.part(start, end), seen.candidates.offsets[[start, end]].tolist()
+            parts = {metric: batch.part(start, end) for metric, batch in batches_of.items()}
+            predicted = {metric: folds[metric].predict(part, blocks) for metric, part in parts.items()}
+            scores = policy.scores(block)
+            for rule in rules:
+                sums[rule].add(policy.probabilities(block, scores, left[rule].part(*flat)), parts, predicted)
             policy.take(block, None)
             blocks += 1
         rows += len(decisions)
         times = (first[0].time_s, decisions[-1].time_s)
         progress("evaluating", rows, share)
-    whole, of_lists = evaluations[REWARD], lists.judgement
-    return Judgement(
-        spec.text,
-        rows,
-        {metric: _judged(each, sums[metric] / rows) for metric, each in evaluations.items()},
-        whole.support,
-        unseen.share,
-        (*warnings(whole.support, unseen, "row"), *(of_lists.warnings if of_lists else ())),
-        times,
-        of_lists,
-    )
+    found = sums[None].judgement(spec.text, times)
+    return replace(found, without={rule: _without(rule, known, sums[rule], found) for rule in without})
+
+
+def _without(rule: str, known: Collection[str], sums: _Sums, whole: Judgement) -> Judgement:
+    found = sums.judgement(f"{whole.policy} without {rule}", whole.time_s)
+    if rule in known:
+        return found
+    said = f"{rule} did nothing in any decision of the log: it never mattered, or was not in force yet"
+    return replace(found, warnings=(*found.warnings, said))
 
 
 def _labels(metrics: Sequence[str], decisions: Sequence[Decision]) -> Labels:
@@ -175,10 +225,6 @@ def _labels(metrics: Sequence[str], decisions: Sequence[Decision]) -> Labels:
         if metric != REWARD:
             found[metric] = np.array([RATES[metric] in (each.reactions or ()) for each in decisions], np.float32)
     return found
-
-
-def _judged(evaluation: Evaluation, logged: float) -> Judged:
-    return Judged(evaluation.estimates, evaluation.choice, logged)
 
 
 def _demand(decision: Decision) -> None:

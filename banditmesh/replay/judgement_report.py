@@ -24,6 +24,7 @@ def report(found: Judgement) -> dict[str, Any]:
         "never_shown": _known(found.never_shown),
         "lists": None if found.lists is None else lists_report(found.lists),
         "warnings": list(found.warnings),
+        **({"without": {rule: report(each) for rule, each in found.without.items()}} if found.without else {}),
     }
 
 

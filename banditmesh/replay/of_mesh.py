@@ -16,12 +16,25 @@ from banditmesh.decisions.view import IDENTITIES, View
 from banditmesh.replay.targets import SavedSpec, published
 from banditmesh.runtime.errors import DataLoss, InvalidArgument, NotFound
 from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.rule_options import names
 from banditmesh.runtime.snapshots import BadSnapshot, Snapshot, Snapshots
 from banditmesh.runtime.store import Store
 
 DAYS: Final = 30
 """How far a judgement looks back unless told."""
-COLUMNS: Final = ("t", "user", "context", "candidates", "shown", "propensity", "reward", "reactions", "position")
+COLUMNS: Final = (
+    "t",
+    "user",
+    "context",
+    "candidates",
+    "shown",
+    "propensity",
+    "reward",
+    "reactions",
+    "position",
+    "barred",
+    "rules",
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,17 @@ async def _newest(store: Store, placement: str, model: str, policy: str) -> Snap
         return await snapshots.load(placement, model, pointer.version)
     except BadSnapshot as error:
         raise DataLoss(f"the model of variant {policy} cannot be read: {error}") from error
+
+
+def rule_name(placement: Placement, said: str) -> str:
+    """The name of a rule that is said by its name, or by its number from 0. Raises InvalidArgument for another one."""
+    known = names(placement.rules)
+    if said in known:
+        return said
+    if said.isdecimal() and int(said) < len(known):
+        return known[int(said)]
+    hint = f"there are: {', '.join(known)}" if known else "the placement has no rules"
+    raise InvalidArgument("the placement has no such rule", field="without_rules", value=said, hint=hint)
 
 
 def joined(policy: str, explore: str) -> str:

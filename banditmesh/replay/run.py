@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from banditmesh.bandits.batch import Candidates
+from banditmesh.bandits.batch import Candidates, Scores
 from banditmesh.decisions.batch import LoggedBatch
 from banditmesh.decisions.spec import Spec
 from banditmesh.replay.tally import Tally
@@ -48,6 +48,9 @@ class Run(ABC):
         """
 
     def _probabilities(self, candidates: Candidates) -> NDArray[np.float64]:
+        return self._exploration.probabilities(self._scores(candidates), candidates.offsets)
+
+    def _scores(self, candidates: Candidates) -> Scores:
         scores = self._policy.score(candidates)
         self.tally.unusable += int((~scores.usable()).sum())
-        return self._exploration.probabilities(scores, candidates.offsets)
+        return scores

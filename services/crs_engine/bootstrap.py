@@ -193,7 +193,8 @@ def _sampler(
     async def send(records: Sequence[tuple[bytes, bytes]]) -> None:
         await producer.send_many([Record(topic, key, value) for key, value in records])
 
-    sampler = Sampler(catalog, send, server.clock, metrics, np.random.default_rng())
+    rebuilt = {name: rules.rebuilt(mesh.placements[name]) for name in sampling}
+    sampler = Sampler(catalog, send, server.clock, metrics, np.random.default_rng(), rebuilt)
     server.background("sampled decisions", sampler.run, critical=False)
     server.on_stop("sampled decisions", producer.stop)
     return sampler

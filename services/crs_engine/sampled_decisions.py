@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from banditmesh.bandits.batch import Scores
 from banditmesh.bandits.exploration.choice import Explores
-from banditmesh.bandits.exploration.constraint import blocking, shifted
 from banditmesh.bandits.features import COMPUTED, FeatureSpec, Value
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1 import events_pb2
@@ -34,10 +33,11 @@ from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.pipeline.batch import Answered, Round
 from services.crs_engine.pipeline.fatigue import FATIGUE
+from services.crs_engine.pipeline.rules.effects import Effect, Effects, Rebuilt, Step
 
 log = get_logger(__name__)
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 WAITING: Final = 256
 """Decisions that wait at most: 2 MiB or so."""
 AT_ONCE: Final = 32
@@ -68,8 +68,7 @@ class Noted:
         of_candidates: The same for each candidate: int64[n].
         said: float32[n, 2], see `pipeline.batch.Pool.said`.
         chosen: For each position: its number, which candidate has it, and the impression's id.
-        steps: bool[n] and float32[n] for each position: which candidates could have it, and by which means, that of
-            the model and what rules add.
+        steps: For each position who could have it, by which means, and what rules did.
     """
 
     placement: CompiledPlacement
@@ -90,7 +89,7 @@ class Noted:
     said: NDArray[np.float32] | None
     explores: Explores
     chosen: Sequence[tuple[int, int, float, bytes]]
-    steps: Sequence[tuple[NDArray[np.bool_], NDArray[np.float32]]]
+    steps: Sequence[Step]
 
 
 class Sampler:
@@ -103,15 +102,17 @@ class Sampler:
         clock: Clock,
         metrics: EngineMetrics,
         rng: np.random.Generator,
+        rebuilt: Mapping[str, Rebuilt],
         *,
         waiting: int = WAITING,
     ) -> None:
-        """``rng``: decides which decisions are sampled; not the one that explores."""
+        """``rng``: decides which decisions are sampled; not the one that explores. ``rebuilt``: by placement."""
         self._catalog = catalog
         self._send = send
         self._clock = clock
         self._metrics = metrics
         self._rng = rng
+        self._rebuilt = rebuilt
         self._queue: asyncio.Queue[Noted] = asyncio.Queue(waiting)
 
     def offer(self, answered: Answered) -> None:
@@ -174,6 +175,7 @@ class Sampler:
         first = int(drawn.first[user])
         chosen = drawn.choice.chosen
         spec = placement.spec
+        effects = Effects(drawn, slate, user, self._rebuilt[placement.name])
         return Noted(
             placement=placement,
             user_id=group.requests[user].user_id,
@@ -203,7 +205,7 @@ class Sampler:
                 )
                 for column in positions
             ],
-            steps=[_step(drawn, chosen[:, :column], mine) for column in positions],
+            steps=[effects.at(column) for column in positions],
         )
 
 
@@ -216,9 +218,22 @@ def messages(noted: Noted) -> Iterable[events_pb2.SampledDecision]:
     fields = [_candidate_fields(noted, at) for at in range(len(noted.names))]
     own = [[_named(spec, name, each[name]) for name in spec.own if each.get(name) is not None] for each in fields]
     variant = placement.variants[noted.variant]
-    for (position, at, propensity, impression_id), (free, means) in zip(noted.chosen, noted.steps, strict=True):
-        there = np.flatnonzero(free)
-        scores = Scores(means[there], noted.scores.deviation[there])
+
+    def candidate(each: int, share: float) -> events_pb2.SampledCandidate:
+        return events_pb2.SampledCandidate(
+            service=noted.names[each][0],
+            content_id=noted.names[each][1],
+            logic=placement.sources[noted.sources[each]].logic,
+            features=own[each],
+            score=float(noted.scores.mean[each]) if noted.scored else 0.0,
+            deviation=float(noted.scores.deviation[each]) if noted.scored else 0.0,
+            propensity=share,
+        )
+
+    for (position, at, propensity, impression_id), step in zip(noted.chosen, noted.steps, strict=True):
+        there = np.flatnonzero(step.free)
+        barred = np.flatnonzero(np.any([each.adds for each in step.effects], axis=0)) if step.effects else there[:0]
+        scores = Scores(step.means[there], noted.scores.deviation[there])
         shares = noted.explores.probabilities(scores, np.array([0, len(there)]))
         service, content_id = noted.names[at]
         yield events_pb2.SampledDecision(
@@ -239,33 +254,23 @@ def messages(noted: Noted) -> Iterable[events_pb2.SampledDecision]:
                 origin=noted.origin,
             ),
             context=context,
-            candidates=[
-                events_pb2.SampledCandidate(
-                    service=noted.names[each][0],
-                    content_id=noted.names[each][1],
-                    logic=placement.sources[noted.sources[each]].logic,
-                    features=own[each],
-                    score=float(noted.scores.mean[each]) if noted.scored else 0.0,
-                    deviation=float(noted.scores.deviation[each]) if noted.scored else 0.0,
-                    propensity=share,
-                )
-                for each, share in zip(there.tolist(), shares.tolist(), strict=True)
-            ],
+            candidates=[candidate(each, share) for each, share in zip(there.tolist(), shares.tolist(), strict=True)],
             chosen=int(np.searchsorted(there, at)),
             sample=placement.config.decisions.sample,
+            barred=[candidate(each, 0.0) for each in barred.tolist()],
+            rules=[_effect(each, np.concatenate([there, barred])) for each in step.effects],
         )
 
 
-def _step(drawn: Round, before: NDArray[np.int64], mine: slice) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """bool[n] and float32[n]: which of a user's candidates could have the position after these, and by which means.
-    Constraints say the same whenever they are asked."""
-    constraints = list(drawn.constraints.values())
-    left = np.ones(len(drawn.pool), np.bool_)
-    left[before[before >= 0]] = False
-    free = left
-    for _, blocked in blocking(constraints, before, left, drawn.pool.offsets):
-        free = free & ~blocked
-    return free[mine].copy(), shifted(drawn.scores, constraints, before).mean[mine].copy()
+def _effect(effect: Effect, listed: NDArray[np.int64]) -> events_pb2.RuleEffect:
+    """`listed`: int64[n], the candidates in the order of the record."""
+    return events_pb2.RuleEffect(
+        rule=effect.rule,
+        adds=np.flatnonzero(effect.adds[listed]).tolist(),
+        drops=np.flatnonzero(effect.drops[listed]).tolist(),
+        shifts=() if effect.shifts is None else effect.shifts[listed].tolist(),
+        shares=() if effect.shares is None else effect.shares[listed].tolist(),
+    )
 
 
 def _user_fields(noted: Noted) -> dict[str, Value]:

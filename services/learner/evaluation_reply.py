@@ -29,6 +29,7 @@ def question(request: pb.EvaluatePolicyRequest) -> Question:
         request.explore,
         _time(request.start_time, "start_time") if request.HasField("start_time") else None,
         _time(request.end_time, "end_time") if request.HasField("end_time") else None,
+        tuple(request.without_rules),
     )
 
 
@@ -43,6 +44,7 @@ def evaluated(found: Judgement) -> pb.EvaluatePolicyResponse:
         never_shown=found.never_shown,
         warnings=found.warnings,
         lists=None if found.lists is None else _lists(found.lists),
+        without=[pb.EvaluatedWithout(rule=rule, result=evaluated(each)) for rule, each in found.without.items()],
     )
     for metric, judged in found.metrics.items():
         answer.estimates.append(_estimate(metric, BEST, judged.best, found.rows))

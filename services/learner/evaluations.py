@@ -13,7 +13,7 @@ from typing import Final
 
 from banditmesh.bandits.errors import BanditError
 from banditmesh.replay.judgement import Judgement, judge
-from banditmesh.replay.of_mesh import DAYS, spool, target
+from banditmesh.replay.of_mesh import DAYS, rule_name, spool, target
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import InvalidArgument, NotFound, ResourceExhausted
 from banditmesh.runtime.limits import MAX_NAME_BYTES, check_text
@@ -39,6 +39,7 @@ class Question:
     explore: str
     start: datetime | None
     end: datetime | None
+    without_rules: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Evaluations:
 
     async def _run(self, question: Question, work: _Work) -> Judgement:
         placement = self._checked(question)
+        without = tuple(dict.fromkeys(rule_name(placement, each) for each in question.without_rules))
         end = question.end or datetime.fromtimestamp(self._clock.now_s(), UTC)
         start = question.start or end - timedelta(days=DAYS)
         if start >= end:
@@ -118,7 +120,9 @@ class Evaluations:
                 self._store, question.placement, start, end, path, lambda n: work.told("reading", n, 0.0)
             )
             log.info("judging a policy", placement=question.placement, policy=spec.text, decisions=rows)
-            thread = asyncio.get_running_loop().run_in_executor(None, lambda: judge(path, spec, progress=work.told))
+            thread = asyncio.get_running_loop().run_in_executor(
+                None, lambda: judge(path, spec, without=without, progress=work.told)
+            )
             return await asyncio.shield(thread)
         except BanditError as error:
             raise InvalidArgument(f"the policy cannot learn from these decisions: {error}", field="policy") from error

@@ -66,6 +66,19 @@ def choose(probabilities: NDArray[np.float64], offsets: NDArray[np.int64], rng: 
     return Choice(index, propensity)
 
 
+def among(
+    explores: Explores, scores: Scores, offsets: NDArray[np.int64], free: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """float64[n_candidates]: the probabilities when only the free candidates (bool[n_candidates]) can be drawn, 0 of
+    the others."""
+    if free.all():
+        return explores.probabilities(scores, offsets)
+    shares = np.zeros(len(free))
+    still = Scores(scores.mean[free], scores.deviation[free])
+    shares[free] = explores.probabilities(still, segments.kept_offsets(offsets, free))
+    return shares
+
+
 def rank(
     exploration: Explores,
     scores: Scores,

@@ -209,6 +209,11 @@ def _among(keys: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> Mask:
 class RuleConstraint(Constraint, Protocol):
     """A constraint that can say why."""
 
+    @property
+    def shares(self) -> NDArray[np.float64] | None:
+        """float64[n_candidates]: where what it adds to scores is a share of their absolute value, that share."""
+        ...
+
     def because(self, at: int, before: NDArray[np.int64]) -> str:
         """Why the candidate at that place in the pool is blocked, or its score moved, after ``before`` (see
         `Constraint.blocks`)."""

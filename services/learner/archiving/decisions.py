@@ -150,18 +150,9 @@ class DecisionsFormat:
             "t": decision.decided_at_ms,
             "user": decision.user_id if self._user_id is None else self._user_id(decision.user_id),
             "context": _features(sampled.context),
-            "candidates": [
-                {
-                    "id": each.content_id,
-                    "service": each.service,
-                    "logic": each.logic,
-                    "features": _features(each.features),
-                    "score": each.score,
-                    "deviation": each.deviation,
-                    "propensity": each.propensity,
-                }
-                for each in sampled.candidates
-            ],
+            "candidates": [_candidate(each) for each in sampled.candidates],
+            "barred": [_candidate(each) for each in sampled.barred],
+            "rules": None if sampled.schema_version < _SAYS_RULES else [_effect(each) for each in sampled.rules],
             "shown": sampled.chosen,
             "propensity": decision.propensity,
             "reward": then.reward,
@@ -180,6 +171,30 @@ class DecisionsFormat:
         }
 
 
+def _candidate(each: events_pb2.SampledCandidate) -> dict[str, Any]:
+    return {
+        "id": each.content_id,
+        "service": each.service,
+        "logic": each.logic,
+        "features": _features(each.features),
+        "score": each.score,
+        "deviation": each.deviation,
+        "propensity": each.propensity,
+    }
+
+
+def _effect(each: events_pb2.RuleEffect) -> dict[str, Any]:
+    return {
+        "rule": each.rule,
+        "adds": list(each.adds),
+        "drops": list(each.drops),
+        "shifts": list(each.shifts),
+        "shares": list(each.shares),
+    }
+
+
+_SAYS_RULES: Final = 2
+"""From which version on a record says what rules did."""
 _TYPES: Final[Mapping[str, pa.DataType]] = {
     "t": _TIME,
     "user": pa.string(),
@@ -198,10 +213,22 @@ _TYPES: Final[Mapping[str, pa.DataType]] = {
     "origin": pa.string(),
     "sample": pa.float32(),
     "impression_id": pa.binary(),
+    "rules": pa.list_(
+        pa.struct(
+            [
+                ("rule", pa.string()),
+                ("adds", pa.list_(pa.int32())),
+                ("drops", pa.list_(pa.int32())),
+                ("shifts", pa.list_(pa.float32())),
+                ("shares", pa.list_(pa.float32())),
+            ]
+        )
+    ),
     "decision_log": pa.int64(),
     "decision_partition": pa.int32(),
     "decision_offset": pa.int64(),
 }
+_CANDIDATES: Final = ("candidates", "barred")
 _CANDIDATE: Final[Mapping[str, pa.DataType]] = {
     "id": pa.string(),
     "service": pa.string(),
@@ -248,7 +275,7 @@ def _features(named: Sequence[events_pb2.NamedFeature]) -> dict[str, Any]:
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows of a placement. Features are columns of a struct; one that is a number here and a text there is a text."""
     context = _struct([row["context"] for row in rows])
-    own = _struct([each["features"] for row in rows for each in row["candidates"]])
+    own = _struct([each["features"] for row in rows for name in _CANDIDATES for each in row[name]])
     columns: dict[str, pa.Array] = {}
     for name, kind in _TYPES.items():
         columns[name] = pa.array([row[name] for row in rows], kind)
@@ -257,8 +284,9 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     fields = [pa.field(name, kind) for name, kind in _CANDIDATE.items()]
     if own.num_fields:
         fields.append(pa.field("features", own))
-    candidates = [[{**each, "features": _fitting(each["features"], own)} for each in row["candidates"]] for row in rows]
-    columns["candidates"] = pa.array(candidates, pa.list_(pa.struct(fields)))
+    for name in _CANDIDATES:
+        listed = [[{**each, "features": _fitting(each["features"], own)} for each in row[name]] for row in rows]
+        columns[name] = pa.array(listed, pa.list_(pa.struct(fields)))
     return pa.table(columns)
 
 

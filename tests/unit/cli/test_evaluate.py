@@ -76,6 +76,27 @@ def test_ranked_lists_are_a_table_of_their_own_in_evaluate_and_in_replay(
         assert assumption in ended.out
 
 
+def test_without_a_rule_by_its_name_or_number_is_a_second_table(run: Run, tmp_path: Path) -> None:
+    rules = "rules: [{boost: {of: {service: press}, by: 0.1}}, {boost: {of: {content: press/film}, by: 0.4}}]"
+    (tmp_path / "mesh.yaml").write_text(MESH.replace("    experiment", f"    {rules}\n    experiment"))
+    effect = {"rule": "boost_2", "shifts": [0.0, 0.0, 0.4, 0.0]}
+    ruled = [{**row, "rules": [effect]} for row in rows(np.random.default_rng(1), 60)]
+    asyncio.run(archive(open_store((tmp_path / "store").as_uri()), "home", ruled))
+    named = words(tmp_path, "--policy", "chance")
+    ended = run(*named, "--without-rule", "1")
+    assert "chance (random) without boost_2, on 60 decisions" in ended.out
+    ended = run(*named, "--without-rule", "all", "--json")
+    said = json.loads(ended.out)
+    assert list(said["without"]) == ["boost", "boost_2"]
+    assert said["without"]["boost_2"]["metrics"]["reward"]["logged"] == said["metrics"]["reward"]["logged"]
+    assert "without boost: boost did nothing in any decision of the log" in ended.err
+    for wrong in ("2", "pin"):
+        ended = run(*named, "--without-rule", wrong)
+        assert ended.code == 2
+        assert "no such rule" in ended.err
+        assert "there are: boost, boost_2" in ended.err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -16,6 +16,9 @@ from banditmesh.archive.reader import decisions, read
 from banditmesh.archive.state import Mark, State, States
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.decisions import encoder
+from banditmesh.decisions.columns import values
+from banditmesh.decisions.row import parse
+from banditmesh.decisions.rules import Effect, Ruled
 from banditmesh.decisions.view import View
 from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.store import Store, open_store
@@ -152,6 +155,26 @@ async def test_a_feature_that_is_a_number_here_and_a_text_there_is_a_text(store:
     (found,) = [batch async for batch in decisions(store, "home", NOON, NOON + HOUR)]
     assert [each.features[0]["year"] for each in found] == ["1999.0", "unknown"]
     assert encoder.encode(found, View()).shown.tolist() == [0, 6]
+
+
+async def test_what_rules_did_is_in_the_row_and_an_older_engine_did_not_say_it(store: Store) -> None:
+    topic = Topic(1)
+    older, newer = sampled(1), events_pb2.SampledDecision.FromString(sampled(2).value)
+    newer.schema_version = 2
+    newer.barred.add(service="films", content_id="c9", features=[text("label", "paid")])
+    newer.rules.add(rule="quota", adds=[4], drops=[1], shifts=[0.0, 0.0, 0.5, 0.0, 0.0])
+    topic.append([older, Given(0, NOON_MS + 2000, newer.SerializeToString())])
+    await put(store, Folder("examples", "home", NOON), rows(0, 10))
+    await examples_until(store, NOON_MS + 5_000_000)
+
+    await Rig(topic, store).archive()
+
+    (batch,) = [each async for each in read(store, "home", NOON, NOON + HOUR, kind="decisions")]
+    silent, told = (parse(row, 1, "row", ruled=True) for row in values(batch.to_struct_array()))
+    assert silent.ruled is None
+    assert told.ids == ["c0", "c1", "c2", "c3", "c9"]
+    assert told.features[4] == {"label": "paid"}
+    assert told.ruled == Ruled(4, [Effect("quota", [4], [1], [0.0, 0.0, 0.5, 0.0, 0.0], [])])
 
 
 async def test_decisions_of_several_files_are_compacted_into_one_that_reads_the_same(store: Store) -> None:

@@ -19,13 +19,14 @@ from services.learner.evaluations import Evaluations
 from tests.support.decisions import LOGGED, NAMES, NOON, archive, rows, shown_list, truth
 from tests.support.eventually import eventually_so
 
-MESH = parse_mesh("""
+TEXT = """
 services: {press: {logics: [all]}}
 placements:
   home:
     sources: [press/all]
     experiment: {variants: {chance: {weight: 1, policy: random}, learned: {weight: 1, policy: linear}}}
-""")
+"""
+MESH = parse_mesh(TEXT)
 
 
 @pytest.fixture
@@ -76,6 +77,23 @@ async def test_ranked_lists_are_judged_as_a_whole(tmp_path: Path) -> None:
     for assumption in ("independence", "cascade", "standard"):
         assert found["click_rate", assumption].lower < 2 * 0.225 < found["click_rate", assumption].upper
     assert found["reward", "logged"].decisions == 100
+
+
+async def test_the_policy_is_judged_without_each_rule_that_is_named(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    effect = {"rule": "pin", "shifts": [0.0, 0.0, 0.0, 1.0]}
+    await archive(store, "home", [{**row, "rules": [effect]} for row in rows(np.random.default_rng(6), 100)])
+    rules = "    rules: [{pin: {of: {service: press}, position: 0}}]\n"
+    mesh = parse_mesh(TEXT.replace("    experiment", f"{rules}    experiment"))
+    one = Evaluations(mesh.placements, store, SystemClock())
+    explored = {"variant": "", "policy": "random", "explore": "softmax:temperature=1.0"}
+    answer = evaluated(await one.run(question(asked(**explored, without_rules=["0", "pin"]))))
+    (without,) = answer.without
+    assert without.rule == "pin"
+    assert answer.largest_weight > without.result.largest_weight
+    assert {each.metric for each in without.result.estimates} == {"reward", "click_rate", "mute_rate"}
+    with pytest.raises(InvalidArgument, match="no such rule"):
+        await one.run(question(asked(without_rules=["boost"])))
 
 
 async def test_a_call_that_is_cancelled_ends_the_work_and_meanwhile_no_other_begins(store: Store) -> None:

@@ -21,6 +21,7 @@ from services.crs_engine.pipeline.rules.cap_per_attribute import CapPerAttribute
 from services.crs_engine.pipeline.rules.cap_per_service import CapPerService
 from services.crs_engine.pipeline.rules.country import Country
 from services.crs_engine.pipeline.rules.diversity import Diversity
+from services.crs_engine.pipeline.rules.effects import Rebuilt
 from services.crs_engine.pipeline.rules.frequency_cap import FrequencyCap
 from services.crs_engine.pipeline.rules.freshness_floor import FreshnessFloor
 from services.crs_engine.pipeline.rules.pin import Pin
@@ -42,6 +43,9 @@ RULES: Final[tuple[type[Rule], ...]] = (
     FreshnessFloor,
 )
 _BY_NAME: Final = {rule.name: rule for rule in RULES}
+_COUNTED_ON: Final = ("quota", "pin")
+"""Rules that others leave room for."""
+_LEAVE_ROOM: Final = ("quota", "pin", "freshness_floor")
 
 
 def enabled(placement: Placement) -> dict[str, Rule]:
@@ -50,6 +54,21 @@ def enabled(placement: Placement) -> dict[str, Rule]:
         name: _BY_NAME[rule.kind](rule.params, placement)
         for name, rule in zip(names(placement.rules), placement.rules, strict=True)
     }
+
+
+def rebuilt(placement: Placement) -> Rebuilt:
+    """The rules that are others where one of the placement's rules is not there: those that would leave it room."""
+    named = dict(zip(names(placement.rules), placement.rules, strict=True))
+    found: dict[str, dict[str, Rule]] = {}
+    for name, gone in named.items():
+        if gone.kind in _COUNTED_ON:
+            rest = placement.model_copy(update={"rules": [each for each in placement.rules if each is not gone]})
+            found[name] = {
+                other: _BY_NAME[rule.kind](rule.params, rest)
+                for other, rule in named.items()
+                if other != name and rule.kind in _LEAVE_ROOM
+            }
+    return found
 
 
 def constraints(

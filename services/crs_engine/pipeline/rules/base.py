@@ -91,6 +91,7 @@ class Restraint:
     """A constraint that does nothing: what a rule's own one begins from."""
 
     yields: bool = False
+    shares: NDArray[np.float64] | None = None
 
     def blocks(self, before: NDArray[np.int64], free: Mask) -> Mask | None:
         """See `Constraint.blocks`."""

@@ -28,12 +28,12 @@ class Boost:
         meant = which.candidates(self._params.of, draw)
         if not meant.any():
             return None
-        if self._params.by is not None:
-            by = np.full(len(meant), self._params.by)
-        else:
-            by = (self._params.share or 0.0) * np.abs(draw.scores.mean.astype(np.float64))
         how = f"{self.name} of {self._params.of.words()}"
-        return _Moved(np.where(meant & np.isfinite(by), self.sign * by, 0.0), how)
+        if self._params.by is not None:
+            return _Moved(np.where(meant, self.sign * self._params.by, 0.0), None, how)
+        shares = np.where(meant, self.sign * (self._params.share or 0.0), 0.0)
+        by = shares * np.abs(draw.scores.mean.astype(np.float64))
+        return _Moved(np.where(np.isfinite(by), by, 0.0), shares, how)
 
 
 class Bury(Boost):
@@ -44,9 +44,10 @@ class Bury(Boost):
 
 
 class _Moved(Restraint):
-    def __init__(self, by: NDArray[np.float64], how: str) -> None:
-        """``by``: float64[n]."""
+    def __init__(self, by: NDArray[np.float64], shares: NDArray[np.float64] | None, how: str) -> None:
+        """``by``, ``shares``: float64[n]."""
         self._by = by
+        self.shares = shares
         self._how = how
 
     def shifts(self, before: NDArray[np.int64]) -> NDArray[np.float64] | None:

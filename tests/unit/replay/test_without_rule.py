@@ -1,0 +1,99 @@
+"""What rules did, as rows of a log say it, and a policy judged without one of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from banditmesh.decisions.errors import BrokenRow
+from banditmesh.decisions.row import parse as parse_row
+from banditmesh.decisions.spec import parse
+from banditmesh.replay.judgement import judge
+from banditmesh.runtime.errors import InvalidArgument
+
+CLICKS = np.array([0.2, 0.6])
+SOFTMAX = "random:explore=softmax,temperature=1"
+
+
+def row(rng: np.random.Generator, *effects: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Of a and b, shown with even chances."""
+    shown = int(rng.integers(2))
+    return {
+        "candidates": [{"id": "a"}, {"id": "b"}],
+        "shown": shown,
+        "propensity": 0.5,
+        "reward": float(rng.random() < CLICKS[shown]),
+        "rules": list(effects),
+        **more,
+    }
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_shifts_are_in_force_but_those_of_the_rule_that_is_left_out(tmp_path: Path) -> None:
+    """By softmax at temperature 1 a score that is 2 higher has e² times the odds; without the boost both are alike."""
+    rng = np.random.default_rng(1)
+    boost = {"rule": "boost", "shifts": [0.0, 2.0]}
+    found = judge(written(tmp_path / "log", [row(rng, boost) for _ in range(600)]), parse(SOFTMAX), without=["boost"])
+    share = np.e**2 / (1 + np.e**2)
+    assert found.support.largest == pytest.approx(2 * share, rel=1e-5)
+    lower, upper = found.metrics["reward"].best.interval
+    assert lower <= 0.2 * (1 - share) + 0.6 * share <= upper
+    without = found.without["boost"]
+    assert without.support.largest == pytest.approx(1)
+    lower, upper = without.metrics["reward"].best.interval
+    assert lower <= 0.4 <= upper
+    assert found.warnings == without.warnings == ()
+
+
+def test_who_could_only_be_there_without_a_rule_gets_a_share_and_who_could_not_gets_none(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    quota = {"rule": "quota", "adds": [2], "drops": [1]}  # without it another rule bars b, and c may come
+    rows = [row(rng, quota, barred=[{"id": "c"}]) for _ in range(200)]
+    without = judge(written(tmp_path / "log", rows), parse("random"), without=["quota"]).without["quota"]
+    assert without.support.mean_weight == pytest.approx(0.5, abs=0.1)  # a alone, with half of the chances
+    assert without.never_shown == pytest.approx(0.5)
+    assert "50% of what the policy would show are contents that the log never showed" in without.warnings[0]
+
+
+def test_a_rule_that_no_decision_speaks_of_is_warned_of(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    found = judge(written(tmp_path / "log", [row(rng) for _ in range(120)]), parse("random"), without=["pin"])
+    assert found.without["pin"].warnings == (
+        "pin did nothing in any decision of the log: it never mattered, or was not in force yet",
+    )
+    assert found.without["pin"].metrics["reward"].best == found.metrics["reward"].best
+
+
+def test_a_log_that_does_not_say_what_rules_did_cannot_answer(tmp_path: Path) -> None:
+    log = written(tmp_path / "log", [row(np.random.default_rng(4), rules=None)])
+    assert judge(log, parse("random")).rows == 1
+    with pytest.raises(InvalidArgument, match=r"log:1: does not say what rules did.* without pin"):
+        judge(log, parse("random"), without=["pin"])
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"rules": {}}, "rules"),
+        ({"rules": [{"rule": 3}]}, "rules[0].rule"),
+        ({"rules": [{"rule": "pin", "adds": [2]}]}, "rules[0].adds"),
+        ({"rules": [{"rule": "pin", "drops": ["a"]}]}, "rules[0].drops"),
+        ({"rules": [{"rule": "boost", "shifts": [0.1]}]}, "rules[0].shifts"),
+        ({"barred": "c"}, "barred"),
+        ({"shown": 2, "barred": [{"id": "c"}]}, "shown"),
+        ({"barred": [{"id": "a"}]}, "candidates[2].id"),
+    ],
+)
+def test_what_is_wrong_with_it_is_named(more: dict[str, Any], field: str) -> None:
+    broken = row(np.random.default_rng(5), **more)
+    with pytest.raises(BrokenRow) as raised:
+        parse_row(broken, 1, "log:1", ruled=True)
+    assert raised.value.field == field
