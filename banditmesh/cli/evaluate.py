@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from banditmesh.decisions.spec import Spec
     from banditmesh.ope.lists import ListJudgement
     from banditmesh.replay.judgement import Judgement
-    from banditmesh.runtime.mesh import Placement
+    from banditmesh.runtime.placement import Placement
 
 NOT_TO_BE_BELIEVED: Final = 3
 """The exit code of ``--strict``."""

@@ -107,7 +107,8 @@ def inspect(
 def _verify(address: str, since: int | None, config: Path, as_json: bool) -> None:
     from banditmesh.cli.archive import progress
     from banditmesh.replay.targets import located
-    from banditmesh.runtime.mesh import Learning, load_mesh
+    from banditmesh.runtime.learning_options import Learning
+    from banditmesh.runtime.mesh import load_mesh
     from banditmesh.runtime.snapshots import BadSnapshot
     from services.learner.archiving.verify import verify
 

@@ -15,7 +15,7 @@ from banditmesh.decisions.spec import Spec, parse
 from banditmesh.decisions.view import IDENTITIES, View
 from banditmesh.replay.targets import SavedSpec, published
 from banditmesh.runtime.errors import DataLoss, InvalidArgument, NotFound
-from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.rule_options import names
 from banditmesh.runtime.snapshots import BadSnapshot, Snapshot, Snapshots
 from banditmesh.runtime.store import Store

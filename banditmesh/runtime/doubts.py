@@ -9,7 +9,8 @@ from typing import Final
 
 from banditmesh.bandits.durations import written
 from banditmesh.runtime.access_table import APP, OPERATOR, SERVICE
-from banditmesh.runtime.mesh import Mesh, Placement
+from banditmesh.runtime.mesh import Mesh
+from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.retrieval_options import EVERYBODYS
 
 Doubt = tuple[str, str]

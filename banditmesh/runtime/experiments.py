@@ -12,7 +12,8 @@ from dataclasses import asdict
 from banditmesh.bandits.hashing import key64
 from banditmesh.experiments.era import Plan
 from banditmesh.runtime.experiment_options import HOLDOUT, NOT_IN_LAYER
-from banditmesh.runtime.mesh import Experiment, Placement
+from banditmesh.runtime.placement import Placement
+from banditmesh.runtime.variants import Experiment
 
 
 def weights_in_force(experiment: Experiment, stopped: Collection[str] = ()) -> dict[str, float]:

@@ -1,9 +1,10 @@
-"""Section ``learning.validation`` of ``mesh.yaml``: when a model is not good enough to be published."""
+"""Section ``learning`` of ``mesh.yaml``: how often models are published, and when one is not good enough to be."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
+from banditmesh.bandits.durations import Positive
 from banditmesh.runtime.section import Section
 
 
@@ -35,3 +36,12 @@ class ValidationLimits(Section):
     def on(self) -> bool:
         """Whether anything is held back at all."""
         return (self.reward, self.log_loss, self.calibration) != (None, None, None)
+
+
+class Learning(Section):
+    """The learner."""
+
+    snapshot_every: Positive = Field(30.0, description="How often a model that has learned something is published.")
+    batch: int = Field(1024, ge=1, le=100_000, description="Examples that one learning step takes at most.")
+    stall_after: Positive = Field(60.0, description="A partition that is silent this long is no longer waited for.")
+    validation: ValidationLimits = Field(default_factory=ValidationLimits)

@@ -19,7 +19,8 @@ from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1.events_pb2 import Decision
 from banditmesh.runtime import keys
 from banditmesh.runtime.experiments import digest, plan_of, weights_in_force
-from banditmesh.runtime.mesh import Mesh, Placement
+from banditmesh.runtime.mesh import Mesh
+from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.retrieval_options import EVERYBODYS, MOST_RETRIEVED, RETRIEVERS, Retrieve, Retrieved
 from services.crs_engine.experiments import Assignment, Part
 from services.crs_engine.live import LiveVersions

@@ -18,7 +18,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import InvalidArgument, NotFound, ResourceExhausted
 from banditmesh.runtime.limits import MAX_NAME_BYTES, check_text
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.store import Store
 
 log = get_logger(__name__)

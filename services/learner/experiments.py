@@ -21,11 +21,12 @@ from banditmesh.runtime.errors import DataLoss, MeshError, NotFound, Unavailable
 from banditmesh.runtime.experiments import digest, plan_of
 from banditmesh.runtime.limits import MAX_NAME_BYTES, check_text
 from banditmesh.runtime.logging import get_logger
-from banditmesh.runtime.mesh import Experiment, Placement
+from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.selections import BUCKETS, Counts, read
 from banditmesh.runtime.snapshots import BadSnapshot, Snapshots
 from banditmesh.runtime.stops import Entry, Stopped, Stops
 from banditmesh.runtime.store import Store
+from banditmesh.runtime.variants import Experiment
 from services.learner.experiment_shard import EXPERIMENT, ExperimentShard
 from services.learner.metrics import LearnerMetrics
 

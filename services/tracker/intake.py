@@ -15,7 +15,8 @@ from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.contracts.tracker.v1 import tracker_pb2
 from banditmesh.reactions import KINDS, ReactionKind, WrongReaction
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.mesh import Mesh, Placement
+from banditmesh.runtime.mesh import Mesh
+from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.token import KeyRing, TokenError, TokenFault
 
 SCHEMA_VERSION = 1

@@ -152,7 +152,8 @@ async def mesh() -> AsyncIterator[Mesh]:
         # No call waits for another one unless the test says so, and none is sent twice because the machine is slow.
         limits = ClientLimits(
             deadline_s=20.0,
-            selects=CoalescingLimits(max_calls=1),
+            selects=CoalescingLimits(max_calls=1, max_wait_s=5.0),
+            events=CoalescingLimits(max_batch=500, max_wait_s=5.0),
             hedge_selects_after_s=None,
             hedge_events_after_s=None,
         )

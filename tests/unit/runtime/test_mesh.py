@@ -156,7 +156,7 @@ def test_a_placement_needs_nothing_but_its_sources() -> None:
         (
             "fallback: pop",
             "retrieve: {from: [weather]}\n    fallback: pop",
-            f"{PLACEMENT}.retrieve: names no model; there is: popularity, newest",
+            f"{PLACEMENT}.retrieve: names no model; there is: density, als, popularity, newest",
         ),
         (
             "comics/similar]",

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.placement import Placement
 from services.crs_engine.pipeline.batch import View
 from services.crs_engine.pipeline.filters.base import Filter
 from services.crs_engine.pipeline.filters.clicked import Clicked

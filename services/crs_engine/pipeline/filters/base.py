@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Protocol, Self
 
 from banditmesh.runtime.clock import utc as utc
-from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.placement import Placement
 from services.crs_engine.pipeline.batch import Mask, View
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
-from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.user_records import shows_within
 from services.crs_engine.pipeline.batch import Mask, View
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.placement import Placement
 from services.crs_engine.pipeline.batch import Mask, View
 from services.crs_engine.pipeline.filters.base import utc
 

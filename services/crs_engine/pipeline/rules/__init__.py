@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from banditmesh.bandits.batch import Scores
-from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.rule_options import names
 from services.crs_engine.pipeline.batch import Pool, RuleConstraint, Slate, View
 from services.crs_engine.pipeline.rules.base import Draw, Rule

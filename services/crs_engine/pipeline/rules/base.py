@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.bandits.batch import Scores
-from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.placement import Placement
 from services.crs_engine.pipeline.batch import Mask, Pool, RuleConstraint, Slate, View
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.runtime import rule_options
-from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.user_record import SHOWN, SHOWN_LABELS
 from banditmesh.runtime.user_records import shows_within
 from services.crs_engine.catalog import SERVICE

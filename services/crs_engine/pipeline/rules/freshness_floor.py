@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from banditmesh.bandits.durations import written
 from banditmesh.runtime import rule_options
 from banditmesh.runtime.clock import utc
-from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.placement import Placement
 from services.crs_engine.pipeline.batch import Mask, RuleConstraint
 from services.crs_engine.pipeline.rules import which
 from services.crs_engine.pipeline.rules.base import Barred, Draw

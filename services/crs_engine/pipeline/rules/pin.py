@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.runtime import rule_options
-from banditmesh.runtime.mesh import Placement
+from banditmesh.runtime.placement import Placement
 from services.crs_engine.pipeline.batch import Mask, RuleConstraint
 from services.crs_engine.pipeline.rules import which
 from services.crs_engine.pipeline.rules.base import Draw, Restraint
