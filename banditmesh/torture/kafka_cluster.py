@@ -31,7 +31,7 @@ _TOPIC_SETTINGS: Final = {
 class Broker(Kafka):
     """One of the three: broker and controller in one JVM."""
 
-    start_timeout_s = 90.0
+    start_timeout_s = 180.0
 
     def __init__(self, folder: Path, node: int, peers: Collection[tuple[int, tuple[int, ...]]]) -> None:
         """``peers``: node and ports of all, this one among them."""

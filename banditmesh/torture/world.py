@@ -42,6 +42,12 @@ READY_WITHIN_S: Final = 120.0
 _IMPORT_WITHIN_S: Final = 60.0
 
 
+class PatientKafka(Kafka):
+    """Started again while ten services wait for it, on a machine that may be busy with other things."""
+
+    start_timeout_s = 180.0
+
+
 @dataclass(frozen=True)
 class Shape:
     """What servers there are.
@@ -147,13 +153,13 @@ class World:
             return
         folder = self.shape.small_disks.get("kafka", self.folder) / "kafka"
         if not self.shape.links:
-            broker = Kafka(folder)
+            broker = PatientKafka(folder)
         else:
             # The broker tells clients where it is: at the link.
             taken = ports.free(2)
             link = self.links["kafka"] = self._network.link(taken[0])
             advertised = {"advertised.listeners": f"PLAINTEXT://127.0.0.1:{link.port}"}
-            broker = Kafka(folder, ports_wanted=taken, options=advertised)
+            broker = PatientKafka(folder, ports_wanted=taken, options=advertised)
         self._keep(broker)
         self.kafka = broker.start()
         self.env["BANDITMESH_KAFKA"] = f"127.0.0.1:{self.links['kafka'].port}" if self.shape.links else broker.bootstrap
