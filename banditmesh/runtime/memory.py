@@ -20,7 +20,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 def freeze_heap() -> bool:
     """Call once, when what stays for ever is there. Returns whether the allocator took its settings (only glibc has
     them)."""
-    # By default, after each 700 objects, the collector took some 15 % of the CPU in search of cycles that nobody makes.
+    # By default, after each 700 objects, the collector took some 15 % of the CPU of the engine and of the joiner, in
+    # search of cycles that nobody makes.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)

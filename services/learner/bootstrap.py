@@ -14,6 +14,7 @@ from banditmesh.runtime.kafka.producer import Producer
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.lifecycle import EndProcess
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.memory import freeze_heap
 from banditmesh.runtime.mesh import load_mesh
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.snapshots import Snapshots
@@ -56,8 +57,9 @@ class Parts:
 
 
 async def bootstrap(settings: LearnerSettings, server: Server) -> None:
-    """Register the learner with a server. Raises ConfigurationError."""
+    """Register the learner with a server, in a process of its own. Raises ConfigurationError."""
     build(settings, server)
+    freeze_heap()
 
 
 def build(settings: LearnerSettings, server: Server) -> Parts:

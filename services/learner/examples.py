@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
@@ -19,7 +19,7 @@ from banditmesh.bandits.rewards import CAP_FACTOR
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.deadletters import Unreadable
 
-N = TypeVar("N", bound=np.generic)
+Name = TypeVar("Name", bound=tuple[str, ...])
 
 MAX_REWARD = CAP_FACTOR * rewards.MAX_REWARD
 """The largest that a joiner gives: no ``rewards.cap`` is above it."""
@@ -96,36 +96,45 @@ def columns(rows: Sequence[tuple[int, int, events_pb2.Example]]) -> Columns:
     sources = [example.source for _, _, example in rows]
     joined = [example.joined for _, _, example in rows]
     decisions = [each.decision for each in joined]
+    services = [each.service for each in decisions]
+    names = list(zip(services, [each.content_id for each in decisions], strict=True))
+    logics = zip(services, [each.logic for each in decisions], strict=True)
     examples = Examples(
-        contents=_array((content_key(each.service, each.content_id) for each in decisions), np.uint64),
-        logics=_array((logic_key(each.service, each.logic) for each in decisions), np.uint64),
-        services=_array((service_key(each.service) for each in decisions), np.uint64),
+        contents=_keys(names, content_key),
+        logics=_keys(list(logics), logic_key),
+        services=_keys(list(zip(services, strict=True)), service_key),
         features=_features([each.features for each in decisions]),
-        rewards=_array((each.reward for each in joined), np.float32),
+        rewards=np.array([each.reward for each in joined], np.float32),
         # 0 says that it is not known; 1 leaves such an example as it is.
-        propensities=_array((each.propensity or 1.0 for each in decisions), np.float32),
-        times_s=_array((each.impression_time_ms / 1000 for each in joined), np.float64),
-        clicked=_array((events_pb2.OUTCOME_CLICK in each.reactions for each in joined), np.bool_),
-        names=[(each.service, each.content_id) for each in decisions],
+        propensities=np.array([each.propensity or 1.0 for each in decisions], np.float32),
+        times_s=np.array([each.impression_time_ms for each in joined], np.float64) / 1000,
+        clicked=np.array([events_pb2.OUTCOME_CLICK in each.reactions for each in joined], np.bool_),
+        names=names,
     )
     return Columns(
         examples,
-        _array((partition for partition, _, _ in rows), np.int64),
-        _array((offset for _, offset, _ in rows), np.int64),
-        _array((source.partition for source in sources), np.int64),
-        _array((source.offset for source in sources), np.int64),
-        _array((source.log for source in sources), np.int64),
+        np.array([partition for partition, _, _ in rows], np.int64),
+        np.array([offset for _, offset, _ in rows], np.int64),
+        np.array([source.partition for source in sources], np.int64),
+        np.array([source.offset for source in sources], np.int64),
+        np.array([source.log for source in sources], np.int64),
         joined,
     )
 
 
 def _features(features: Sequence[events_pb2.Features]) -> SparseRows:
-    ids = _array(chain.from_iterable(each.ids for each in features), np.uint32)
-    values = _array(chain.from_iterable(each.values or (1.0,) * len(each.ids) for each in features), np.float32)
+    ids = [each.ids for each in features]
     offsets = np.zeros(len(features) + 1, np.int64)
-    np.cumsum([len(each.ids) for each in features], out=offsets[1:])
-    return SparseRows(offsets, ids, values)
+    np.cumsum([len(each) for each in ids], out=offsets[1:])
+    n = int(offsets[-1])
+    values = np.ones(n, np.float32)
+    for row, given in enumerate([each.values for each in features]):
+        if given:
+            values[offsets[row] : offsets[row + 1]] = given
+    return SparseRows(offsets, np.fromiter(chain.from_iterable(ids), np.uint32, n), values)
 
 
-def _array(items: Iterable[object], dtype: type[N]) -> NDArray[N]:
-    return np.fromiter(items, dtype)
+def _keys(names: Sequence[Name], key: Callable[..., int]) -> NDArray[np.uint64]:
+    """uint64[n]: the key of each name; each is worked out once."""
+    known = {name: key(*name) for name in set(names)}
+    return np.fromiter(map(known.__getitem__, names), np.uint64, len(names))

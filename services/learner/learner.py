@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 
@@ -123,7 +123,7 @@ class Learner:
         while not self._rewind:
             for partition, consumed in (await reader.read(merge.wanted(), POLL_S)).items():
                 heard_s[partition] = self._clock.monotonic_s()
-                merge.add(partition, [await self._record(each, cohort) for each in consumed])
+                merge.add(partition, await self._rows(consumed, cohort))
             await self._release_silent(merge, reader, heard_s)
             enough = AT_ONCE_BEHIND if cohort.behind else AT_ONCE
             while (cut := merge.take(enough)) is not None:
@@ -158,24 +158,27 @@ class Learner:
             for partition, log_ in reader.logs.items()
         }
 
-    async def _record(self, consumed: Consumed, cohort: Cohort) -> Row:
-        """A record for the merge; one that nobody can read is a dead letter before it counts as read."""
-        example: events_pb2.Example | None = None
-        first_time = consumed.offset >= self._given_up.get(consumed.partition, 0)
-        try:
-            example = decode(consumed.value)
-        except Unreadable as error:
+    async def _rows(self, consumed: Sequence[Consumed], cohort: Cohort) -> list[Row]:
+        """Records of a partition for the merge; one that nobody can read is a dead letter before it counts as read."""
+        rows: list[Row] = []
+        for each in consumed:
+            example: events_pb2.Example | None = None
+            first_time = each.offset >= self._given_up.get(each.partition, 0)
+            try:
+                example = decode(each.value)
+            except Unreadable as error:
+                if first_time:
+                    await self._dead_letter(each, error)
             if first_time:
-                await self._dead_letter(consumed, error)
-        if first_time:
-            self._given_up[consumed.partition] = consumed.offset + 1
-        if example is not None:
-            placement = example.joined.decision.placement
-            if first_time and placement not in self._placements:
-                self._metrics.unknown_placement.inc()
-            if placement not in cohort.by_placement:
-                example = None
-        return Record(consumed.time_ms, consumed.partition, consumed.offset, example)
+                self._given_up[each.partition] = each.offset + 1
+            if example is not None:
+                placement = example.joined.decision.placement
+                if first_time and placement not in self._placements:
+                    self._metrics.unknown_placement.inc()
+                if placement not in cohort.by_placement:
+                    example = None
+            rows.append(Record(each.time_ms, each.partition, each.offset, example))
+        return rows
 
     async def _dead_letter(self, consumed: Consumed, error: Unreadable) -> None:
         self._metrics.dead_letters.labels(reason=error.reason).inc()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from banditmesh.contracts.tracker.v1 import tracker_pb2, tracker_pb2_grpc
 from banditmesh.runtime.kafka.gate import topics_of
 from banditmesh.runtime.kafka.producer import Producer, ProducerLimits
+from banditmesh.runtime.memory import freeze_heap
 from banditmesh.runtime.mesh import load_mesh
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.token import KeyRing
@@ -40,3 +41,4 @@ async def bootstrap(settings: TrackerSettings, server: Server) -> None:
     server.add_service(
         SERVICE, tracker_pb2_grpc.add_EventTrackerServiceServicer_to_server, EventTrackerServicer(tracker)
     )
+    freeze_heap()
