@@ -23,6 +23,7 @@ from aiokafka.structs import RecordMetadata
 
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import InvalidArgument, Unavailable
+from banditmesh.runtime.kafka.batches import Sent, hand_over
 from banditmesh.runtime.kafka.connect import client_options, kafka_address, why_not
 from banditmesh.runtime.kafka.sizes import ENVELOPE_BYTES, MAX_BATCH_BYTES, MessageSizes
 from banditmesh.runtime.logging import get_logger
@@ -186,28 +187,28 @@ class Producer:
     async def _deliver(self, records: Sequence[Record], size: int) -> list[Acked]:
         """Runs as a task of its own, so that a caller who gives up does not make room for more than there is."""
         kafka: AIOKafkaProducer | None = None
-        futures: list[asyncio.Future[RecordMetadata]] = []
+        sent: list[Sent] = []
         try:
             kafka = await self._connected()
             async with asyncio.timeout(self._limits.ack_timeout_s):
-                for topic, key, value, partition in records:
-                    futures.append(await kafka.send(topic, value, key, partition))
-                done = [await future for future in futures]
+                async for part in hand_over(kafka, records):
+                    sent.append(part)
+                done = [await asyncio.shield(part.acknowledged) for part in sent]
                 self._see_whose_time_it_is(done)
-                return [Acked(each.partition, each.offset, each.timestamp) for each in done]
+                return _acked(sent, done)
         except TimeoutError:
             reason = f"no acknowledgement within {self._limits.ack_timeout_s:g} s"
         except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
             reason = _in_words(error)
             assert kafka is not None
-            self._learn_sizes(records, futures, kafka._message_accumulator._batch_size)
+            self._learn_sizes(records, sent, kafka._message_accumulator._batch_size)
         except KafkaError as error:
             reason = _in_words(error)
         finally:
             self.records_in_flight -= len(records)
             self.bytes_in_flight -= size
-        for future in futures:
-            future.add_done_callback(note_exception)
+        for part in sent:
+            part.acknowledged.add_done_callback(note_exception)
         if kafka is not None:
             self._throw_away(kafka, reason)
         raise self._unavailable(reason)
@@ -224,15 +225,15 @@ class Producer:
                     hint="set message.timestamp.type=LogAppendTime",
                 )
 
-    def _learn_sizes(
-        self, records: Sequence[Record], futures: Sequence[asyncio.Future[RecordMetadata]], batch_bytes: int
-    ) -> None:
+    def _learn_sizes(self, records: Sequence[Record], sent: Sequence[Sent], batch_bytes: int) -> None:
         """Note which topics take less than they were sent. A record that is larger than a batch (of ``batch_bytes``)
         was refused alone; what was in the batch of another one is not known."""
         refused = [
-            record
-            for record, future in zip(records, futures, strict=False)
-            if future.done() and isinstance(future.exception(), MessageSizeTooLargeError | RecordListTooLargeError)
+            records[number]
+            for part in sent
+            if part.acknowledged.done()
+            and isinstance(part.acknowledged.exception(), MessageSizeTooLargeError | RecordListTooLargeError)
+            for number in part.numbers
         ]
         for topic in {record.topic for record in refused}:
             sizes = [record.size + ENVELOPE_BYTES for record in refused if record.topic == topic]
@@ -308,6 +309,15 @@ class Producer:
             f"Kafka at {self._address} does not take records: {reason}",
             retry_after_s=self._limits.retry_after_s if retry_after_s is None else retry_after_s,
         )
+
+
+def _acked(sent: Sequence[Sent], done: Sequence[RecordMetadata]) -> list[Acked]:
+    """Where each record stands, in the order in which they were handed over."""
+    places: dict[int, Acked] = {}
+    for part, batch in zip(sent, done, strict=True):
+        for at, number in enumerate(part.numbers, batch.offset + part.first):
+            places[number] = Acked(batch.partition, at if batch.offset >= 0 else batch.offset, batch.timestamp)
+    return [places[number] for number in range(len(places))]
 
 
 async def discard(kafka: AIOKafkaProducer, reason: str = "thrown away") -> None:

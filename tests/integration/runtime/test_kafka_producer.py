@@ -86,6 +86,25 @@ async def test_records_of_one_partition_keep_their_order(producer: Producer, kaf
     assert [value for _, value, _ in await values_of(kafka, topic, 1)] == values
 
 
+async def test_callers_that_share_batches_are_told_where_each_of_their_records_stands(
+    producer: Producer, kafka: Kafka, topic: str
+) -> None:
+    calls = [
+        [Record(topic, b"u%d" % (n % 9), b"%d %d " % (call, n) + bytes(900)) for n in range(60)] for call in range(8)
+    ]
+    acked = await asyncio.gather(*(producer.send_many(records) for records in calls))
+    told = {
+        (at.partition, at.offset, at.timestamp_ms): record.value
+        for records, places in zip(calls, acked, strict=True)
+        for record, at in zip(records, places, strict=True)
+    }
+    assert told == {
+        (partition, offset, time_ms): value
+        for partition in range(PARTITIONS)
+        for offset, value, time_ms in await values_of(kafka, topic, partition)
+    }
+
+
 async def test_nothing_is_in_flight_once_all_is_acknowledged(producer: Producer, topic: str) -> None:
     await asyncio.gather(*(producer.send(topic, b"u", b"v") for _ in range(50)))
     assert (producer.records_in_flight, producer.bytes_in_flight) == (0, 0)
