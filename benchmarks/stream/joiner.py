@@ -45,6 +45,7 @@ def _backlog(stage: Stage) -> Figures:
         "per_second": per_second,
         "cpu_us": cpu_us,
         "bare_per_second": bare["per_second"],
+        "bare_cpu_us": bare["cpu_us"],
         "ratio": per_second / bare["per_second"],
         "backlog_rss_mb": [round(each[2]) for each in seen[:: max(len(seen) // 10, 1)]],
     }

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.store import open_store
 from benchmarks.stream.stage import Figures, Run, Stage, Value, examples, metrics, total, write, write_ticks
+from services.learner.merge import BUCKET_MS
 
 POLICIES: Mapping[str, str] = {
     "linucb": "{linucb: {arm: logic}}",
@@ -28,7 +29,8 @@ def measure(stage: Stage) -> dict[str, Figures]:
 def _one(stage: Stage, policy: str, values: list[Value]) -> Figures:
     run = stage.mesh(policy=POLICIES[policy])
     asyncio.run(write(stage.kafka.bootstrap, run.topics.examples, values))
-    time.sleep(1.1)
+    # A bucket leaves the merge when every partition has been read past its end: the ticks must stand in a later one.
+    time.sleep(BUCKET_MS / 1000)
     asyncio.run(write_ticks(stage.kafka.bootstrap, run.topics.examples))
     with run.service("learner") as learner:
         began, first = time.monotonic(), 0.0

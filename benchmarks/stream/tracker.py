@@ -10,7 +10,7 @@ import grpc
 
 from banditmesh.contracts.tracker.v1 import tracker_pb2
 from banditmesh.runtime.token import KeyRing
-from benchmarks.stream.stage import Figures, Stage, decisions, percentile
+from benchmarks.stream.stage import Figures, Stage, decisions, metrics, percentile
 
 EVENTS = 100_000
 AT_ONCE = 500
@@ -26,13 +26,17 @@ def measure(stage: Stage) -> Figures:
     bodies = _bodies(keys)
     with run.service("tracker", BANDITMESH_TOKEN_KEYS=keys) as tracker:
         asyncio.run(_full(tracker.address, bodies[: len(bodies) // 5]))  # warm
+        before_s = metrics(tracker)["process_cpu_seconds_total"]
         per_second = asyncio.run(_full(tracker.address, bodies))
+        cpu_us = 1e6 * (metrics(tracker)["process_cpu_seconds_total"] - before_s) / EVENTS
         p50, p99 = asyncio.run(_half(tracker.address, bodies, per_second / 2))
     bare = run.bare("produce", run.topics.impressions, EVENTS)
     return {
         "per_second": per_second,
         "bare_per_second": bare["per_second"],
         "ratio": per_second / bare["per_second"],
+        "cpu_us": cpu_us,
+        "bare_cpu_us": bare["cpu_us"],
         "half_load_p50_ms": p50,
         "half_load_p99_ms": p99,
     }
