@@ -194,9 +194,14 @@ class UserRecord:
 
     def pack(self) -> bytes:
         """Return the packed value; equal records are equal bytes."""
-        parts = [(number, *part) for number, part in sorted(self.parts.items()) if part[1]]
-        table = [_ENTRY.pack(number, version, len(data)) for number, version, data in parts]
-        return b"".join([_HEAD.pack(FORMAT, len(parts), MARK), *table, *(data for _, _, data in parts)])
+        table: list[bytes] = []
+        sections: list[bytes] = []
+        for number in sorted(self.parts):
+            version, data = self.parts[number]
+            if data:
+                table.append(_ENTRY.pack(number, version, len(data)))
+                sections.append(data)
+        return _HEAD.pack(FORMAT, len(table), MARK) + b"".join(table) + b"".join(sections)
 
     @property
     def packed_bytes(self) -> int:
@@ -233,9 +238,13 @@ class UserRecord:
 
     def moved(self, position: Position) -> UserRecord:
         """Note that a stream has come to a position."""
+        return self._with((APPLIED, self._moved(position)))
+
+    def _moved(self, position: Position) -> bytes:
+        """Section :data:`APPLIED` with a stream at a position."""
         number, data = STREAMS[position.stream], self._data(APPLIED)
         others = _without(data, _APPLIED.size, _place(data, _APPLIED.size, number))
-        return self._with((APPLIED, _APPLIED.pack(number, position.log, position.offset) + others))
+        return _APPLIED.pack(number, position.log, position.offset) + others
 
     def counted(self, **more: int) -> UserRecord:
         """Add to counters, by their names in :data:`COUNTERS`."""
@@ -303,21 +312,24 @@ class UserRecord:
         left = max(len(shown) - -(-surplus // _SHOWN.size) * _SHOWN.size, 0)
         return self if surplus <= 0 else self._with((SHOWN, shown[:left]))
 
-    def shown(self, time_s: int, content: int, service: int, labels: Iterable[int] = ()) -> UserRecord:
+    def shown(
+        self, time_s: int, content: int, service: int, labels: Iterable[int] = (), *, at: Position | None = None
+    ) -> UserRecord:
         """Count an impression: ever, of its content by day, of its service today, and of what it is counted by
-        besides (``Decision.counted_by``) by day."""
+        besides (``Decision.counted_by``) by day. ``at``: to where its stream comes by it; see :meth:`moved`."""
         day = min(time_s // DAY_S, _MOST_U16)
         counted = self
         for label in labels:
             counted = counted._with((SHOWN_LABELS, _shown_on(counted._data(SHOWN_LABELS), day, label)))
         services = self._data(SHOWN_SERVICES)
-        at = _key_place(services, _SERVICE.size, service)
-        _, last_day, before = _SERVICE.unpack_from(services, at) if at >= 0 else (service, day, 0)
+        place = _key_place(services, _SERVICE.size, service)
+        _, last_day, before = _SERVICE.unpack_from(services, place) if place >= 0 else (service, day, 0)
         today = _SERVICE.pack(service, day, min(before + 1 if last_day == day else 1, _MOST_U16))
         record = counted._with(
             (SHOWN, _shown_on(self._data(SHOWN), day, content)),
             (COUNTS, self._counted({"shown": 1})),
-            (SHOWN_SERVICES, today + _without(services, _SERVICE.size, at)),
+            (SHOWN_SERVICES, today + _without(services, _SERVICE.size, place)),
+            *([] if at is None else [(APPLIED, self._moved(at))]),
         )
         taste = len(self._data(TASTE)) // _TASTE.size
         return record._within(_RECORD_BYTES + max(taste - 30, 0) * _TASTE.size) if taste else record

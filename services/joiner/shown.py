@@ -49,14 +49,16 @@ def advance(records: Mapping[str, UserRecord], shown: Sequence[Shown], log: int)
     changed: dict[str, UserRecord] = {}
     for each in shown:
         decision = each.decision
-        record = changed.get(decision.user_id, records.get(decision.user_id))
+        user_id, service = decision.user_id, decision.service
+        record = changed.get(user_id) or records.get(user_id)
         if record is not None and each.offset > record.applied(STREAM, log):
-            changed[decision.user_id] = record.shown(
+            changed[user_id] = record.shown(
                 each.time_ms // 1000,
-                content_key(decision.service, decision.content_id),
-                service_key(decision.service),
+                content_key(service, decision.content_id),
+                service_key(service),
                 decision.counted_by[:MOST_LABELS],
-            ).moved(Position(STREAM, log, each.offset))
+                at=Position(STREAM, log, each.offset),
+            )
     return changed
 
 
