@@ -58,7 +58,7 @@ DEFAULT: Final = Stacked.name
 """The policy of a placement, a fit or a comparison that names none."""
 
 _EXPLORATION_OF: Final[dict[str, tuple[str, Mapping[str, Any]]]] = {
-    Stacked.name: (Thompson.name, {"scale": 0.15, "floor": 0.01}),
+    Stacked.name: (Thompson.name, {"scale": None, "floor": 0.01}),
     Linucb.name: (Ucb.name, {}),
     LinucbHybrid.name: (Ucb.name, {}),
     UniformRandom.name: (Greedy.name, {}),

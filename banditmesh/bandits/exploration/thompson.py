@@ -28,6 +28,7 @@ from banditmesh.bandits.exploration.base import TIE, Beliefs, Exploration
 _LOW, _HIGH = 5.0, 6.5
 _SEARCH_NODES, _NODES = 40, 48
 _AT_ONCE = 1 << 20
+_PER_CANDIDATE, _MOST = 0.01, 0.25
 
 _STEPS_PER_UNIT = 256
 _TABLE = np.array(
@@ -46,14 +47,21 @@ class Thompson(Exploration):
 
     name: ClassVar[str] = "thompson"
 
-    scale: float = Field(
+    scale: float | None = Field(
         default=0.25,
         ge=0,
-        description="What deviations are multiplied by: 1 is sampling from the posterior, below 1 explores less.",
+        description="What deviations are multiplied by: 1 is sampling from the posterior, below 1 explores less. null: "
+        "0.01 for each candidate of the decision, at most 0.25.",
     )
 
     def _shares(self, beliefs: Beliefs, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-        return probability_of_best(beliefs.mean, self.scale * beliefs.deviation, offsets)
+        scale: float | NDArray[np.float64]
+        if self.scale is None:
+            counts = segments.lengths(offsets)
+            scale = np.repeat(np.minimum(_PER_CANDIDATE * counts, _MOST), counts)
+        else:
+            scale = self.scale
+        return probability_of_best(beliefs.mean, scale * beliefs.deviation, offsets)
 
 
 def probability_of_best(

@@ -374,3 +374,13 @@ def test_thompsons_scale_multiplies_the_deviations(scale: float) -> None:
     np.testing.assert_allclose(
         scaled, build_exploration("thompson", {"scale": 1.0}).probabilities(wider, offsets), atol=1e-6
     )
+
+
+@pytest.mark.parametrize(("n", "scale"), [(2, 0.02), (10, 0.1), (40, 0.25)])
+def test_thompson_without_a_scale_explores_more_the_more_candidates_there_are(n: int, scale: float) -> None:
+    rng = np.random.default_rng(n)
+    scores = Scores(rng.normal(size=3 + n).astype(np.float32), np.ones(3 + n, np.float32))
+    offsets = np.array([0, 3, 3 + n])  # beside a decision of another size
+    set_by_itself = build_exploration("thompson", {"scale": None}).probabilities(scores, offsets)
+    given = build_exploration("thompson", {"scale": scale}).probabilities(scores, offsets)
+    np.testing.assert_allclose(set_by_itself[3:], given[3:], atol=1e-9)
