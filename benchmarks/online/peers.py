@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,23 +16,26 @@ FAMILIES: Final = {
 }
 
 
-def rewards(rows: Iterable[Mapping[str, Any]], options: str, seed: int) -> list[float]:
-    """What it earns, decision by decision, in one pass over rows of full information."""
+def written(row: Mapping[str, Any]) -> list[str]:
+    """A row of full information as VW reads it: what its actions share, then each action."""
+    context = {**row.get("context", {}), **({"user": row["user"]} if "user" in row else {})}
+    actions = [f"|a id={each['id']} {_features(each.get('features', {}))}" for each in row["candidates"]]
+    return [f"shared |c {_features(context)}", *actions]
+
+
+def picks(rows: Sequence[Mapping[str, Any]], texts: Sequence[Sequence[str]], options: str, seed: int) -> list[int]:
+    """What it picks, decision by decision, in one pass. texts: as `written` of each row."""
     vw = vowpalwabbit.Workspace(f"--cb_explore_adf {options} -q ca --quiet --random_seed {seed}")
     rng = np.random.default_rng(seed)
-    earned = []
-    for row in rows:
-        context = {**row.get("context", {}), **({"user": row["user"]} if "user" in row else {})}
-        shared = f"shared |c {_features(context)}"
-        actions = [f"|a id={each['id']} {_features(each.get('features', {}))}" for each in row["candidates"]]
+    picked = []
+    for row, (shared, *actions) in zip(rows, texts, strict=True):
         chances = np.array(vw.predict([shared, *actions]))
         pick = int(rng.choice(len(actions), p=chances / chances.sum()))
-        reward = float(row["candidates"][pick]["reward"])
-        earned.append(reward)
-        actions[pick] = f"0:{-reward}:{chances[pick]} {actions[pick]}"
+        picked.append(pick)
+        actions[pick] = f"0:{-float(row['candidates'][pick]['reward'])}:{chances[pick]} {actions[pick]}"
         vw.learn([shared, *actions])
     vw.finish()
-    return earned
+    return picked
 
 
 def _features(given: Mapping[str, Any]) -> str:

@@ -49,6 +49,7 @@ class Simulation:
         rng = np.random.default_rng([seed, 77])
         segments, categories = 6, 8
         fit = rng.normal(0, self.taste, (2, segments, categories))
+        fit[1] = np.roll(fit[0], 1, axis=0)  # so that nothing is harder after a shift
         segment = rng.integers(segments, size=self.users)
         own = rng.normal(0, 0.4 * self.taste, (self.users, categories))
         category = rng.integers(categories, size=self.alive)
