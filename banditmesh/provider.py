@@ -34,13 +34,13 @@ from datetime import datetime
 import grpc
 
 from banditmesh.contracts.provider.v1 import provider_pb2, provider_pb2_grpc
+from banditmesh.lengths import MAX_CONTENT_IDS
 from banditmesh.runtime.addresses import HostPort
 from banditmesh.runtime.errors import Internal, InvalidArgument
 from banditmesh.runtime.logging import configure_logging
 from banditmesh.runtime.serve import Server, ServerOptions
 from banditmesh.runtime.tls import ServerTls
 
-MAX_IDS = 500
 SERVICE = provider_pb2.DESCRIPTOR.services_by_name["DataProviderService"]
 
 AttributeValue = str | float | Sequence[str]
@@ -147,9 +147,9 @@ class _Servicer(provider_pb2_grpc.DataProviderServiceServicer):
     async def GetContents(
         self, request: provider_pb2.GetContentsRequest, context: grpc.aio.ServicerContext
     ) -> provider_pb2.GetContentsResponse:
-        if len(request.content_ids) > MAX_IDS:
+        if len(request.content_ids) > MAX_CONTENT_IDS:
             raise InvalidArgument(
-                f"at most {MAX_IDS} content ids in a call", field="content_ids", value=len(request.content_ids)
+                f"at most {MAX_CONTENT_IDS} content ids in a call", field="content_ids", value=len(request.content_ids)
             )
         contents = await self._provider.get_contents(request.service, list(request.content_ids))
         try:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from banditmesh.lengths import MAX_NAME_BYTES
+
 MAX_WEIGHT: Final = 1e9
 """Of a target action: a weight is a factor such as an amount of money."""
-MAX_NAME_BYTES: Final = 64
-"""Of a target action, in UTF-8."""
 MAX_DWELL_S: Final = 3600.0
 MAX_DWELL_PARTS: Final = 1000
 """Of one impression: a part every few seconds for as long as an impression can be reacted to."""

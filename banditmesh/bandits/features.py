@@ -24,7 +24,7 @@ from banditmesh.bandits import hashing, segments
 from banditmesh.bandits.batch import SparseRows
 from banditmesh.bandits.blocks import Column, Crosses, FieldBlock
 from banditmesh.bandits.errors import InvalidFeature
-from banditmesh.bandits.names import PrintedText
+from banditmesh.bandits.names import FieldName
 
 Value = str | float | int | bool | Sequence[str] | None
 Fields = Mapping[str, Value]
@@ -56,17 +56,17 @@ class FeatureSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    profile: tuple[PrintedText, ...] = Field(default=(), description="Fields of the user's imported profile.")
+    profile: tuple[FieldName, ...] = Field(default=(), description="Fields of the user's imported profile.")
     state: tuple[str, ...] = Field(
         default=(),
         description="Counts of the user, in buckets that double: feedback, clicks, mutes, shown, shown_today (UTC).",
     )
-    context: tuple[PrintedText, ...] = Field(
+    context: tuple[FieldName, ...] = Field(
         default=(),
         description="Of the moment. From the decision's local time: hour (0-23), weekday (0 is Monday), as categories. "
         "Any other name is looked up in the context that came with the request.",
     )
-    content: tuple[PrintedText, ...] = Field(
+    content: tuple[FieldName, ...] = Field(
         default=(),
         description="Fields of the content. The engine adds service, logic, and what tires a user: content_shown (how "
         "often the user was shown it, in 8 days) and service_shown (something of its service, today).",

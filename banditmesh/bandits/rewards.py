@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from banditmesh import reactions as registry
+from banditmesh.lengths import MAX_NAME_BYTES
 
 NONE: Final = "none"
 """The outcome of an impression to which nothing came that counts."""
@@ -95,10 +96,8 @@ class RewardSpec(BaseModel):
         for name, reward in targets.items():
             if abs(reward) > MAX_REWARD:
                 raise ValueError(f"{name}: must be from -{MAX_REWARD:g} to {MAX_REWARD:g}")
-            if not 1 <= len(name.encode()) <= registry.MAX_NAME_BYTES:
-                raise ValueError(
-                    f"{name[:80]!r}: a target action's name has 1 to {registry.MAX_NAME_BYTES} bytes of UTF-8"
-                )
+            if not 1 <= len(name.encode()) <= MAX_NAME_BYTES:
+                raise ValueError(f"{name[:80]!r}: a target action's name has 1 to {MAX_NAME_BYTES} bytes of UTF-8")
         return targets
 
     @field_validator("precedence")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from banditmesh.bandits.durations import Positive
+from banditmesh.lengths import MAX_BATCH
 from banditmesh.runtime.section import Section
 
 
@@ -12,10 +13,10 @@ class Engine(Section):
     """The engine."""
 
     redis_timeout: Positive = Field(0.05, description="After this long without an answer the fallback is shown.")
-    max_batch: int = Field(128, ge=1, le=512, description="Waiting requests that are taken together at most.")
+    max_batch: int = Field(128, ge=1, le=MAX_BATCH, description="Waiting requests that are taken together at most.")
     max_waiting: int = Field(
         1024,
-        ge=512,
+        ge=MAX_BATCH,
         le=100_000,
         description="Requests that wait at most; a call that would be one too many gets RESOURCE_EXHAUSTED.",
     )

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
-from typing import Final
 
+from banditmesh.lengths import MAX_NAME_BYTES
 from banditmesh.runtime.errors import InvalidArgument
-
-MAX_NAME_BYTES: Final = 64
-"""Of the name of a placement, service, logic, variant or field."""
-MAX_MODEL_NAME_BYTES: Final = 128
-"""Of a model: the policy's name and a digest of its parameters."""
-MAX_USER_ID_BYTES: Final = 128
-MAX_CONTENT_ID_BYTES: Final = 256
-"""Long enough for a URL. An id is in every token of its content, beside up to 3 KiB of features."""
-MAX_CONTEXT_ENTRIES: Final = 32
-MAX_CONTEXT_VALUE_BYTES: Final = 256
 
 
 def fits(text: str, most_bytes: int) -> bool:

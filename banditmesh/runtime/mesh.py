@@ -18,6 +18,7 @@ from banditmesh.bandits.registry import (
     policy_params,
     stands_on,
 )
+from banditmesh.lengths import MAX_NAME_BYTES
 from banditmesh.retrieval.user_vector import MOST_TOKEN_DIMENSIONS
 from banditmesh.runtime.access_table import SERVICE, AccessTable
 from banditmesh.runtime.archive_options import Archive
@@ -25,7 +26,6 @@ from banditmesh.runtime.engine_options import Engine
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.experiment_options import RESERVED, Layer
 from banditmesh.runtime.learning_options import Learning
-from banditmesh.runtime.limits import MAX_NAME_BYTES
 from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.retrieval_options import ALS, EVERYBODYS, Density, Vectors
 from banditmesh.runtime.rule_options import capped, check_rules

@@ -8,9 +8,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from banditmesh.bandits.durations import Duration, Positive
-from banditmesh.bandits.features import FeatureSpec
+from banditmesh.bandits.features import COMPUTED, FeatureSpec
 from banditmesh.bandits.registry import policy_params
 from banditmesh.bandits.rewards import RewardSpec
+from banditmesh.lengths import MAX_CONTEXT_ENTRIES
 from banditmesh.runtime.archive_options import Decisions
 from banditmesh.runtime.placement_options import Cache, Filters
 from banditmesh.runtime.retrieval_options import EVERYBODYS, Retrieve
@@ -89,6 +90,16 @@ class Placement(Section):
                         f"neither sources nor retrieve propose anything to variant {name!r}; name a service/logic in "
                         "sources, or a model in retrieve: {newest: {share: 20}}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _context_fits_a_request(self) -> Self:
+        """More names than a request may have could never all be sent."""
+        sent = [name for name in self.features.context if name not in COMPUTED]
+        if len(sent) > MAX_CONTEXT_ENTRIES:
+            raise WrongKeys(
+                {"features.context": f"{len(sent)} names come with a request, which has at most {MAX_CONTEXT_ENTRIES}"}
+            )
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from banditmesh.bandits.durations import Positive, written
 from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.registry import model_name, policy_params
+from banditmesh.lengths import MAX_EMBEDDING
 from banditmesh.retrieval.density import DensityParams
 from banditmesh.retrieval.user_vector import token_dimensions
 from banditmesh.runtime.section import Name, Section
@@ -127,7 +128,7 @@ class Taste(Retrieved):
 class Vectors(Section):
     """Vectors of contents, for models that retrieve by likeness."""
 
-    dimensions: int = Field(64, ge=2, le=512, description="Of every content's vector.")
+    dimensions: int = Field(64, ge=2, le=MAX_EMBEDDING, description="Of every content's vector.")
     embedding: Literal["given", "text"] = Field(
         "given",
         description="given: a content has the vector that its Data Provider says, or none. text: a content without one "

@@ -14,14 +14,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from banditmesh.bandits.durations import Positive
-from banditmesh.bandits.names import PrintedText
+from banditmesh.bandits.names import FieldName, PrintedText
+from banditmesh.lengths import MAX_COUNT
 from banditmesh.runtime.section import Section
 from banditmesh.runtime.user_record import MOST_A_DAY, SHOWN_DAYS
 from banditmesh.runtime.validation import problems, suggestion
 from banditmesh.runtime.wrong_keys import WrongKeys
 
-MOST_POSITIONS: Final = 50
-"""Of a list: what ``RecommendContents`` takes."""
 MOST_RULES: Final = 50
 _HOURS: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-4]):([0-5]\d)")
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -34,13 +33,14 @@ def _text(value: object) -> object:
 
 
 Text = Annotated[PrintedText, BeforeValidator(_text)]
+AttributeName = Annotated[FieldName, BeforeValidator(_text)]
 
 
 class Which(Section):
     """Which contents a rule is about: those that fit every key that is given."""
 
     service: str | None = Field(None, description="Contents of this service.")
-    attribute: str | None = Field(None, description="Contents that have one of `values` in this attribute.")
+    attribute: AttributeName | None = Field(None, description="Contents that have one of `values` in this attribute.")
     values: list[Text] = Field(default=[], description="Of `attribute`; a number is written as the text of it, '2024'.")
     content: str | None = Field(None, description="This content alone: service/content_id.")
 
@@ -64,7 +64,7 @@ class Which(Section):
 class CapPerService(Section):
     """At most so many contents of one service on a list; the list may get shorter by it."""
 
-    most: int = Field(ge=1, le=MOST_POSITIONS, description="Contents of one service that a list may have.")
+    most: int = Field(ge=1, le=MAX_COUNT, description="Contents of one service that a list may have.")
 
 
 class CapPerAttribute(Section):
@@ -73,8 +73,8 @@ class CapPerAttribute(Section):
     Of several values each counts; a content without the attribute is not counted.
     """
 
-    attribute: Text = Field(description="Of the contents, such as genre.")
-    most: int = Field(ge=1, le=MOST_POSITIONS, description="Contents of one value that a list may have.")
+    attribute: AttributeName = Field(description="Of the contents, such as genre.")
+    most: int = Field(ge=1, le=MAX_COUNT, description="Contents of one value that a list may have.")
 
 
 class Quota(Section):
@@ -85,8 +85,8 @@ class Quota(Section):
     """
 
     of: Which
-    at_least: int = Field(ge=1, le=MOST_POSITIONS, description="How many of them.")
-    first: int = Field(ge=1, le=MOST_POSITIONS, description="Among so many positions, from the top.")
+    at_least: int = Field(ge=1, le=MAX_COUNT, description="How many of them.")
+    first: int = Field(ge=1, le=MAX_COUNT, description="Among so many positions, from the top.")
 
     def owed(self, count: int) -> int:
         """How many a list of ``count`` positions must have."""
@@ -100,7 +100,7 @@ class Pin(Section):
     """
 
     of: Which
-    position: int = Field(ge=0, lt=MOST_POSITIONS, description="From 0, the top of the list.")
+    position: int = Field(ge=0, lt=MAX_COUNT, description="From 0, the top of the list.")
 
 
 class _Shift(Section):
@@ -141,7 +141,7 @@ class Diversity(Section):
         allow_inf_nan=False,
         description="What full likeness costs, in units of the reward: (1 - lambda) / lambda of the paper's lambda.",
     )
-    attribute: Text | None = Field(
+    attribute: AttributeName | None = Field(
         None,
         description="Two contents are as alike as the values that they share are of all that either has (Jaccard).",
     )
@@ -160,8 +160,8 @@ class Diversity(Section):
 class Spread(Section):
     """Contents that share a value of an attribute stand apart; gives way where no other candidate is left."""
 
-    attribute: Text = Field(description="Of the contents, such as genre.")
-    apart: int = Field(2, ge=2, le=MOST_POSITIONS, description="2: not side by side; 3: two others between them.")
+    attribute: AttributeName = Field(description="Of the contents, such as genre.")
+    apart: int = Field(2, ge=2, le=MAX_COUNT, description="2: not side by side; 3: two others between them.")
 
 
 def _weekdays(value: object) -> object:
@@ -219,7 +219,7 @@ class Country(Section):
     of: Which | None = Field(None, description="Which contents `only` and `never` are about; absent: all.")
     only: Countries = Field(default=[], description="Where they are shown, and nowhere else.")
     never: Countries = Field(default=[], description="Where they are not shown.")
-    attribute: Text | None = Field(
+    attribute: AttributeName | None = Field(
         None, description="The attribute that lists where a content is shown; a content without it is shown everywhere."
     )
     unknown: Literal["hide", "show"] = Field("hide", description="What is done where the user's country is not known.")
@@ -237,7 +237,7 @@ class Country(Section):
 class FrequencyCap(Section):
     """What a user was shown often enough is not shown to that user: a content, a service, a campaign."""
 
-    per: Text = Field(
+    per: AttributeName = Field(
         "content",
         description="What is counted: content, service, or an attribute of the contents such as campaign, by value.",
     )
@@ -255,9 +255,9 @@ class FreshnessFloor(Section):
     younger_than: Positive
     of: Which | None = Field(None, description="Only these contents have to be young; absent: all.")
     at_least: int | None = Field(
-        None, ge=1, le=MOST_POSITIONS, description="So many young ones, as a quota; absent: all, older ones are barred."
+        None, ge=1, le=MAX_COUNT, description="So many young ones, as a quota; absent: all, older ones are barred."
     )
-    first: int | None = Field(None, ge=1, le=MOST_POSITIONS, description="Among so many positions; with `at_least`.")
+    first: int | None = Field(None, ge=1, le=MAX_COUNT, description="Among so many positions; with `at_least`.")
 
     @model_validator(mode="after")
     def _floor_or_bar(self) -> Self:

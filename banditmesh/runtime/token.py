@@ -20,8 +20,8 @@ from enum import Enum
 from google.protobuf.message import DecodeError
 
 from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.lengths import MAX_CONTENT_ID_BYTES, MAX_USER_ID_BYTES
 from banditmesh.runtime.errors import ConfigurationError
-from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES, MAX_USER_ID_BYTES
 
 VERSION = 1
 TAG_BYTES = 16

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
-from banditmesh.runtime.errors import InvalidArgument, NotFound
-from banditmesh.runtime.limits import (
+from banditmesh.lengths import (
+    MAX_BATCH,
     MAX_CONTEXT_ENTRIES,
     MAX_CONTEXT_VALUE_BYTES,
+    MAX_COUNT,
     MAX_NAME_BYTES,
     MAX_USER_ID_BYTES,
-    check_text,
-    closest,
-    fits,
 )
+from banditmesh.runtime.errors import InvalidArgument, NotFound
+from banditmesh.runtime.limits import check_text, closest, fits
 from services.crs_engine.pipeline.batch import SelectionRequest
 
-MAX_BATCH: Final = 512
-MAX_COUNT: Final = 50
 DEFAULT_COUNT: Final = 10
 
 

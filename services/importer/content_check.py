@@ -7,17 +7,23 @@ import re
 from collections.abc import Sequence
 
 from banditmesh.contracts.provider.v1 import provider_pb2
-from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES
+from banditmesh.lengths import (
+    END_S,
+    FIRST_S,
+    MAX_ATTRIBUTES,
+    MAX_BODY_BYTES,
+    MAX_CONTENT_ID_BYTES,
+    MAX_EMBEDDING,
+    MAX_NAME_BYTES,
+    MAX_TITLE_BYTES,
+    MAX_URI_BYTES,
+    MAX_VALUE_BYTES,
+    MAX_VALUES,
+)
 
-MAX_TITLE_BYTES = 1024
-MAX_URI_BYTES = 2048
-MAX_ATTRIBUTES = 64
-MAX_NAME_BYTES = 64
-MAX_VALUES = 64
-MAX_VALUE_BYTES = 256
-MAX_BODY_BYTES = 65536
-MAX_EMBEDDING = 512
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = "[\x00-\x1f\x7f-\x9f\u2028\u2029]"
+"""No id, title or URI has such a character."""
+_CONTROL = re.compile(CONTROL)
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):")
 _RUN_BY_BROWSERS = ("javascript", "vbscript", "data")
 """An app that hands such a URI to a web view runs whatever its provider's database holds."""
@@ -45,8 +51,7 @@ def content_problem(content: provider_pb2.Content, dimensions: int | None = None
         return "attribute_twice"
     if content.HasField("expires_at"):
         at = content.expires_at
-        # From year 1 to 9999, as the Timestamp type says.
-        if not (-62_135_596_800 <= at.seconds < 253_402_300_800 and 0 <= at.nanos < 1_000_000_000):
+        if not (FIRST_S <= at.seconds < END_S and 0 <= at.nanos < 1_000_000_000):
             return "expires_at_out_of_range"
     if len(content.body.encode()) > MAX_BODY_BYTES:
         return "body_too_long"

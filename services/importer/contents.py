@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.provider.v1 import provider_pb2
+from banditmesh.lengths import MAX_CONTENT_IDS
 from banditmesh.runtime import keys
 from banditmesh.runtime.redis import RedisClient
 from services.importer.failure import JobWarning
 from services.importer.jobs import JOB_TTL_S
 from services.importer.metrics import ImporterMetrics
-from services.importer.provider_calls import MAX_IDS, ProviderCalls
+from services.importer.provider_calls import ProviderCalls
 from services.importer.redis_contents import CHUNK, RedisContents
 
 CALLS_AT_ONCE = 4
@@ -65,7 +66,7 @@ class ContentImport:
             async with slots:
                 await self._fetch(wanted)
 
-        size = min(MAX_IDS, CHUNK)
+        size = min(MAX_CONTENT_IDS, CHUNK)
         chunks = [unknown[start : start + size] for start in range(0, len(unknown), size)]
         calls = [asyncio.ensure_future(fetch(chunk)) for chunk in chunks]
         try:

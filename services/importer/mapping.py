@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from banditmesh.bandits.hashing import content_key
+from banditmesh.lengths import MAX_CONTENT_ID_BYTES, MAX_USER_ID_BYTES
 from banditmesh.runtime import packing
-from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES, MAX_USER_ID_BYTES
+from services.importer.content_check import CONTROL
 from services.importer.failure import JobWarning, Reject, shorten
 from services.importer.mapping_columns import COLUMNS, CONTENTS, SCORES, MappingRows, Problem, list_counts, mapping_rows
 from services.importer.rows import (
@@ -153,7 +154,11 @@ class MappingPacker:
         lengths = text_lengths(ids)
         note(row_of[lengths == 0], CONTENTS, "content_id_missing")
         note(row_of[lengths > MAX_CONTENT_ID_BYTES], CONTENTS, "content_id_too_long")
-        note(row_of[broken_utf8(ids)], CONTENTS, "content_id_not_utf8")
+        broken = broken_utf8(ids)
+        note(row_of[broken], CONTENTS, "content_id_not_utf8")
+        if not broken.any():  # else they cannot be searched
+            found_control = np.asarray(pc.fill_null(pc.match_substring_regex(ids, CONTROL), False))
+            note(row_of[found_control], CONTENTS, "content_id_has_control_character")
         if scores is not None:
             given = list_counts(scores)
             present = ~np.asarray(pc.is_null(scores))

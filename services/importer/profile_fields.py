@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from banditmesh.lengths import END_S, FIRST_S
 from services.importer.rows import USER_ID, is_id, is_list, is_number, is_text
 
 FieldType = Literal["text", "number", "list"]
 USED_SERVICES = "used_services"
 _NUMBER = re.compile(r"-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
-_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-_MICROSECONDS = {"s": 1_000_000, "ms": 1000, "us": 1}
-"""Of the units of times; those in nanoseconds lie all between 1677 and 2262."""
+_A_SECOND = {"s": 1, "ms": 1000, "us": 1_000_000}
+"""By the unit of times; those in nanoseconds lie all between 1677 and 2262."""
 _RANK: Mapping[FieldType, int] = {"number": 0, "text": 1, "list": 2}
 
 
@@ -152,11 +152,11 @@ def beyond_time(column: pa.Array) -> list[int]:
         column = column.dictionary_decode()
     if pa.types.is_date(column.type):
         column = column.cast(pa.date64()).cast(pa.timestamp("ms"))
-    scale = _MICROSECONDS.get(column.type.unit) if pa.types.is_timestamp(column.type) else None
-    if scale is None:
+    per_s = _A_SECOND.get(column.type.unit) if pa.types.is_timestamp(column.type) else None
+    if per_s is None:
         return []
     at = np.asarray(pc.fill_null(column.cast(pa.int64()), 0), np.int64)
-    rows: list[int] = np.flatnonzero((at < _FIRST_US // scale) | (at > _LAST_US // scale)).tolist()
+    rows: list[int] = np.flatnonzero((at < FIRST_S * per_s) | (at >= END_S * per_s)).tolist()
     return rows
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from banditmesh.lengths import MAX_NAME_BYTES, MAX_PROFILE_FIELDS
 from banditmesh.runtime import packing
-from banditmesh.runtime.limits import MAX_NAME_BYTES
 from services.importer.failure import JobWarning, Reject, merged, shorten
 from services.importer.profile_fields import (
     USED_SERVICES,
@@ -46,7 +46,6 @@ from services.importer.sources.parts import Part
 from services.importer.sources.records import ArrowBatch, Batch, Record, TextBatch, found_columns, wrong_column
 from services.importer.spoiled import NULLS, ROUNDED, in_brackets, is_number_otherwise, loses_digits
 
-MAX_FIELDS = 64
 MAX_PROFILE_BYTES = 4096
 _EXPECTED = "user_id: text or whole number, and fields that are text, number, bool, date, timestamp or list of texts"
 
@@ -81,8 +80,10 @@ class ProfilesPacker:
             raise wrong_column(file, f"the column {USER_ID!r} is missing; expected {_EXPECTED}; {found}", USER_ID)
         index = index_columns(names)
         fields = [name for name in names if name not in (USER_ID, *index)]
-        if not 1 <= len(fields) <= MAX_FIELDS:
-            raise wrong_column(file, f"{len(fields)} fields beside {USER_ID}; 1 to {MAX_FIELDS} are possible; {found}")
+        if not 1 <= len(fields) <= MAX_PROFILE_FIELDS:
+            raise wrong_column(
+                file, f"{len(fields)} fields beside {USER_ID}; 1 to {MAX_PROFILE_FIELDS} are possible; {found}"
+            )
         for name in fields:
             if not 1 <= len(name.encode(errors="replace")) <= MAX_NAME_BYTES:
                 raise wrong_column(file, f"a column's name has 1 to {MAX_NAME_BYTES} bytes; {found}", shorten(name))
@@ -216,7 +217,7 @@ def _type(value: Any, list_separator: str | None) -> FieldType:
 
 
 def _pack(version: int, profile: packing.Profile) -> bytes:
-    if len(profile) > MAX_FIELDS:
+    if len(profile) > MAX_PROFILE_FIELDS:
         raise BadValue("too_many_fields")
     try:
         packed = packing.pack_profile(version, profile)

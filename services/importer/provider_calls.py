@@ -23,7 +23,6 @@ from services.importer.metrics import ImporterMetrics
 
 log = get_logger(__name__)
 
-MAX_IDS = 500
 ATTEMPTS = 5
 FIRST_PAUSE_S = 0.2
 MOST_PAUSE_S = 5.0
@@ -116,8 +115,8 @@ class ProviderCalls:
         self._connections.clear()
 
     async def get_contents(self, service: str, content_ids: Sequence[str]) -> Answer:
-        """Ask for at most :data:`MAX_IDS` contents, each once; an answer that is too large for a message is asked for
-        in halves, and a single content that is too large is rejected.
+        """Ask for at most ``MAX_CONTENT_IDS`` contents, each once; an answer that is too large for a message is asked
+        for in halves, and a single content that is too large is rejected.
 
         Raises:
             ProviderUnavailable: UNAVAILABLE, DEADLINE_EXCEEDED or RESOURCE_EXHAUSTED, :data:`ATTEMPTS` times.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES, MAX_USER_ID_BYTES
+from banditmesh.lengths import MAX_CONTENT_ID_BYTES, MAX_PROFILE_FIELDS, MAX_USER_ID_BYTES
 
 WORDS: Mapping[str, str] = {
     "broken_json": "the line is not JSON; write one object a line",
@@ -28,6 +28,7 @@ WORDS: Mapping[str, str] = {
     "content_id_missing": "a content id is missing",
     "content_id_not_text": "a content id is neither a text nor a whole number",
     "content_id_not_utf8": "a content id is no UTF-8",
+    "content_id_has_control_character": "a content id has a control character, which no Data Provider's may have",
     "content_id_too_long": f"a content id has more than {MAX_CONTENT_ID_BYTES} bytes",
     "scores_not_a_list": "the scores are not a list",
     "scores_mismatch": "the row has more or fewer scores than contents",
@@ -42,7 +43,7 @@ WORDS: Mapping[str, str] = {
     "list_item_not_text": "an item of the list is no text",
     "list_where_one_value_is_expected": "the value is a list where one value is expected",
     "unsupported_value": "the value is neither a text, a number nor a list of texts",
-    "too_many_fields": "the profile has more than 64 fields",
+    "too_many_fields": f"the profile has more than {MAX_PROFILE_FIELDS} fields",
     "profile_too_large": "the profile has more than 4096 bytes",
 }
 

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from banditmesh.lengths import MAX_CONTENT_ID_BYTES, MAX_CONTENT_IDS
 from banditmesh.runtime import keys
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, MeshError
-from banditmesh.runtime.limits import MAX_CONTENT_ID_BYTES
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.service_options import Service
 from services.importer.metrics import ImporterMetrics
-from services.importer.provider_calls import MAX_IDS, ProviderCalls, RejectedContent
+from services.importer.provider_calls import ProviderCalls, RejectedContent
 from services.importer.redis_contents import RedisContents
 
 log = get_logger(__name__)
@@ -98,7 +98,7 @@ class Refresher:
             return done + await self._drop(service, missing)
         done = Refreshed()
         missing = []
-        async for known in self._contents.known(service, MAX_IDS):
+        async for known in self._contents.known(service, MAX_CONTENT_IDS):
             part, gone = await self._update(service, known)
             done += part
             missing += gone
@@ -227,8 +227,10 @@ class RefreshSchedule:
 
 def check_content_ids(content_ids: Sequence[str]) -> list[str]:
     """Return the ids that a caller wants refreshed, each once. Raises InvalidArgument."""
-    if len(content_ids) > MAX_IDS:
-        raise InvalidArgument(f"at most {MAX_IDS} content ids in a call", field="content_ids", value=len(content_ids))
+    if len(content_ids) > MAX_CONTENT_IDS:
+        raise InvalidArgument(
+            f"at most {MAX_CONTENT_IDS} content ids in a call", field="content_ids", value=len(content_ids)
+        )
     for i, content_id in enumerate(content_ids):
         if not 1 <= len(content_id.encode()) <= MAX_CONTENT_ID_BYTES:
             raise InvalidArgument(

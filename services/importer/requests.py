@@ -6,10 +6,11 @@ import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
+from banditmesh.lengths import MAX_NAME_BYTES, MAX_PROFILE_FIELDS
 from banditmesh.runtime import packing
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from banditmesh.runtime.limits import MAX_NAME_BYTES, check_text
+from banditmesh.runtime.limits import check_text
 from banditmesh.runtime.service_options import Service
 from services.importer.job import Job, Kind, State, job_id
 from services.importer.jobs import Jobs
@@ -20,7 +21,7 @@ from services.importer.sources.formats import CsvOptions, FileOptions, encoding_
 from services.importer.wake_up import WakeUp
 
 MAX_JOB_ID_BYTES = 256
-MAX_COLUMNS = 65
+MAX_COLUMNS = 1 + MAX_PROFILE_FIELDS
 DEFAULT_PAGE = 50
 MAX_PAGE = 500
 WATCH_POLL_S = 0.5

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from banditmesh.runtime.limits import MAX_USER_ID_BYTES
+from banditmesh.lengths import MAX_USER_ID_BYTES
 from services.importer.failure import JobWarning, Reject
 from services.importer.sources.records import Batch
 

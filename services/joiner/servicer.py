@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from banditmesh.contracts.joiner.v1 import joiner_pb2, joiner_pb2_grpc
 from banditmesh.contracts.provider.v1 import provider_pb2
+from banditmesh.lengths import MAX_USER_ID_BYTES
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.limits import MAX_USER_ID_BYTES, check_text
+from banditmesh.runtime.limits import check_text
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.user_record import DAY_S, MUTES, SHOWN, SHOWN_DAYS
 from banditmesh.runtime.user_records import shows_within

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from banditmesh.bandits import registry
 from banditmesh.bandits.hashing import key64
+from banditmesh.lengths import MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES
 from banditmesh.retrieval.density import DensityParams
 from banditmesh.runtime.errors import InvalidArgument, NotFound
-from banditmesh.runtime.limits import MAX_MODEL_NAME_BYTES, MAX_NAME_BYTES, check_text
+from banditmesh.runtime.limits import check_text
 from banditmesh.runtime.mesh import Mesh
 from banditmesh.runtime.retrieval_options import Density
 

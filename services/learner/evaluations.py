@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from banditmesh.bandits.errors import BanditError
+from banditmesh.lengths import MAX_NAME_BYTES
 from banditmesh.replay.judgement import Judgement, judge
 from banditmesh.replay.of_mesh import DAYS, rule_name, spool, target
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import InvalidArgument, NotFound, ResourceExhausted
-from banditmesh.runtime.limits import MAX_NAME_BYTES, check_text
+from banditmesh.runtime.limits import check_text
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.store import Store

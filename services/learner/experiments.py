@@ -16,10 +16,11 @@ from banditmesh.experiments.era import Era
 from banditmesh.experiments.guardrails import Breach, breaches
 from banditmesh.experiments.report import Report, Selections, report
 from banditmesh.experiments.tally import Tally
+from banditmesh.lengths import MAX_NAME_BYTES
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import DataLoss, MeshError, NotFound, Unavailable
 from banditmesh.runtime.experiments import digest, plan_of
-from banditmesh.runtime.limits import MAX_NAME_BYTES, check_text
+from banditmesh.runtime.limits import check_text
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.selections import BUCKETS, Counts, read

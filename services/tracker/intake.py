@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.contracts.tracker.v1 import tracker_pb2
+from banditmesh.lengths import END_S
 from banditmesh.reactions import KINDS, ReactionKind, WrongReaction
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.mesh import Mesh
@@ -20,7 +21,6 @@ from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.token import KeyRing, TokenError, TokenFault
 
 SCHEMA_VERSION = 1
-MAX_CLIENT_TIME_S = 253_402_300_800
 """The end of year 9999, where google.protobuf.Timestamp ends."""
 
 _BY_FAULT: Mapping[TokenFault, tracker_pb2.EventStatus.ValueType] = {
@@ -150,7 +150,7 @@ def _client_time_ms(event: tracker_pb2.Event) -> int:
     if not event.HasField("client_time"):
         return 0
     seconds, nanos = event.client_time.seconds, event.client_time.nanos
-    if not (0 <= seconds < MAX_CLIENT_TIME_S and 0 <= nanos < 1_000_000_000):
+    if not (0 <= seconds < END_S and 0 <= nanos < 1_000_000_000):
         raise WrongEvent(
             tracker_pb2.EVENT_STATUS_INVALID,
             f"client_time = {seconds} s and {nanos} ns: must be a timestamp from 1970 to 9999, or left out",

@@ -7,7 +7,8 @@ import pytest
 from banditmesh.bandits.rewards import NONE, Reaction, RewardSpec
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.contracts.tracker.v1 import tracker_pb2
-from banditmesh.reactions import KINDS, MAX_NAME_BYTES, WrongReaction, precedence
+from banditmesh.lengths import MAX_NAME_BYTES
+from banditmesh.reactions import KINDS, WrongReaction, precedence
 from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.token import KeyRing

@@ -208,7 +208,7 @@ def test_a_key_that_stands_twice_is_an_error_and_not_the_last_one() -> None:
     [
         ("[gender, age_band]", "['gender ', age_band]", "features.profile.0", "white space around it"),
         ("[hour, weekday]", '[hour, "week\\nday"]', "features.context.1", "cannot be seen"),
-        ("[service, category]", "[service, '']", "features.content.1", "1 to 256 bytes"),
+        ("[service, category]", "[service, '']", "features.content.1", "1 to 64 bytes"),
         ("{click: 1.0,", "{click: yes,", "rewards.click", "must be a number: YAML reads yes"),
         ("{purchase: 3.0}", "{purchase: on}", "rewards.targets", "must be a number: YAML reads yes"),
         ("weight: 90", "weight: 1.0e+308", "experiment.variants.logics.weight", "less than or equal to 1000000000"),
