@@ -83,7 +83,11 @@ class FeatureSpec(BaseModel):
     crosses: tuple[tuple[str, str], ...] = Field(
         default=(), description="Pairs of the fields above, as features of their own; of a list each value is crossed."
     )
-    time_zone: str = Field(default="UTC", description="Zone of hour and weekday, such as Asia/Tokyo.")
+    time_zone: str = Field(
+        default="UTC",
+        description="Zone of hour and weekday, such as Asia/Tokyo, where the user's own is not said: `time_zone` of "
+        "the request's context, else of the profile.",
+    )
 
     @property
     def user(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import InvalidArgument, Unavailable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.user_records import STATE_FEATURES
+from services.crs_engine import local_time
 from services.crs_engine.buckets import bucket_name, buckets
 from services.crs_engine.catalog import Catalog, content_fields
 from services.crs_engine.compiled_placement import CompiledPlacement
@@ -278,7 +279,8 @@ def _user_fields(noted: Noted) -> dict[str, Value]:
     profile = noted.placement.users.parse(noted.profile)
     fields: dict[str, Value] = {name: profile.get(name) for name in spec.profile}
     fields |= {name: bucket_name(bucket) for name, bucket in noted.of_user.items()}
-    local = datetime.fromtimestamp(noted.now_s, ZoneInfo(spec.time_zone))
+    zone = local_time.zone(local_time.said(noted.context, profile)) or ZoneInfo(spec.time_zone)
+    local = datetime.fromtimestamp(noted.now_s, zone)
     moment = {"hour": str(local.hour), "weekday": str(local.weekday())}
     for name in spec.context:
         fields[name] = moment[name] if name in COMPUTED else noted.context.get(name)

@@ -14,6 +14,7 @@ from banditmesh.bandits.blocks import FieldBlock
 from banditmesh.bandits.features import COMPUTED, FeatureSpec, Featurizer, Value
 from banditmesh.runtime.packing import Profile
 from banditmesh.runtime.user_records import STATE_FEATURES, UserRecords
+from services.crs_engine import local_time
 from services.crs_engine.buckets import bucket_ids, buckets
 
 USED_SERVICES: Final = "used_services"
@@ -30,12 +31,14 @@ class ProfileRows(NamedTuple):
         ids, values: uint32 and float32[n, columns of the profile's features].
         used: bool[n, n_sources], whether the user uses the source's service, by the profile's ``used_services``.
         knows_services: bool[n], whether the profile says which services the user uses.
+        zones: n names of time zones, empty where the profile has none; none at all where nobody asks for the hour.
     """
 
     ids: NDArray[np.uint32]
     values: NDArray[np.float32]
     used: NDArray[np.bool_]
     knows_services: NDArray[np.bool_]
+    zones: Sequence[str]
 
 
 class UserFeatures:
@@ -64,6 +67,8 @@ class UserFeatures:
         self._state = spec.state
         self._moments = Featurizer(FeatureSpec(context=spec.context, time_zone=spec.time_zone))
         self._requested = frozenset(spec.context) - {*COMPUTED}
+        self._computed = tuple(name for name in spec.context if name in COMPUTED)
+        self._clock_columns = [self._moments.spec.columns(spec.context)[name].start for name in self._computed]
         self._moment: tuple[int, FieldBlock] = (-1, self._moments.users([{}], [{}], np.zeros(1)))
         profile_end = self.featurizer.spec.user_columns
         self._columns = (profile_end, profile_end + len(spec.state), spec.user_columns)
@@ -80,7 +85,8 @@ class UserFeatures:
             self._forget()
         known = self._row_of
         rows = np.array([known[text] if text in known else self._add(text) for text in profiles], np.int64)
-        return ProfileRows(self._ids[rows], self._values[rows], self._used[rows], self._knows_services[rows])
+        zones = [self._zones[row] for row in rows.tolist()] if self._computed else ()
+        return ProfileRows(self._ids[rows], self._values[rows], self._used[rows], self._knows_services[rows], zones)
 
     def block(
         self, profiles: ProfileRows, records: UserRecords, contexts: Sequence[Mapping[str, str]], now_s: float
@@ -97,6 +103,11 @@ class UserFeatures:
         if state_end < end:
             moment = self._at(now_s, contexts)
             ids[:, state_end:], values[:, state_end:] = moment.ids, moment.values
+            own = ids[:, state_end:]
+            for row, (context, of_profile) in enumerate(zip(contexts, profiles.zones, strict=False)):
+                zone = context.get(local_time.TIME_ZONE) or of_profile
+                if zone and (theirs := local_time.moment_ids(self._computed, zone, now_s)) is not None:
+                    own[row, self._clock_columns] = theirs
         return FieldBlock(ids, values)
 
     def _at(self, now_s: float, contexts: Sequence[Mapping[str, str]]) -> FieldBlock:
@@ -113,6 +124,7 @@ class UserFeatures:
     def _forget(self) -> None:
         self._row_of: dict[bytes, int] = {}
         self._profile_bytes = 0
+        self._zones: list[str] = []
         self._ids = np.zeros((256, self._columns[0]), np.uint32)
         self._values = np.zeros((256, self._columns[0]), np.float32)
         self._used = np.zeros((256, len(self._services)), np.bool_)
@@ -128,6 +140,7 @@ class UserFeatures:
                 for a in (self._ids, self._values, self._used, self._knows_services)
             )
         profile = self.parse(text)
+        self._zones.append(local_time.as_text(profile.get(local_time.TIME_ZONE)))
         block = self.featurizer.users([profile], [{}], np.zeros(1))
         self._ids[row], self._values[row] = block.ids[0], block.values[0]
         used = profile.get(USED_SERVICES)

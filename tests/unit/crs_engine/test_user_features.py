@@ -61,6 +61,14 @@ def test_the_hour_of_a_cached_moment_does_not_outlive_its_quarter() -> None:
     assert set(after.tolist()) == ids(NO_CLICKS, NOON)
 
 
+def test_the_hour_is_that_of_the_users_own_clock() -> None:
+    tokyo = b'{"time_zone": "Asia/Tokyo"}'
+    contexts: list[Mapping[str, str]] = [{}, {"time_zone": "America/New_York"}, {"time_zone": "Mars/Olympus"}]
+    found = features_of(tokyo, *contexts)
+    assert found == [ids(NO_CLICKS, ("hour", each)) for each in ("21", "7", "12")]
+    assert features_of(b"", {}, contexts[1]) == [ids(NO_CLICKS, ("hour", each)) for each in ("12", "7")]
+
+
 def test_what_was_read_of_profiles_stays_true_when_the_table_forgets_them() -> None:
     users = UserFeatures(SPEC, ["weather", "comics"], most_profiles=3)
     ann = users.read([b'{"gender": "f", "used_services": ["comics"]}'])

@@ -6,12 +6,11 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from services.crs_engine.local_time import TIME_ZONE, as_text, zone
 from services.crs_engine.pipeline.batch import Slate
 
 COUNTRY = "country"
-TIME_ZONE = "time_zone"
 
 
 def said(slate: Slate, name: str) -> list[str]:
@@ -30,16 +29,8 @@ def local_times(slate: Slate, now_s: float, default: str) -> list[datetime]:
 def at(now_s: float, zones: Sequence[str], default: str) -> list[datetime]:
     """The time in each zone."""
     now = datetime.fromtimestamp(now_s, UTC)
-    times = {name: now.astimezone(_zone(name) or _zone(default) or UTC) for name in set(zones)}
+    times = {name: now.astimezone(zone(name) or zone(default) or UTC) for name in set(zones)}
     return [times[name] for name in zones]
-
-
-@lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name) if name else None
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
 
 
 @lru_cache(maxsize=8192)
@@ -51,7 +42,4 @@ def _field(profile: bytes, name: str) -> str:
         fields = json.loads(profile)
     except ValueError:
         return ""
-    value = fields.get(name) if isinstance(fields, dict) else None
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        value = value[0] if value else None
-    return "" if value is None else str(value)
+    return as_text(fields.get(name)) if isinstance(fields, dict) else ""
