@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-FAILED = 1
+from banditmesh.cli.demonstration import demonstrate
 
 
 def demo(
@@ -45,25 +41,12 @@ def demo(
     their real ratings, and compares the learned policy with random choice. Exit code 0 only if every acknowledged
     impression became exactly one example and the learned policy is better with 95 % confidence.
     """
-    from banditmesh.demo.imports import ImportFailed
-    from banditmesh.demo.movielens import NoRatings
     from banditmesh.demo.run import Options, run
     from banditmesh.demo.target import parse_endpoints
-    from banditmesh.local.process import DidNotStart
 
     targets = parse_endpoints(endpoints) if endpoints else None
-    console = Console()
-    folder = directory or Path(tempfile.mkdtemp(prefix="banditmesh-demo-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    good = False
-    try:
-        good = run(Options(folder, visits, ratings, plot, seed, json, targets), console)
-    except (NoRatings, DidNotStart, ImportFailed) as error:
-        console.print(Text(f"✘ {error}", "red"), soft_wrap=True)
-    finally:
-        if directory is None and good:
-            shutil.rmtree(folder, ignore_errors=True)
-        elif directory is None:
-            console.print(f"Everything is kept for a look: {folder}", highlight=False)
-    if not good:
-        raise typer.Exit(FAILED)
+    demonstrate(
+        "demo",
+        directory,
+        lambda folder, console: run(Options(folder, visits, ratings, plot, seed, json, targets), console),
+    )

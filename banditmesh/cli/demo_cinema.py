@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-FAILED = 1
+from banditmesh.cli.demonstration import demonstrate
 
 
 def demo_cinema(
@@ -37,22 +33,5 @@ def demo_cinema(
     example, every list keeps its rules, and the cache was of use.
     """
     from banditmesh.demo.cinema import Options, run
-    from banditmesh.demo.imports import ImportFailed
-    from banditmesh.demo.movielens import NoRatings
-    from banditmesh.local.process import DidNotStart
 
-    console = Console()
-    folder = directory or Path(tempfile.mkdtemp(prefix="banditmesh-cinema-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    good = False
-    try:
-        good = run(Options(folder, visits, ratings, plot, json), console)
-    except (NoRatings, DidNotStart, ImportFailed) as error:
-        console.print(Text(f"✘ {error}", "red"), soft_wrap=True)
-    finally:
-        if directory is None and good:
-            shutil.rmtree(folder, ignore_errors=True)
-        elif directory is None:
-            console.print(f"Everything is kept for a look: {folder}", highlight=False)
-    if not good:
-        raise typer.Exit(FAILED)
+    demonstrate("cinema", directory, lambda folder, console: run(Options(folder, visits, ratings, plot, json), console))

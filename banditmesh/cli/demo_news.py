@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-FAILED = 1
+from banditmesh.cli.demonstration import demonstrate
 
 
 def demo_news(
@@ -30,20 +26,5 @@ def demo_news(
     published density within 5 seconds.
     """
     from banditmesh.demo.news import Options, run
-    from banditmesh.local.process import DidNotStart
 
-    console = Console()
-    folder = directory or Path(tempfile.mkdtemp(prefix="banditmesh-news-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    good = False
-    try:
-        good = run(Options(folder, seconds, plot, seed), console)
-    except DidNotStart as error:
-        console.print(Text(f"✘ {error}", "red"), soft_wrap=True)
-    finally:
-        if directory is None and good:
-            shutil.rmtree(folder, ignore_errors=True)
-        elif directory is None:
-            console.print(f"Everything is kept for a look: {folder}", highlight=False)
-    if not good:
-        raise typer.Exit(FAILED)
+    demonstrate("news", directory, lambda folder, console: run(Options(folder, seconds, plot, seed), console))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import string
 import time
 import urllib.request
 from collections import Counter, defaultdict
@@ -37,14 +36,14 @@ from banditmesh.demo.imports import import_file
 from banditmesh.demo.movielens import Ratings, movielens, read_ratings
 from banditmesh.demo.outcome import ExamplesReader
 from banditmesh.demo.report import Examples, delivery
+from banditmesh.demo.stage import films, started
 from banditmesh.demo.target import Target, local_target
 from banditmesh.demo.visits import CLICK_FROM, DEADLINE_S, Truth, in_order
 from banditmesh.fit.als import fit
 from banditmesh.fit.interactions import Interactions
 from banditmesh.fit.save import publish
 from banditmesh.local import cache
-from banditmesh.local.board import Board
-from banditmesh.local.stack import LocalMesh, Process
+from banditmesh.local.stack import LocalMesh
 from banditmesh.runtime.mesh import Mesh, load_mesh
 from banditmesh.runtime.store import open_store
 from banditmesh.selection import Nothing
@@ -126,33 +125,17 @@ def run(options: Options, console: Console) -> bool:
     console.print(f"[bold]{len(ratings):,} ratings, {len(ratings.users):,} people, {len(ratings.items):,} films[/]")
     console.print(ratings.origin, style="dim", highlight=False)
     new = newcomers(ratings)
-    provider = Process(
-        "provider",
-        options.folder / "provider",
-        logs=options.folder / "logs",
-        argv=["banditmesh.demo.provider", "--address", "{address}", "--cache", str(cache.folder())]
-        + (["--ratings", str(options.ratings.absolute())] if options.ratings else []),
-        env={},
-    )
+    past = ~new[ratings.user]
     seen, examples = Seen(), Examples()
-    with provider:
-        config = options.folder / "mesh.yaml"
-        config.write_text(string.Template(MESH.read_text()).substitute(PROVIDER=provider.address))
-        mesh = LocalMesh(options.folder, config)
-        past = ~new[ratings.user]
+
+    def prepare(config: Path) -> None:
         asyncio.run(_prepare(ratings, past, load_mesh(config), (options.folder / "store").as_uri()))
-        console.print(
-            f"Taste was fitted on {int((past & (ratings.rating >= CLICK_FROM)).sum()):,} likes of those who came "
-            "first. Starting Kafka, Valkey and the five services …"
-        )
-        with Board(console) as board:
-            mesh.progress = board.tell
-            mesh.start()
-        mesh.progress = lambda part, what: None
-        try:
-            cached = asyncio.run(_visit(options, ratings, new, mesh, seen, examples, console))
-        finally:
-            mesh.stop()
+        likes = int((past & (ratings.rating >= CLICK_FROM)).sum())
+        console.print(f"Taste was fitted on {likes:,} likes of those who came first.")
+
+    provider = films(options.ratings)
+    with started(options.folder, MESH, provider, console, embedded_s3=False, prepare=prepare) as mesh:
+        cached = asyncio.run(_visit(options, ratings, new, mesh, seen, examples, console))
     draw(seen, options.plot)
     good = _verdict(console, seen, examples, cached, options.json)
     console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False)
@@ -218,7 +201,7 @@ async def _visit(
     await _import(mesh_target, options.folder / "teams", ratings)
     reader = ExamplesReader(mesh_target.kafka, "examples", examples, PLACEMENT)
     await reader.start()
-    reading = asyncio.create_task(_keep_reading(reader))
+    reading = asyncio.create_task(reader.keep_reading())
     people = [ratings.users[user] for user in np.flatnonzero(new).tolist()]
     truth = Truth.of(ratings)
     try:
@@ -252,11 +235,6 @@ def _write_catalog(folder: Path, ratings: Ratings) -> Path:
             row = {"user_id": f"nobody-{start}", "contents": ratings.items[start : start + 50]}
             file.write(json.dumps(row) + "\n")
     return path
-
-
-async def _keep_reading(reader: ExamplesReader) -> None:
-    while True:
-        await reader.read(0.2)
 
 
 async def _one(client: MeshClient, person: str, truth: Truth, ratings: Ratings, seen: Seen) -> None:

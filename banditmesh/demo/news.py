@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import string
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,10 +23,10 @@ from banditmesh.demo.news_report import Delays, NewsTally, NewsView, Seen, draw,
 from banditmesh.demo.news_world import NewsWorld, day_of
 from banditmesh.demo.outcome import ExamplesReader
 from banditmesh.demo.report import Examples
+from banditmesh.demo.stage import started
 from banditmesh.demo.target import Target, local_target
 from banditmesh.demo.visits import in_order
-from banditmesh.local.board import Board
-from banditmesh.local.stack import LocalMesh, Process
+from banditmesh.local.stack import LocalMesh
 from banditmesh.runtime.snapshots import BadSnapshot, Snapshots
 from banditmesh.runtime.store import open_store
 from banditmesh.selection import Nothing
@@ -96,34 +95,16 @@ def run(options: Options, console: Console) -> bool:
         f"[bold]{len(world.born_s) - world.yesterday} articles, {len(world.tastes)} readers, "
         f"{int(world.breaking.sum())} of the articles breaking news[/]: a simulation whose truth is known"
     )
-    with _started(options, console) as mesh:
+    provider = ["banditmesh.demo.news_provider", "--seed", str(options.seed)]
+    provider += ["--length", str(options.length_s), "--began", str(options.began)]
+    with started(options.folder, MESH, provider, console) as mesh:
+        options.began.write_text(repr(time.time()))
         console.print(f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}", highlight=False)
         day = asyncio.run(_lived(options, world, mesh, console))
     draw(day.world, day.tally, options.plot)
     good = verdict(console, day.world, day.tally, day.examples, day.delays)
     console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False)
     return good
-
-
-@contextmanager
-def _started(options: Options, console: Console) -> Iterator[LocalMesh]:
-    began = options.began
-    argv = ["banditmesh.demo.news_provider", "--address", "{address}", "--seed", str(options.seed)]
-    argv += ["--length", str(options.length_s), "--began", str(began)]
-    with Process("provider", options.folder / "provider", logs=options.folder / "logs", argv=argv, env={}) as provider:
-        config = options.folder / "mesh.yaml"
-        config.write_text(string.Template(MESH.read_text()).substitute(PROVIDER=provider.address))
-        mesh = LocalMesh(options.folder, config, embedded_s3=True)
-        console.print("Starting Kafka, Valkey, an S3 store and the five services …")
-        with Board(console) as board:
-            mesh.progress = board.tell
-            mesh.start()
-        try:
-            mesh.progress = lambda part, what: None
-            began.write_text(repr(time.time()))
-            yield mesh
-        finally:
-            mesh.stop()
 
 
 async def _lived(options: Options, world: NewsWorld, mesh: LocalMesh, console: Console) -> Day:
@@ -141,7 +122,7 @@ async def _live(options: Options, day: Day, mesh: LocalMesh, target: Target, con
     reader = ExamplesReader(target.kafka, "examples", day.examples, PLACEMENT)
     await reader.start()
     beside = [
-        asyncio.create_task(_keep_reading(reader)),
+        asyncio.create_task(reader.keep_reading()),
         asyncio.create_task(_publish(day, target)),
         asyncio.create_task(_watch_densities(day, mesh)),
     ]
@@ -196,11 +177,6 @@ async def _visits(options: Options, day: Day, client: MeshClient, beside: list[a
     for task in beside:
         if task.done():
             task.result()
-
-
-async def _keep_reading(reader: ExamplesReader) -> None:
-    while True:
-        await reader.read(0.2)
 
 
 async def _publish(day: Day, target: Target) -> None:

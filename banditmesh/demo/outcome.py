@@ -12,6 +12,7 @@ from banditmesh.demo.report import Examples
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.kafka.connect import client_options
 
+_TURN_S = 0.2
 _TICKS_AFTERWARDS = 3
 """So many ticks in every partition after the last example: what would come twice has come by then."""
 
@@ -63,13 +64,18 @@ class ExamplesReader:
                 else:
                     self._ticks[partition.partition] += 1
 
+    async def keep_reading(self) -> None:
+        """Take in what comes, until cancelled."""
+        while True:
+            await self.read(_TURN_S)
+
     async def read_until_settled(self, impressions: Collection[bytes], timeout_s: float) -> None:
         """Read on until all impressions have come out and time has passed in every partition; give up after
         ``timeout_s``."""
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._settled(impressions):
-                    await self.read(0.2)
+                    await self.read(_TURN_S)
         except TimeoutError:
             return
 

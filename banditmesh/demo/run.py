@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import string
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,12 +21,12 @@ from banditmesh.demo.imports import import_mappings, import_profiles
 from banditmesh.demo.movielens import Ratings, movielens, read_ratings
 from banditmesh.demo.outcome import ExamplesReader
 from banditmesh.demo.report import Examples, delivery, difference, plot
+from banditmesh.demo.stage import films, started
 from banditmesh.demo.target import Target, existing_target, local_target
 from banditmesh.demo.view import LiveView, verdict
 from banditmesh.demo.visits import Tally, Truth, halves, visit_all, visits
 from banditmesh.local import cache
-from banditmesh.local.board import Board
-from banditmesh.local.stack import LocalMesh, Process
+from banditmesh.local.stack import LocalMesh
 
 PLACEMENT = "home"
 MESH = Path(__file__).with_name("mesh.yaml")
@@ -76,7 +75,7 @@ def run(options: Options, console: Console) -> bool:
 
     tally, examples = Tally(), Examples()
     if options.endpoints is None:
-        with _started(options, console) as mesh:
+        with started(options.folder, MESH, films(options.ratings), console) as mesh:
             console.print(f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}", highlight=False)
             asyncio.run(_supervised(options, ratings, mesh, tally, examples, console))
     else:
@@ -93,31 +92,6 @@ def run(options: Options, console: Console) -> bool:
     good = verdict(console, delivered, differences, examples, tally)
     console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False)
     return good
-
-
-@contextmanager
-def _started(options: Options, console: Console) -> Iterator[LocalMesh]:
-    """A mesh of the demo's own, with its Data Provider, stopped in the end."""
-    with _provider(options) as provider:
-        config = options.folder / "mesh.yaml"
-        config.write_text(string.Template(MESH.read_text()).substitute(PROVIDER=provider.address))
-        mesh = LocalMesh(options.folder, config, embedded_s3=True)
-        console.print("Starting Kafka, Valkey, an S3 store and the five services …")
-        with Board(console) as board:
-            mesh.progress = board.tell
-            mesh.start()
-        try:
-            mesh.progress = lambda part, what: None
-            yield mesh
-        finally:
-            mesh.stop()
-
-
-def _provider(options: Options) -> Process:
-    argv = ["banditmesh.demo.provider", "--address", "{address}", "--cache", str(cache.folder())]
-    if options.ratings:
-        argv += ["--ratings", str(options.ratings.absolute())]
-    return Process("provider", options.folder / "provider", logs=options.folder / "logs", argv=argv, env={})
 
 
 async def _supervised(
@@ -157,7 +131,7 @@ async def _visit(
 
     reader = ExamplesReader(target.kafka, "examples", examples, PLACEMENT)
     await reader.start()
-    reading = asyncio.create_task(_keep_reading(reader))
+    reading = asyncio.create_task(reader.keep_reading())
     live = Live(LiveView(tally, examples, len(people)), console=console, refresh_per_second=4, transient=True)
     try:
         async with target.client(ClientLimits()) as client:
@@ -173,11 +147,6 @@ async def _visit(
     finally:
         reading.cancel()
         await reader.stop()
-
-
-async def _keep_reading(reader: ExamplesReader) -> None:
-    while True:
-        await reader.read(0.2)
 
 
 async def _restart_ended(mesh: LocalMesh, console: Console) -> None:
