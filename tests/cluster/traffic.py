@@ -122,7 +122,7 @@ class Traffic:
         cluster.expect(not last["missing"] and not last["twice"], whole)
 
     def report(self) -> str:
-        """Markdown, for docs/kubernetes.md."""
+        """Markdown, for docs/operations.md."""
         head = "| while | calls | failed | from the fallback | slowest selection | seconds | Node: calls | failed |\n"
         rows = [
             f"| {row.name} | {row.calls:,} | {row.failed} | {row.fallback} | {row.slowest_s:.2f} s | {row.took_s:.0f} "
