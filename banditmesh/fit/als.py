@@ -85,10 +85,17 @@ class Replayed(NamedTuple):
 
     @property
     def best(self) -> int:
-        """Which k ranks best, every bucket of counts counting the same: users are few in none of them."""
+        """Of the k that rank no worse than the better end in any bucket of counts the one that ranks best, every bucket
+        counting the same: users are few in none of them. Where there is no such k, the one that loses least."""
         buckets = np.searchsorted(BUCKETS, self.counts, "right") - 1
-        means = [self.blends[buckets == each].mean(axis=0) for each in np.unique(buckets) if each]
-        return int(np.argmax(np.mean(means, axis=0))) if means else 0
+        here = [buckets == each for each in np.unique(buckets) if each]
+        if not here:
+            return 0
+        blends = np.array([self.blends[each].mean(axis=0) for each in here])
+        ends = np.array([max(self.popular[each].mean(), self.personal[each].mean()) for each in here])
+        worst = (blends - ends[:, None]).min(axis=0)
+        harmless = worst >= 0
+        return int(np.argmax(np.where(harmless, blends.mean(axis=0), -1.0) if harmless.any() else worst))
 
     def table(self, k: int) -> list[tuple[str, int, float, float, float]]:
         """By bucket of counts: its name, steps, and the mean gains of popularity, taste and the blend with that k."""
