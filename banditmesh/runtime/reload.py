@@ -42,11 +42,11 @@ class Reloader:
         self._events = events
         self._clock: Clock = server.clock
         self._metrics = _Metrics(server.registry)
-        self._text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        self._text = _readable(path)
         self._mesh: Mesh | None = None
         """What is in effect; None: as the text says."""
         self._looked_at = self._text
-        if "\ufffd" not in self._text and path.exists():
+        if self._text:
             server.mesh_text = self._text
 
     async def run(self) -> None:
@@ -139,6 +139,14 @@ class _Metrics:
             "1 while mesh.yaml is not what is in effect; the log says why",
             registry=registry,
         )
+
+
+def _readable(path: Path) -> str:
+    """What the file says; empty when it cannot be read, which the bootstrap will find, and say why."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _changed(old: Mesh, new: Mesh) -> list[str]:

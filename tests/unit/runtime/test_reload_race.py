@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from banditmesh.runtime.clock import ManualClock
+from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.mesh import Mesh, load_mesh
 from banditmesh.runtime.metrics import new_registry
 from banditmesh.runtime.reload import Reloader
@@ -77,3 +80,18 @@ async def test_the_first_build_has_what_the_reloader_compares_with(tmp_path: Pat
 
     assert first.token.max_age == 3600.0
     assert server.built == []
+
+
+@pytest.mark.parametrize("what", ["nothing", "a folder", "no text"])
+async def test_a_file_that_cannot_be_read_is_left_to_the_bootstrap_which_says_why(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "mesh.yaml"
+    if what == "a folder":  # as a ConfigMap that is mounted where its file should be
+        path.mkdir()
+    elif what == "no text":
+        path.write_bytes(b"\xff\xfe")
+    server = Serving(path)
+    Reloader(path, cast(Server, server), build)
+
+    assert server.mesh_text is None
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_mesh(path, server.mesh_text)
