@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: bench-shelf help setup demo demo-cinema test lint bench bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test clients-test audit lock clean demo-news bench-retrieval bench-news
+.PHONY: bench-steady bench-shelf help setup demo demo-cinema test lint bench bench-learning bench-ope bench-experiments bench-online bench-stream proto protos-archive images chart cluster-test clients-test audit lock clean demo-news bench-retrieval bench-news
 
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
@@ -44,6 +44,9 @@ lint: $(STAMP) ## Style, types, architecture, contracts
 
 bench: $(STAMP) ## Benchmarks; ARGS=--json prints one JSON line a figure
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-steady: $(STAMP) ## Whether memory grows under steady traffic, 30 minutes: ARGS="--minutes 10"
+	@nice -n 5 $(BIN)/python -m benchmarks.steady $(ARGS)
 
 bench-stream: $(STAMP) ## How fast events, joins and learning are, a core a service: benchmarks/stream.md
 	@$(BIN)/python -m benchmarks.stream --report benchmarks/stream.md $(ARGS)
