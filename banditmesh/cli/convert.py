@@ -46,13 +46,17 @@ def convert(
         rows = run(source.value, given, out)
     skipped = sorted(given.skipped.items(), key=lambda each: -each[1].count)
     if as_json:
-        told = {reason: {"count": each.count, "first": each.first} for reason, each in skipped}
-        print(json.dumps({"out": str(out), "rows": rows, "skipped": told}))
+        told, noted = (
+            {reason: {"count": each.count, "first": each.first} for reason, each in found.items()}
+            for found in (dict(skipped), given.noted)
+        )
+        print(json.dumps({"out": str(out), "rows": rows, "skipped": told, "noted": noted}))
         return
     console = Console()
     console.print(Text(f"{rows:,} decisions in {out}"), soft_wrap=True)
-    if skipped:
-        table = Table("not converted", "count", "the first", header_style="bold")
-        for reason, each in skipped:
+    for title, found in (("not converted", skipped), ("converted, but", list(given.noted.items()))):
+        table = Table(title, "count", "the first", header_style="bold")
+        for reason, each in found:
             table.add_row(Text(reason), f"{each.count:,}", Text(each.first))
-        console.print(table)
+        if found:
+            console.print(table)

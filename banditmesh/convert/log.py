@@ -59,17 +59,24 @@ class Log:
         path: A file, or the folder of a data set.
         told: Called now and then with the share of the main file that has been read.
         skipped: What could not be converted, by reason.
+        noted: What was converted, and is not all that the log says, by reason.
     """
 
     path: Path
     told: Told = lambda share: None
     skipped: dict[str, Skipped] = field(default_factory=dict)
+    noted: dict[str, Skipped] = field(default_factory=dict)
     _before: int = 0
     _total: int = 0
 
     def skip(self, reason: str, where: str) -> None:
         """Count something that cannot be converted."""
         found = self.skipped.setdefault(reason, Skipped(0, where))
+        found.count += 1
+
+    def note(self, what: str, where: str) -> None:
+        """Count something that is converted, and loses something by it."""
+        found = self.noted.setdefault(what, Skipped(0, where))
         found.count += 1
 
     def find(self, *names: str) -> Path:

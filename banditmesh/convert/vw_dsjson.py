@@ -22,7 +22,11 @@ def convert(log: Log) -> Iterator[tuple[str, Row]]:
         if not text.strip():
             continue
         try:
-            yield where, _decision(json.loads(text))
+            event = json.loads(text)
+            row = _decision(event)
+            if event.get("pdrop"):
+                log.note("weighs as one, and stands for others that were dropped too (pdrop)", where)
+            yield where, row
         except (ValueError, RecursionError):
             log.skip("the line is not JSON", where)
         except Unusable as error:

@@ -412,3 +412,13 @@ def test_a_tag_of_vowpal_wabbit_needs_no_quote_when_it_touches_the_bar(tmp_path:
     (row,), _ = converted("vw-text", {"data.vw": body}, tmp_path)
 
     assert [each["id"] for each in row["candidates"]] == ["sport", "2"]
+
+
+def test_an_event_that_stands_for_dropped_ones_is_noted(tmp_path: Path) -> None:
+    event = json.loads(DSJSON.splitlines()[0])
+    body = "\n".join(json.dumps({**event, "pdrop": dropped}) for dropped in (0.0, 0.5, 0.9))
+
+    rows, log = converted("vw-dsjson", {"data.json": body}, tmp_path)
+
+    assert len(rows) == 3
+    assert [(what[:13], each.count, each.first[-1]) for what, each in log.noted.items()] == [("weighs as one", 2, "2")]

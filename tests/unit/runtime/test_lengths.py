@@ -17,6 +17,7 @@ from banditmesh.contracts.provider.v1.provider_pb2 import Content
 from banditmesh.runtime.errors import ConfigurationError, InvalidArgument
 from banditmesh.runtime.mesh import parse_mesh
 from services.crs_engine import validation
+from services.crs_engine.attribute_columns import MOST_VALUES
 from services.importer.content_check import content_problem
 from services.importer.mapping import MappingPacker
 from services.importer.profiles import ProfilesPacker
@@ -154,3 +155,10 @@ def test_the_contracts_say_these_limits() -> None:
         f"{lengths.MAX_URI_BYTES // 1024} KiB",
     ):
         assert said in page
+
+
+def test_the_page_of_rules_says_how_many_values_are_compared() -> None:
+    page = re.sub(r"\s+", " ", (ROOT / "docs" / "rules.md").read_text())
+
+    assert f"more than {MOST_VALUES} values (a content may have {lengths.MAX_VALUES} of one)" in page
+    assert f"count the first {MOST_VALUES};" in page
