@@ -51,7 +51,7 @@ async def half_written(scene: Scene) -> None:
 def _halve(client: Any) -> list[str]:
     """Leave half of things in the store; returns what was done."""
     done = []
-    names = [each["Key"] for each in client.list_objects_v2(Bucket=BUCKET, Prefix="models/")["Contents"]]
+    names = [each["Key"] for each in client.list_objects_v2(Bucket=BUCKET, Prefix="models/").get("Contents", ())]
     for pointer in (name for name in names if name.endswith("/current.json")):
         folder = pointer.removesuffix("current.json")
         version = int(json.loads(client.get_object(Bucket=BUCKET, Key=pointer)["Body"].read())["version"])
