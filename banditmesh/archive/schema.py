@@ -55,6 +55,18 @@ EXAMPLES: Final = pa.schema(
     metadata={VERSION_KEY: str(VERSION).encode()},
 )
 
+RULES: Final = pa.list_(
+    pa.struct(
+        [
+            ("rule", pa.string()),
+            ("adds", pa.list_(pa.int32())),
+            ("drops", pa.list_(pa.int32())),
+            ("shifts", pa.list_(pa.float32())),
+            ("shares", pa.list_(pa.float32())),
+        ]
+    )
+)
+"""Column `rules` of sampled decisions; null where the engine did not say what rules did."""
 TIME_COLUMN: Final = {"examples": "impression_time", "decisions": "t"}
 """The column that decides the folder of a row."""
 OFFSET_COLUMNS: Final = {

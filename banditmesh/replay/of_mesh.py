@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from banditmesh.bandits.registry import POLICIES
 from banditmesh.decisions.row import Decision
@@ -19,6 +19,9 @@ from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.rule_options import names
 from banditmesh.runtime.snapshots import BadSnapshot, Snapshot, Snapshots
 from banditmesh.runtime.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 DAYS: Final = 30
 """How far a judgement looks back unless told."""
@@ -130,7 +133,6 @@ async def spool(
 
     A judgement reads its log once for each reward model and once for the policy; the store is asked once.
     """
-    import pyarrow as pa
     from pyarrow import parquet
 
     from banditmesh.archive.reader import read
@@ -141,7 +143,7 @@ async def spool(
     rows = 0
     try:
         async for batch in read(store, placement, start, end, kind="decisions"):
-            kept = batch.select([name for name in COLUMNS if name in batch.schema.names])
+            kept = _with_rules(batch.select([name for name in COLUMNS if name in batch.schema.names]))
             if writer is None or schema is None:
                 schema = kept.schema
                 writer = parquet.ParquetWriter(path, schema)
@@ -161,3 +163,15 @@ async def spool(
             hint="`decisions: {sample: 0.01}` of the placement in mesh.yaml has engines sample them",
         )
     return rows
+
+
+def _with_rules(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """With the columns about rules: files that lack them may stand before files that have them."""
+    import pyarrow as pa
+
+    from banditmesh.archive.schema import RULES
+
+    for name, kind in (("barred", batch.schema.field("candidates").type), ("rules", RULES)):
+        if name not in batch.schema.names:
+            batch = batch.append_column(name, pa.nulls(len(batch), kind))
+    return batch

@@ -62,16 +62,19 @@ def rows(rng: np.random.Generator, n: int) -> list[dict[str, object]]:
     ]
 
 
-async def archive(store: Store, placement: str, logged: list[dict[str, object]]) -> None:
-    """Put rows into the archive, as one complete file."""
-    places = [{"decision_log": LOG, "decision_partition": 0, "decision_offset": at} for at in range(len(logged))]
+async def archive(store: Store, placement: str, logged: list[dict[str, object]], *, first: int = 0) -> None:
+    """Put rows into the archive, as one complete file; `first`: the offset that its range begins with."""
+    end = first + len(logged)
+    places = [{"decision_log": LOG, "decision_partition": 0, "decision_offset": at} for at in range(first, end)]
     table = pa.Table.from_pylist([{**row, **place} for row, place in zip(logged, places, strict=True)])
     times = table.column("t").cast(pa.timestamp("ms", "UTC"))
     table = table.set_column(table.schema.get_field_index("t"), "t", times)
     folder = Folder("decisions", placement, NOON)
-    name = Range(LOG, 0, 0, len(logged)).file_name("decisions")
+    name = Range(LOG, 0, first, end).file_name("decisions")
     await store.put_new(folder.prefix + name, encode(table).to_pybytes())
-    await States(store, "decisions").put(LOG, 0, State().begin(len(logged), Mark(1000)).complete(), None)
+    states = States(store, "decisions")
+    held = await states.get(LOG, 0)
+    await states.put(LOG, 0, (held.state if held else State()).begin(end, Mark(1000)).complete(), held)
 
 
 def shown_list(rng: np.random.Generator, number: int, *, length: int) -> list[dict[str, object]]:

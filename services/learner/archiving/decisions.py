@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from banditmesh.archive.layout import HOUR, Folder, Kind
 from banditmesh.archive.reader import read
+from banditmesh.archive.schema import RULES
 from banditmesh.archive.state import Mark, States
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.logging import get_logger
@@ -213,17 +214,7 @@ _TYPES: Final[Mapping[str, pa.DataType]] = {
     "origin": pa.string(),
     "sample": pa.float32(),
     "impression_id": pa.binary(),
-    "rules": pa.list_(
-        pa.struct(
-            [
-                ("rule", pa.string()),
-                ("adds", pa.list_(pa.int32())),
-                ("drops", pa.list_(pa.int32())),
-                ("shifts", pa.list_(pa.float32())),
-                ("shares", pa.list_(pa.float32())),
-            ]
-        )
-    ),
+    "rules": RULES,
     "decision_log": pa.int64(),
     "decision_partition": pa.int32(),
     "decision_offset": pa.int64(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ import numpy as np
 import pytest
 
 from banditmesh.decisions.errors import BrokenRow
+from banditmesh.decisions.reader import batches
 from banditmesh.decisions.row import parse as parse_row
 from banditmesh.decisions.spec import parse
 from banditmesh.replay.judgement import judge
+from banditmesh.replay.of_mesh import spool
 from banditmesh.runtime.errors import InvalidArgument
+from banditmesh.runtime.store import open_store
+from tests.support.decisions import NOON, archive
+from tests.support.decisions import rows as archived
 
 CLICKS = np.array([0.2, 0.6])
 SOFTMAX = "random:explore=softmax,temperature=1"
@@ -77,6 +83,21 @@ def test_a_log_that_does_not_say_what_rules_did_cannot_answer(tmp_path: Path) ->
     assert judge(log, parse("random")).rows == 1
     with pytest.raises(InvalidArgument, match=r"log:1: does not say what rules did.* without pin"):
         judge(log, parse("random"), without=["pin"])
+
+
+async def test_files_of_older_engines_do_not_hide_what_newer_ones_said(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    older, newer = archived(np.random.default_rng(6), 2)
+    effect = {"rule": "boost", "shifts": [0.0, 0.0, 0.4, 0.0]}
+    await archive(store, "home", [older])
+    await archive(store, "home", [{**newer, "rules": [effect]}], first=1)
+    path = tmp_path / "log.parquet"
+    assert await spool(store, "home", NOON, NOON + timedelta(hours=1), path) == 2
+    ((silent, told),) = batches(path, ruled=True)
+    assert silent.ruled is None
+    assert told.ruled is not None
+    assert [each.rule for each in told.ruled.effects] == ["boost"]
+    assert told.ruled.effects[0].shifts == pytest.approx([0.0, 0.0, 0.4, 0.0])
 
 
 @pytest.mark.parametrize(
