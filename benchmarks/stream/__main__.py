@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
+import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from banditmesh.runtime.logging import configure_logging
+from benchmarks import archive
 from benchmarks.stream import joiner, latency, learner, report, tracker
 from benchmarks.stream.stage import Figures, staged
 
@@ -37,6 +39,12 @@ def main() -> None:
 def measure(rows: tuple[str, ...] | list[str]) -> dict[str, Figures]:
     """Every row that is asked for."""
     found: dict[str, Figures] = {}
+
+    def note(name: str, figures: Figures) -> None:
+        found[name] = figures
+        print(name, json.dumps(figures), file=sys.stderr, flush=True)  # what comes later may fail
+
+    note("machine", {"load_before": os.getloadavg()[0]})
     with tempfile.TemporaryDirectory() as folder:
         with staged(Path(folder)) as stage:
             alone: dict[str, Callable[[], Figures]] = {
@@ -46,11 +54,11 @@ def measure(rows: tuple[str, ...] | list[str]) -> dict[str, Figures]:
             }
             for name, act in alone.items():
                 if name in rows:
-                    found[name] = act()
+                    note(name, act())
         if "latency" in rows:
-            found["latency"] = latency.measure(Path(folder) / "latency")
-    if "archive" in rows and importlib.util.find_spec("benchmarks.archive") is not None:
-        found["archive"] = importlib.import_module("benchmarks.archive").measure()
+            note("latency", latency.measure(Path(folder) / "latency"))
+    if "archive" in rows:
+        note("archive", archive.measure())
     return found
 
 

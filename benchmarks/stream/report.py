@@ -24,6 +24,7 @@ def _lines(figures: Mapping[str, Figures]) -> Iterator[str]:
         "Valkey and the load have the others. The bare client runs on the same core, after it, in the same run; it is "
         f"aiokafka as its documentation uses it. This machine has {os.cpu_count()} cores: servers and load share "
         "what is left."
+        + (f" Load average before it began: {found['load_before']:.1f}." if (found := figures.get("machine")) else "")
     )
     yield ""
     yield "| what | measured | goal | |"
