@@ -61,6 +61,18 @@ def test_containers(values: str) -> None:
             assert len(ports) == len(set(ports)), name
 
 
+def test_a_variable_of_extra_env_stands_instead_of_the_charts_own() -> None:
+    """Beside it, a server-side apply would refuse the whole release."""
+    extra = ('extraEnv={"BANDITMESH_GRACE_S": "99"}', 'engine.extraEnv={"BANDITMESH_METRICS_PORT": "91"}')
+    for name, each in of_kind(rendered("production", *extra), "Deployment", "StatefulSet").items():
+        (container,) = each["spec"]["template"]["spec"]["containers"]
+        variables = [variable["name"] for variable in container["env"]]
+        assert len(variables) == len(set(variables)), name
+        values = {variable["name"]: variable.get("value") for variable in container["env"]}
+        assert values["BANDITMESH_GRACE_S"] == "99", name
+        assert values["BANDITMESH_METRICS_PORT"] == ("91" if name == "mesh-engine" else "9090")
+
+
 @pytest.mark.parametrize("values", VALUES_FILES)
 def test_every_pod_has_a_network_policy_of_both_directions(values: str) -> None:
     """pod-networkpolicy, beside the one that denies everything to all."""

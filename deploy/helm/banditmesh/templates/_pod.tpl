@@ -98,6 +98,57 @@ envFrom: [{secretRef: {name: {{ include "banditmesh.storeSecret" .root }}}}]
 {{- end }}
 {{- end }}
 
+{{/* {root, component}: environment of a service; what extraEnv names stands once, as extraEnv has it: a server-side apply refuses doubles. */}}
+{{- define "banditmesh.serviceEnvironment" -}}
+{{- $root := .root -}}
+{{- $v := $root.Values -}}
+{{- $own := get $v .component -}}
+{{- $context := dict "root" $root "uses" (get (include "banditmesh.uses" $root | fromYaml) .component) "extraEnv" $own.extraEnv -}}
+- {name: BANDITMESH_GRPC_ADDRESS, value: "0.0.0.0:{{ (include "banditmesh.port" .component) }}"}
+- {name: BANDITMESH_METRICS_PORT, value: "9090"}
+- {name: BANDITMESH_DRAIN_DELAY_S, value: {{ $v.shutdown.drainSeconds | quote }}}
+- {name: BANDITMESH_GRACE_S, value: {{ $v.shutdown.graceSeconds | quote }}}
+{{- if include "banditmesh.tlsSecret" $root }}
+- {name: BANDITMESH_TLS_CERT, value: /etc/banditmesh-tls/tls.crt}
+- {name: BANDITMESH_TLS_KEY, value: /etc/banditmesh-tls/tls.key}
+{{- if $v.tls.clientAuth }}
+- {name: BANDITMESH_TLS_CLIENT_CA, value: /etc/banditmesh-tls/ca.crt}
+{{- end }}
+- {name: BANDITMESH_HEALTH_ADDRESS, value: "0.0.0.0:50050"}
+{{- end }}
+{{- if not $v.tls.reflection }}
+- {name: BANDITMESH_REFLECTION, value: "false"}
+{{- end }}
+{{- if $v.mesh.events }}
+- {name: BANDITMESH_POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+- {name: BANDITMESH_POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
+{{- end }}
+{{- if eq .component "engine" }}
+- {name: BANDITMESH_MODEL_CACHE, value: /var/cache/banditmesh}
+{{- end }}
+{{- if eq .component "joiner" }}
+- {name: BANDITMESH_CLIENT_ID, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+{{- end }}
+{{- if eq .component "learner" }}
+- {name: BANDITMESH_REPLICAS, value: {{ $own.replicas | quote }}}
+{{- with include "banditmesh.archiveKeySecret" $root }}
+- {name: BANDITMESH_ARCHIVE_KEY, valueFrom: {secretKeyRef: {name: {{ . }}, key: key}}}
+{{- end }}
+- {name: BANDITMESH_MODEL_CACHE, value: /var/cache/banditmesh}
+{{- end }}
+{{ include "banditmesh.environment" $context }}
+{{- end }}
+{{- define "banditmesh.lastOfEachName" -}}
+{{- $all := fromYamlArray . -}}
+{{- $last := dict -}}
+{{- range $index, $each := $all }}{{ $_ := set $last $each.name $index }}{{ end -}}
+{{- range $index, $each := $all }}
+{{- if eq $index (get $last $each.name) }}
+- {{ toJson $each }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* {root, component}: the pod template of a service. */}}
 {{- define "banditmesh.serviceTemplate" -}}
 {{- $root := .root -}}
@@ -152,40 +203,7 @@ spec:
       image: {{ include "banditmesh.image" . }}
       imagePullPolicy: {{ $v.image.pullPolicy }}
       command: [python, -m, services.{{ ternary "crs_engine" .component (eq .component "engine") }}]
-      env:
-        - {name: BANDITMESH_GRPC_ADDRESS, value: "0.0.0.0:{{ $port }}"}
-        - {name: BANDITMESH_METRICS_PORT, value: "9090"}
-        - {name: BANDITMESH_DRAIN_DELAY_S, value: {{ $v.shutdown.drainSeconds | quote }}}
-        - {name: BANDITMESH_GRACE_S, value: {{ $v.shutdown.graceSeconds | quote }}}
-        {{- if include "banditmesh.tlsSecret" $root }}
-        - {name: BANDITMESH_TLS_CERT, value: /etc/banditmesh-tls/tls.crt}
-        - {name: BANDITMESH_TLS_KEY, value: /etc/banditmesh-tls/tls.key}
-        {{- if $v.tls.clientAuth }}
-        - {name: BANDITMESH_TLS_CLIENT_CA, value: /etc/banditmesh-tls/ca.crt}
-        {{- end }}
-        - {name: BANDITMESH_HEALTH_ADDRESS, value: "0.0.0.0:50050"}
-        {{- end }}
-        {{- if not $v.tls.reflection }}
-        - {name: BANDITMESH_REFLECTION, value: "false"}
-        {{- end }}
-        {{- if $v.mesh.events }}
-        - {name: BANDITMESH_POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
-        - {name: BANDITMESH_POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
-        {{- end }}
-        {{- if eq .component "engine" }}
-        - {name: BANDITMESH_MODEL_CACHE, value: /var/cache/banditmesh}
-        {{- end }}
-        {{- if eq .component "joiner" }}
-        - {name: BANDITMESH_CLIENT_ID, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
-        {{- end }}
-        {{- if eq .component "learner" }}
-        - {name: BANDITMESH_REPLICAS, value: {{ $own.replicas | quote }}}
-        {{- with include "banditmesh.archiveKeySecret" $root }}
-        - {name: BANDITMESH_ARCHIVE_KEY, valueFrom: {secretKeyRef: {name: {{ . }}, key: key}}}
-        {{- end }}
-        - {name: BANDITMESH_MODEL_CACHE, value: /var/cache/banditmesh}
-        {{- end }}
-        {{- include "banditmesh.environment" $context | nindent 8 }}
+      env: {{- include "banditmesh.serviceEnvironment" (dict "root" $root "component" .component) | include "banditmesh.lastOfEachName" | nindent 8 }}
       {{- include "banditmesh.environmentFrom" $context | nindent 6 }}
       ports:
         - {name: grpc, containerPort: {{ $port }}}
