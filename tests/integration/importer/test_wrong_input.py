@@ -34,7 +34,7 @@ async def old(importer: Importer, tmp_path: Path) -> None:
         ("m.csv", b"user_id,contents,contents\nu,sun,sun\n", "wrong_column", "stands twice"),
         ("m.csv", b'user_id,"contents\nu,sun\n', "wrong_column", "header"),
         ("m.jsonl", b'{"user": "u", "contents": ["sun"]}\n', "wrong_column", "found user, contents"),
-        ("m.parquet", b"PAR1 this is not", "unreadable_file", "no readable Parquet"),
+        ("m.parquet", b"PAR1 this is not", "unreadable_file", "is Parquet without its end"),
         ("m.csv.gz", b"\x1f\x8b\x08 broken", "unreadable_file", "cannot be read"),
         ("m.xml", b"<m/>", "unknown_format", ".parquet"),
         ("m.csv", b"user_id,contents\n" + b"u,sun,wind\n" * 2, "too_many_rejects", "2 of 2 rows"),
