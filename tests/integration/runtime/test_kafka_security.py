@@ -76,9 +76,7 @@ async def test_everything_that_talks_to_kafka_gets_in(secured: SecuredKafka, top
     await transactions.write(
         [Record(topics.examples, b"u", b"learned", 0)],
         group=f"{topics.examples}-group",
-        topic=topics.impressions,
-        partition=0,
-        next_offset=acked.offset + 1,
+        offsets={(topics.impressions, 0): (acked.offset + 1, "")},
     )
     await transactions.close()
 
