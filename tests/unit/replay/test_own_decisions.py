@@ -19,7 +19,7 @@ from tests.support.engine_batch import Bench
 from tests.support.engine_world import MESH
 from tests.support.sampled import answers, rows, sampled, write
 
-LENGTH, USERS, LIVE_USERS = 2, 300, 4000
+LENGTH, USERS, LIVE_USERS = 2, 200, 3000
 POLICY = "random:explore=softmax,temperature=0.5"  # as the variant, whose model has learned nothing
 RULES = ("boost: {of: {service: comics}, by: 0.5}", "cap_per_service: {most: 1}")
 CLICKS = {"c0": 0.1, "c1": 0.3, "w0": 0.5, "w1": 0.9}
