@@ -12,9 +12,8 @@ Its deviation is that of a Beta posterior, √(r (1 − r) / (n + α + 1)), wher
 effective sample size (Σ w)² / Σ w² of the impressions' weights w = decay · K ≤ 1.
 
 Reading S and I of every content for every user is bound by memory. So there are two steps, as in any index for inner
-products: one product of the user with all contents in the r directions in which the S_a vary most (the leading
-eigenvectors of SᵀS, as in PCA), with I_a taken for M_a times the density of all impressions near the user; then the
-best contents exactly.
+products: one product of the user with all contents in few directions, three quarters of them those in which the S_a
+vary most and one quarter those of the I_a (the leading eigenvectors of SᵀS, as in PCA); then the best contents exactly.
 """
 
 from __future__ import annotations
@@ -31,10 +30,13 @@ from banditmesh.retrieval.density import DensityParams, checked
 Floats = NDArray[np.float32]
 _EIGEN_SAMPLE: Final = 20_000
 _SLICE: Final = 16_384
+_SHOWS: Final = 4
+"""One direction in so many is one of impressions."""
 _REFINE: Final = 4
 """How many times as many contents are looked at exactly as are wanted, ..."""
 _REFINE_LEAST: Final = 512
 """... and at least so many."""
+_SUMS: Final = ("clicks", "shows")
 
 
 class Nearest(NamedTuple):
@@ -61,10 +63,9 @@ class DensityTable:
         keys: uint64[n], content keys: those of the full snapshot, ascending, then those that only the delta has.
         fresh: int64[n], the row of the delta that stands for a content; -1: none does.
         delta: Of the delta; empty arrays without one.
-        directions: float32[D, r], orthonormal.
-        coarse: float32[n, r], the S_a in these directions.
+        directions: float32[D, r] each, orthonormal: of clicks, of shows.
+        coarse: float32[n, r] each, S_a and I_a in these directions.
         clicks, shows: float64[n], C_a and M_a, of the landmark's time.
-        near: float32[D], Σ I_a / Σ M_a: the mean φ of all impressions.
     """
 
     params: DensityParams
@@ -72,11 +73,10 @@ class DensityTable:
     keys: NDArray[np.uint64]
     fresh: NDArray[np.int64]
     delta: Mapping[str, NDArray[Any]]
-    directions: Floats
-    coarse: Floats
+    directions: tuple[Floats, Floats]
+    coarse: tuple[Floats, Floats]
     clicks: NDArray[np.float64]
     shows: NDArray[np.float64]
-    near: Floats
     landmark_s: float
 
     def __len__(self) -> int:
@@ -91,9 +91,9 @@ class DensityTable:
             base = {name: array[order] if len(array) == len(order) else array for name, array in base.items()}
             base |= {name: full[name] for name in ("clock", "events")}
         n = len(base["contents"])
-        directions = _leading(base["clicks"], min(rank, params.features))
-        total = float(base["show_mass"].sum())
-        near = _summed(base["shows"]) / total if total > 0 else np.zeros(params.features)
+        rank = min(rank, params.features)
+        of_shows = max(rank // _SHOWS, 1)
+        directions = _leading(base["clicks"], max(rank - of_shows, 1)), _leading(base["shows"], of_shows)
         return cls(
             params,
             base,
@@ -101,10 +101,9 @@ class DensityTable:
             np.full(n, -1),
             {name: array[:0] for name, array in base.items()},
             directions,
-            _in_directions(base["clicks"], directions),
+            (_in_directions(base["clicks"], directions[0]), _in_directions(base["shows"], directions[1])),
             base["click_mass"],
             base["show_mass"],
-            near.astype(np.float32),
             float(base["clock"][0]),
         )
 
@@ -121,10 +120,13 @@ class DensityTable:
         fresh = np.full(size, -1)
         fresh[rows] = np.arange(len(rows))
         stale = np.flatnonzero(self.fresh[:n] >= 0)
-        coarse = np.empty((size, self.coarse.shape[1]), np.float32)
-        coarse[:n] = self.coarse[:n]
-        coarse[stale] = _in_directions(self.base["clicks"][stale], self.directions)
-        coarse[rows] = _in_directions(read["clicks"], self.directions)
+        coarses = []
+        for name, directions, before in zip(_SUMS, self.directions, self.coarse, strict=True):
+            coarse = np.empty((size, before.shape[1]), np.float32)
+            coarse[:n] = before[:n]
+            coarse[stale] = _in_directions(self.base[name][stale], directions)
+            coarse[rows] = _in_directions(read[name], directions)
+            coarses.append(coarse)
         masses = []
         for name in ("click_mass", "show_mass"):
             mass = np.zeros(size)
@@ -138,10 +140,9 @@ class DensityTable:
             fresh,
             read,
             self.directions,
-            coarse,
+            (coarses[0], coarses[1]),
             masses[0],
             masses[1],
-            self.near,
             self.landmark_s,
         )
 
@@ -213,17 +214,19 @@ class Rates:
         known = users.any(axis=1)
         phi = self.table.params.kernel.phi(users)
         phi[~known] = 0
-        firsts = (phi @ self.table.directions) @ self.table.coarse.T
-        near = np.maximum(phi @ self.table.near, 0)
-        return [self._best(phi[user], firsts[user], float(near[user]), most, optimism) for user in range(len(users))]
+        pairs = zip(self.table.directions, self.table.coarse, strict=True)
+        firsts, belows = ((phi @ directions) @ coarse.T for directions, coarse in pairs)
+        return [self._best(phi[user], firsts[user], belows[user], most, optimism) for user in range(len(users))]
 
-    def _best(self, phi: Floats, first: Floats, near: float, most: int, optimism: float) -> Nearest:
-        """The second step of one user. ``first``: float32[n], φ(u)·S_a about; it is overwritten."""
+    def _best(self, phi: Floats, first: Floats, below: Floats, most: int, optimism: float) -> Nearest:
+        """The second step of one user. ``first``, ``below``: float32[n], φ(u)·S_a and φ(u)·I_a about; they are
+        overwritten."""
         wanted = min(max(_REFINE * most, _REFINE_LEAST), self._n_alive)
         first *= self._decay
         np.maximum(first, 0, out=first)
         first += self._prior
-        below = self._shows * np.float32(near)
+        below *= self._decay
+        np.maximum(below, 0, out=below)
         below += self._smoothing
         first /= below
         rows = np.argpartition(first, len(first) - wanted)[len(first) - wanted :] if wanted else np.zeros(0, np.int64)
@@ -261,11 +264,3 @@ def _in_directions(sums: Floats, directions: Floats) -> Floats:
     for start in range(0, len(sums), _SLICE):
         np.matmul(sums[start : start + _SLICE], directions, out=out[start : start + _SLICE])
     return out
-
-
-def _summed(sums: Floats) -> NDArray[np.float64]:
-    """``float64[D]``: the sum of all rows."""
-    total = np.zeros(sums.shape[1])
-    for start in range(0, len(sums), _SLICE):
-        total += sums[start : start + _SLICE].sum(axis=0, dtype=np.float64)
-    return total
