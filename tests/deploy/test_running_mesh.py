@@ -29,6 +29,8 @@ ONLY_WITH_TLS = {
 }
 """What a mesh without certificates does not serve; `tests/integration/runtime/test_tls.py` reads it where there are."""
 PAGE = (ROOT / "docs" / "clients.md").read_text()
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
+"""Maven, though told -B, puts such a word before what a program prints first."""
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def run_lines(lines: str, mesh: LocalMesh, folder: Path) -> str:
     environment = {**os.environ, **GO_BUILD, "PATH": path}
     done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return COLOUR.sub("", done.stdout)
 
 
 def assert_shown_and_clicked(printed: str) -> None:
