@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 REDIS_BYTES_A_USER = 1024
-"""855 measured for 30 candidates of 5 services, profile and record (benchmarks/engine.md); the bound is 1024."""
+"""1021 measured for 30 candidates of 5 services, profile and record (benchmarks/engine.md); the bound is 1024."""
 REDIS_BYTES_AN_IMPRESSION = 120
 """A mark for ``token.max_age`` + window + slack (docs/operations.md)."""
 REDIS_OVERHEAD = 1.5
@@ -24,7 +24,7 @@ CPU_US = {
     "engine": 215.0,  # a selection
     "tracker": 179.0,  # an event
     "joiner": 245.0,  # an impression with its reactions
-    "learner": 64.0,  # an example and model
+    "learner": 106.0,  # an example and model
     "importer": 53.0,  # a row of 30 candidates
 }
 """CPU µs, measured in a whole mesh (benchmarks/services.md)."""
