@@ -44,6 +44,9 @@ SURE_FOR_S = 10.0
 """After so long since a range was begun, it is asked again whether it is still ours before a file is written: a process
 that was stopped for an hour must not bring back files that were compacted or erased meanwhile."""
 
+MOST_ROWS_OF_A_PIECE = 8192
+"""Pieces that have more are not merged any more."""
+
 T = TypeVar("T")
 OpenReader = Callable[[Callable[[Mapping[int, int]], Known]], AbstractAsyncContextManager[Reader]]
 
@@ -74,6 +77,10 @@ class Format(Protocol[T]):
 
     def pieces(self, records: Sequence[Consumed], log: int, mark: Mark) -> list[Piece[T]]:
         """What some records of a partition make, behind that mark."""
+        ...
+
+    def merged(self, first: Piece[T], second: Piece[T]) -> Piece[T] | None:
+        """Two consecutive pieces as one; None: they stay apart."""
         ...
 
     async def until_ms(self) -> Callable[[int], float]:
@@ -245,6 +252,20 @@ class Archiver(Generic[T]):
             ):
                 if part:
                     partition.pieces += self._format.pieces(part, partition.log, partition.mark)
+                    self._merge(partition.pieces, begun)
+
+    def _merge(self, pieces: list[Piece[T]], begun: int) -> None:
+        """Merge the last pieces, but for those between which a range ends that is begun. Where little comes, a read
+        brings a few rows, whose columns take more memory than what is in them: 27 000 examples that came eleven at a
+        time took 75 MB apart and 46 MB merged. A piece is merged with one of its size or half of it, so a row is copied
+        a logarithm of times."""
+        while len(pieces) > 1:
+            first, second = pieces[-2:]
+            if first.rows > 2 * second.rows or first.rows + second.rows > MOST_ROWS_OF_A_PIECE:
+                return
+            if first.end <= begun < second.end or (merged := self._format.merged(first, second)) is None:
+                return
+            pieces[-2:] = [merged]
 
     async def _flush(self, partition: _Partition[T], until_ms: float) -> None:
         ready = 0

@@ -94,6 +94,9 @@ class DecisionsFormat:
                 rows, size = [], 0
         return made
 
+    def merged(self, first: Piece[list[Row]], second: Piece[list[Row]]) -> None:
+        """See `archiver.Format`: each is written when it is known what became of its decisions."""
+
     async def until_ms(self) -> Callable[[int], float]:
         """See `archiver.Format`."""
         shown_ms: dict[int, int] = {}

@@ -13,7 +13,7 @@ from banditmesh.runtime.deadletters import Unreadable
 from banditmesh.runtime.stream import Consumed
 from services.learner.archiving.archiver import Piece
 from services.learner.archiving.metrics import ArchiveMetrics
-from services.learner.archiving.rows import Chunk, Row, by_folder, chunk
+from services.learner.archiving.rows import Chunk, Row, by_folder, chunk, merged
 from services.learner.examples import decode
 
 IDLE_MARGIN_S = 60.0
@@ -63,6 +63,13 @@ class ExamplesFormat:
         made = chunk(rows, log, records[0].partition, self._user_id) if rows else None
         size = made.rows.nbytes if made else 0
         return [Piece(records[-1].offset + 1, Mark(time_ms, shown_ms, sources), len(rows), size, made)]
+
+    def merged(self, first: Piece[Chunk | None], second: Piece[Chunk | None]) -> Piece[Chunk | None]:
+        """See `archiver.Format`."""
+        chunks = [piece.body for piece in (first, second) if piece.body is not None]
+        body = merged(chunks) if len(chunks) > 1 else next(iter(chunks), None)
+        size = body.rows.nbytes if body else 0
+        return Piece(second.end, second.mark, first.rows + second.rows, size, body)
 
     async def until_ms(self) -> Callable[[int], float]:
         """See `archiver.Format`: an example is all that there is to know of it."""

@@ -100,6 +100,15 @@ def chunk(rows: Sequence[Row], log: int, partition: int, user_id: Callable[[str]
     )
 
 
+def merged(chunks: Sequence[Chunk]) -> Chunk:
+    """The rows of consecutive chunks as one, each column in one piece of memory."""
+    return Chunk(
+        pa.concat_batches([each.rows for each in chunks]),
+        list(chain.from_iterable(each.placements for each in chunks)),
+        np.concatenate([each.hours for each in chunks]),
+    )
+
+
 def by_folder(chunks: Sequence[Chunk], kind: Kind) -> Iterator[tuple[Folder, pa.Table]]:
     """The rows of each folder, in their order."""
     if not chunks:

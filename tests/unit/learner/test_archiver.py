@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from banditmesh.archive.forgotten import remember
 from banditmesh.archive.reader import read
-from banditmesh.archive.state import States, complete_until
+from banditmesh.archive.state import State, States, complete_until
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.errors import Aborted, Unavailable
@@ -394,3 +394,35 @@ async def test_a_store_that_is_away_is_tried_again_and_nothing_is_lost(store: St
     assert refused > 3
     await Rig(topic, store).archive()
     assert in_files(tmp_path) == await by_reader(store) == examples_of(topic)
+
+
+async def test_what_a_quiet_topic_brings_takes_the_memory_of_its_rows_and_not_of_its_reads(store: Store) -> None:
+    records = traffic(300, partitions=1, seed=3)
+    by_little, at_once = Topic(1, at_once=1), Topic(1)
+    for topic in (by_little, at_once):
+        topic.append(records)
+    little = Rig(by_little, store)
+    await little.read(len(records))
+    (partition,) = little.archiver._partitions.values()
+    assert len(partition.pieces) < 12
+    assert sum(piece.rows for piece in partition.pieces) == 300
+    whole = Rig(at_once, store)
+    await whole.read(len(records))
+    (other,) = whole.archiver._partitions.values()
+    assert await tables(little, partition.pieces) == await tables(whole, other.pieces)
+
+
+async def test_reads_on_both_sides_of_the_end_of_a_range_that_is_begun_stay_apart(store: Store) -> None:
+    topic = Topic(1, at_once=1)
+    topic.append(traffic(40, partitions=1, seed=3))
+    pieces = ExamplesFormat(None, ArchiveMetrics(CollectorRegistry()), join_window_s=600.0).pieces
+    rig, mark, made = Rig(topic, store), State(0, 0, 0).mark, []
+    for record in topic.records[0]:
+        made += pieces([record], 100, made[-1].mark if made else mark)
+        rig.archiver._merge(made, begun=10)
+    assert 10 in [piece.end for piece in made]
+
+
+async def tables(rig: Rig, pieces: list[Any]) -> list[tuple[str, Any]]:
+    found = await rig.archiver._format.tables(pieces, 100, 0)
+    return [(folder.prefix, table.combine_chunks().to_pydict()) for folder, table in found]
