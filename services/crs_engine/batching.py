@@ -37,7 +37,7 @@ LEFT_S: Final = 0.01
 LEFT_SHARE: Final = 0.7
 """The share of what is left until the caller gives up that must not be waited away here. When everybody wants to come
 in, the line in the transport and the caller's own are as long as this one and not seen from here; an answer that comes
-too late costs as much as one in time (``benchmarks.overload``)."""
+too late costs as much as one in time (benchmarks/overload.md)."""
 
 Select = Callable[[Sequence[SelectionRequest]], Awaitable[list[Outcome]]]
 
