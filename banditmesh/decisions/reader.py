@@ -20,7 +20,7 @@ CANDIDATES_AT_ONCE = 16_384
 _BUFFER_BYTES: Final = 1 << 17
 _ARROW_ROWS: Final = 1024
 _ROWS_TO_PYTHON: Final = 64
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "t",
     "user",
     "context",
@@ -32,7 +32,7 @@ _COLUMNS: Final = (
     "list",
     "position",
 )
-_RULES: Final = ("barred", "rules")
+RULE_COLUMNS: Final = ("barred", "rules")
 _FORMAT: Final = "a log is JSON lines, one object a line and no array around them, or Parquet: docs/decision-log.md"
 
 
@@ -142,7 +142,7 @@ class LogFile:
 
         name = str(self._path)
         line = 0
-        columns = [*_COLUMNS, *([self._target] if self._target else []), *(_RULES if self._ruled else ())]
+        columns = [*COLUMNS, *([self._target] if self._target else []), *(RULE_COLUMNS if self._ruled else ())]
         try:
             with parquet.ParquetFile(file) as table:
                 self._share = lambda: line / table.metadata.num_rows

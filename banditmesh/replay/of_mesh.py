@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from banditmesh.bandits.registry import POLICIES
+from banditmesh.decisions.reader import COLUMNS, RULE_COLUMNS
 from banditmesh.decisions.row import Decision
 from banditmesh.decisions.spec import Spec, parse
 from banditmesh.decisions.view import IDENTITIES, View
@@ -25,19 +26,6 @@ if TYPE_CHECKING:
 
 DAYS: Final = 30
 """How far a judgement looks back unless told."""
-COLUMNS: Final = (
-    "t",
-    "user",
-    "context",
-    "candidates",
-    "shown",
-    "propensity",
-    "reward",
-    "reactions",
-    "position",
-    "barred",
-    "rules",
-)
 
 
 @dataclass(frozen=True)
@@ -143,7 +131,7 @@ async def spool(
     rows = 0
     try:
         async for batch in read(store, placement, start, end, kind="decisions"):
-            kept = _with_rules(batch.select([name for name in COLUMNS if name in batch.schema.names]))
+            kept = _with_rules(batch.select([name for name in (*COLUMNS, *RULE_COLUMNS) if name in batch.schema.names]))
             if writer is None or schema is None:
                 schema = kept.schema
                 writer = parquet.ParquetWriter(path, schema)

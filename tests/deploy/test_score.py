@@ -5,7 +5,8 @@ down), CPU limits of `container-resources` (a limit throttles a server that the 
 `container-ephemeral-storage-request-and-limit` (volumes have size limits, the root file system is read-only), the
 learner's `statefulset-has-poddisruptionbudget` (a shard has one pod, which a budget would keep from every drain;
 without it models are only older for a while), and host anti-affinity (topology spread constraints do that). kube-score
-1.20 itself, built and run by hand over both values files, finds these and nothing else.
+1.20 itself, built and run by hand over the values for evaluation and for production, finds these, and of the former
+that some Deployments have one pod, as is meant there.
 """
 
 from __future__ import annotations

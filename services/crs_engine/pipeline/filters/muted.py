@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from services.crs_engine.pipeline.batch import Mask, View
 from services.crs_engine.pipeline.filters.base import utc
 
 
-class _Muted:
+class _Muted(ABC):
     """Takes out the candidates that have a key in common with a mute of their user that is fresh.
 
     Attributes:
@@ -42,9 +43,9 @@ class _Muted:
         own = (records.mute_owners == view.pool.owners[at]) & (records.mute_events[self.column] == key)
         return f"the user muted {self.words} at {utc(float(records.mute_events['time_s'][own].max()))}"
 
+    @abstractmethod
     def _keys(self, view: View) -> NDArray[np.uint64]:
         """``uint64[n]``: the key of each candidate."""
-        raise NotImplementedError
 
     def _salted(self, view: View) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """``uint64[n]`` each: the keys salted with their user, and the same in ascending order."""

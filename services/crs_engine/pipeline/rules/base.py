@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -87,7 +88,7 @@ class Draw:
         return np.bincount(self.pool.owners[candidates], minlength=len(self.slate.group))
 
 
-class Restraint:
+class Restraint(ABC):
     """A constraint that does nothing: what a rule's own one begins from."""
 
     yields: bool = False
@@ -101,9 +102,9 @@ class Restraint:
         """See `Constraint.shifts`."""
         return None
 
+    @abstractmethod
     def because(self, at: int, before: NDArray[np.int64]) -> str:
         """See `RuleConstraint.because`."""
-        raise NotImplementedError
 
 
 class Barred(Restraint):
