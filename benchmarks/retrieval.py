@@ -12,6 +12,7 @@ import os
 import platform
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,12 +60,12 @@ def people(n: int, rng: np.random.Generator, tastes: int = TASTES) -> NDArray[np
     return unpack(pack(noisy.astype(np.float32)), PARAMS.dimensions)
 
 
-def snapshot(articles: int, seed: int = 1) -> dict[str, NDArray[np.generic]]:
+def snapshot(articles: int, seed: int = 1, params: DensityParams = PARAMS) -> dict[str, NDArray[np.generic]]:
     """Sums of so many articles, each clicked by a few tastes: the sums themselves, not read event by event."""
     rng = np.random.default_rng(seed)
-    pool = PARAMS.kernel.phi(people(4000, rng))
-    clicks = np.zeros((articles, PARAMS.features), np.float32)
-    shows = np.zeros((articles, PARAMS.features), np.float32)
+    pool = params.kernel.phi(people(4000, rng))
+    clicks = np.zeros((articles, params.features), np.float32)
+    shows = np.zeros((articles, params.features), np.float32)
     popularity = rng.lognormal(0, 1, articles)
     for _ in range(6):
         clicks += (popularity * rng.gamma(0.5, 2, articles))[:, None].astype(np.float32) * pool[
@@ -95,27 +96,30 @@ def timed_ms(rates: Rates, users: NDArray[np.float32], batch: int, rounds: int) 
     return times
 
 
-def recall(rates: Rates, users: NDArray[np.float32]) -> float:
-    """Share of the exact best 100 that is found."""
-    found = []
+def recall(rates: Rates, users: NDArray[np.float32]) -> tuple[float, float]:
+    """Share of the exact best 100 that is found, user by user and all at once."""
     every = np.arange(len(rates.table))
-    for user, phi in zip(users, PARAMS.kernel.phi(users), strict=True):
+    alone = [rates.nearest(user[None], MOST, 0.5)[0] for user in users]
+    found = []
+    for phi, *nearest in zip(rates.table.params.kernel.phi(users), alone, rates.nearest(users, MOST, 0.5), strict=True):
         rate, deviation = rates.exact(phi, every)
-        best = np.argpartition(-(rate + np.float32(0.5) * deviation), MOST)[:MOST]
-        (nearest,) = rates.nearest(user[None], MOST, 0.5)
-        found.append(len({*best.tolist()} & {*nearest.rows.tolist()}) / MOST)
-    return float(np.mean(found))
+        best = {*np.argpartition(-(rate + np.float32(0.5) * deviation), MOST)[:MOST].tolist()}
+        found.append([len(best & {*each.rows.tolist()}) / MOST for each in nearest])
+    one, many = np.mean(found, axis=0).tolist()
+    return one, many
 
 
-def speed(articles: int, rounds: int) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+def speed(
+    articles: int, rounds: int, params: DensityParams = PARAMS
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float]]:
     """Milliseconds for one user and for 32, and the recall."""
     users = people(400, np.random.default_rng(3))
-    table = DensityTable.of(PARAMS, snapshot(articles), RANK)
+    table = DensityTable.of(params, snapshot(articles, params=params), RANK)
     rates = table.rates(np.ones(articles, np.bool_), NOW_S, SMOOTHING)
     return (
         timed_ms(rates, users, 1, rounds),
         timed_ms(rates, users, 32, max(rounds // 10, 8)),
-        recall(rates, users[: 20 if articles <= 100_000 else 4]),
+        recall(rates, users[: 32 if articles <= 100_000 else 4]),
     )
 
 
@@ -255,7 +259,15 @@ def main() -> int:
     )
     each, wall = (np.median(many, axis=1) / 32).tolist()
     row("batch of 32 users, per user", "≤ 1.5 ms", f"{each:.2f} ms (on the wall {wall:.2f} ms)", each <= 1.5)
-    row("recall of the best 100 against an exact search", "≥ 0.95", f"{found:.3f}", found >= 0.95)
+    row("recall of the best 100 against an exact search", "≥ 0.95", _both(found), min(found) >= 0.95)
+    half = replace(PARAMS, bandwidth=PARAMS.bandwidth / 2)
+    _, many, found = speed(100_000, 100, half)
+    row(
+        "the same with a kernel half as wide, σ = 0.5",
+        "≥ 0.95",
+        f"{_both(found)}, at {np.median(many[0]) / 32:.2f} ms",
+        min(found) >= 0.95,
+    )
     if arguments.million:
         one, many, found = speed(1_000_000, 40)
         median = float(np.median(one[0]))
@@ -263,7 +275,7 @@ def main() -> int:
             "1 000 000 articles",
             "≤ 60 ms, or ≤ 10 ms at recall ≥ .95",
             f"{median:.1f} ms (p99 {np.quantile(one[0], 0.99):.1f} ms; of 32: {np.median(many[0]) / 32:.1f} ms) at "
-            f"recall {found:.3f}",
+            f"recall {_both(found)}",
             median <= 60,
         )
     error, correlation = truth()
@@ -288,6 +300,10 @@ def main() -> int:
     return 0 if all(each.met for each in rows) else 1
 
 
+def _both(recalls: tuple[float, float]) -> str:
+    return "{:.3f}; in a batch {:.3f}".format(*recalls)
+
+
 def report(rows: list[Row], seen_s: float) -> str:
     """The page."""
     lines = [f"| {each.what} | {each.goal} | {each.found} | {'yes' if each.met else '**no**'} |" for each in rows]
@@ -302,8 +318,10 @@ features of 64-dimensional users, σ = 1 (the defaults), 100 proposals a user.
 {chr(10).join(lines)}
 
 - **One user** is two steps: a product of 64 numbers with every article, in the directions in which the sums vary most,
-  then the exact rate (256 numbers, clicks and impressions) of the best 512. One product with all 256 numbers of every
+  then the exact rate (256 numbers, clicks and impressions) of the best 768. One product with all 256 numbers of every
   article is bound by memory: 100 MB an article list, 11 to 19 ms here. The recall is against that.
+- **A batch** reads the articles once for 32 users, a block at a time that stays in the cache, and nothing is sorted
+  (`banditmesh/retrieval/shortlist.py`). About a third of its time are the exact rates.
 - **A swap**: a delta of 20 000 articles, published, downloaded, verified, made into a table in a thread and exchanged
   between two requests; here it took {seen_s:.2f} s beside the traffic. Tables are immutable: no request sees half of
   one.

@@ -14,6 +14,7 @@ effective sample size (Σ w)² / Σ w² of the impressions' weights w = decay ·
 Reading S and I of every content for every user is bound by memory. So there are two steps, as in any index for inner
 products: one product of the user with all contents in few directions, three quarters of them those in which the S_a
 vary most and one quarter those of the I_a (the leading eigenvectors of SᵀS, as in PCA); then the best contents exactly.
+The first step is in `banditmesh.retrieval.shortlist`.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.retrieval.density import DensityParams, checked
+from banditmesh.retrieval.shortlist import shortlist
 
 Floats = NDArray[np.float32]
 _EIGEN_SAMPLE: Final = 20_000
 _SLICE: Final = 16_384
 _SHOWS: Final = 4
 """One direction in so many is one of impressions."""
-_REFINE: Final = 4
+_REFINE: Final = 6
 """How many times as many contents are looked at exactly as are wanted, ..."""
-_REFINE_LEAST: Final = 512
+_REFINE_LEAST: Final = 768
 """... and at least so many."""
 _SUMS: Final = ("clicks", "shows")
 
@@ -214,22 +216,13 @@ class Rates:
         known = users.any(axis=1)
         phi = self.table.params.kernel.phi(users)
         phi[~known] = 0
-        pairs = zip(self.table.directions, self.table.coarse, strict=True)
-        firsts, belows = ((phi @ directions) @ coarse.T for directions, coarse in pairs)
-        return [self._best(phi[user], firsts[user], belows[user], most, optimism) for user in range(len(users))]
-
-    def _best(self, phi: Floats, first: Floats, below: Floats, most: int, optimism: float) -> Nearest:
-        """The second step of one user. ``first``, ``below``: float32[n], φ(u)·S_a and φ(u)·I_a about; they are
-        overwritten."""
         wanted = min(max(_REFINE * most, _REFINE_LEAST), self._n_alive)
-        first *= self._decay
-        np.maximum(first, 0, out=first)
-        first += self._prior
-        below *= self._decay
-        np.maximum(below, 0, out=below)
-        below += self._smoothing
-        first /= below
-        rows = np.argpartition(first, len(first) - wanted)[len(first) - wanted :] if wanted else np.zeros(0, np.int64)
+        of_clicks, of_shows = (phi @ directions * self._decay for directions in self.table.directions)
+        likely = shortlist((of_clicks, of_shows), self.table.coarse, self._prior, float(self._smoothing), wanted)
+        return [self._best(phi[user], rows, most, optimism) for user, rows in enumerate(likely)]
+
+    def _best(self, phi: Floats, rows: NDArray[np.int64], most: int, optimism: float) -> Nearest:
+        """The second step of one user: the best of some contents, exactly."""
         rate, deviation = self.exact(phi, rows)
         value = rate + np.float32(optimism) * deviation
         order = np.lexsort((self.table.keys[rows], -value))[:most]
