@@ -74,10 +74,10 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def with_store(url: str, work: Callable[[Store], Awaitable[T]]) -> T:
     """Do something with a store, and close it. Ctrl-C ends it cleanly: everything here can be begun again."""
-    from banditmesh.runtime.store import open_store
+    from banditmesh.runtime.store import open_existing
 
     async def run() -> T:
-        store = open_store(url)
+        store = open_existing(url)
         try:
             await store.ping()
             return await work(store)

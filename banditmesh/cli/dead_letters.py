@@ -91,7 +91,7 @@ async def _read(kafka: KafkaAddress, topic: str, last: int) -> list[DeadLetter]:
     except TimeoutError as error:
         raise Unavailable(f"Kafka at {kafka} did not answer within {_DEADLINE_S:g} s") from error
     except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {kafka} does not let us in: {await why_not(kafka)}") from error
+        raise Unavailable(f"Kafka at {kafka} {await why_not(kafka)}", hint="see --kafka, BANDITMESH_KAFKA") from error
     finally:
         await consumer.stop()
         await client.close()

@@ -148,7 +148,7 @@ async def _prepare(
     """What is judged, and without which rules; with ``archived``, the decisions of that span are put into that file."""
     from banditmesh.decisions.spec import parse
     from banditmesh.replay.of_mesh import joined, spool, target
-    from banditmesh.runtime.store import open_store
+    from banditmesh.runtime.store import open_existing
 
     placement = _placement(config, name, needed=archived is not None)
     rules = _rules(placement, without)
@@ -157,7 +157,7 @@ async def _prepare(
     if store_url is None:
         raise ConfigurationError("there is no store to read", hint="say --store, or set BANDITMESH_STORE; or --log")
     assert placement is not None
-    store = open_store(store_url)
+    store = open_existing(store_url)
     try:
         spec = await target(store, name, placement, policy, explore)
         if archived is not None:

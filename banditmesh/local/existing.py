@@ -92,7 +92,7 @@ async def _ask_kafka(address: str) -> None:
     try:
         await client.bootstrap()
     except (KafkaError, OSError) as error:
-        raise Unavailable(f"no Kafka answers there: {await why_not(kafka)}") from error
+        raise Unavailable(f"Kafka {await why_not(kafka)}") from error
     finally:
         await client.close()
 

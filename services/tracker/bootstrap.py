@@ -27,7 +27,9 @@ async def bootstrap(settings: TrackerSettings, server: Server) -> None:
     mesh = load_mesh(settings.config, server.mesh_text)
     server.guard(mesh.access)
     keys = KeyRing.parse(settings.token_keys.get_secret_value())
-    topics, _ = await topics_of(server, settings.kafka, mesh)
+    topics, _ = await topics_of(
+        server, settings.kafka, mesh, rests_on=lambda topics: (topics.impressions, topics.reactions)
+    )
     producer = Producer(
         settings.kafka,
         client_id="tracker",

@@ -205,7 +205,7 @@ def _cache_with_jars_only(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("option", "address_", "says"),
     [
-        ("--kafka", "127.0.0.1:{port}", "no Kafka answers there"),
+        ("--kafka", "127.0.0.1:{port}", "Kafka cannot be reached: connection refused"),
         ("--redis", "redis://127.0.0.1:{port}", "does not answer"),
         ("--store", "s3://bucket?endpoint=http://127.0.0.1:{port}", "--store s3://bucket"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaError
@@ -38,15 +38,17 @@ def client_options(kafka: KafkaAddress | str) -> dict[str, Any]:
 
 
 async def why_not(kafka: KafkaAddress | str, *, within_s: float = _ASK_S) -> str:
-    """In words, why no broker lets us in.
+    """In words that follow on "Kafka at host:port": that it cannot be reached, or does not let us in, and why.
 
     aiokafka 0.14 raises "Unable to bootstrap" whatever the reason was, so this asks the servers themselves. For
     messages only.
     """
     address = kafka_address(kafka)
     options = _access_options(address)
-    reasons = await asyncio.gather(*(_why_not(server, options, within_s) for server in address.servers))
-    return "; ".join(f"{server}: {reason}" for server, reason in zip(address.servers, reasons, strict=True))
+    found = await asyncio.gather(*(_why_not(server, options, within_s) for server in address.servers))
+    refusals = [f"{server}: {each.reason}" for server, each in zip(address.servers, found, strict=True)]
+    said = "; ".join(refusals) if len(refusals) > 1 else found[0].reason
+    return f"{'does not let us in' if any(each.reached for each in found) else 'cannot be reached'}: {said}"
 
 
 def _access_options(address: KafkaAddress) -> dict[str, Any]:
@@ -78,24 +80,35 @@ def _tls(address: KafkaAddress) -> ssl.SSLContext:
     return context
 
 
-async def _why_not(server: HostPort, options: dict[str, Any], within_s: float) -> str:
+class _Found(NamedTuple):
+    reached: bool
+    reason: str
+
+
+async def _why_not(server: HostPort, options: dict[str, Any], within_s: float) -> _Found:
     connection = AIOKafkaConnection(server.host, server.port, **options)
     try:
         async with asyncio.timeout(within_s):
             await connection.connect()
             await connection.send(MetadataRequest([]))  # one that wants a login lets us connect without
     except TimeoutError:
-        return "no answer" + ("" if "ssl_context" in options else " (does it want TLS?)")
+        return _Found(
+            connection.connected(), "no answer" + ("" if "ssl_context" in options else " (does it want TLS?)")
+        )
     except ssl.SSLCertVerificationError as error:
-        return f"its certificate is not trusted: {error.verify_message}"
+        return _Found(True, f"its certificate is not trusted: {error.verify_message}")
     except ssl.SSLError as error:
-        return f"no TLS: {error.reason or error}"
-    except (KafkaError, OSError) as error:
+        return _Found(True, f"no TLS: {error.reason or error}")
+    except KafkaError as error:
         reason = str(error) or type(error).__name__
-        return f"{reason} ({_suspicion(options)})" if "closed" in reason else reason
+        return _Found(True, f"{reason} ({_suspicion(options)})" if "closed" in reason else reason)
+    except ConnectionRefusedError:  # asyncio's own text is "Connect call failed" with the address as Python writes it
+        return _Found(False, "connection refused, nothing listens there")
+    except OSError as error:
+        return _Found(False, error.strerror or str(error) or type(error).__name__)
     finally:
         connection.close()
-    return "answers now"
+    return _Found(True, "it answers now")
 
 
 def _suspicion(options: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ after them from then on: a Kafka that has lost its data comes back without any."
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.clock import Clock
@@ -34,7 +34,7 @@ class TopicsGate:
         self._ensure = ensure
         self._clock = clock
         self._open = asyncio.Event()
-        self._reason = "Kafka has not been asked yet"
+        self._reason: str | None = "Kafka has not been asked yet"
 
     async def first_look(self) -> None:
         """Try once, before the service is up. Raises ConfigurationError; that Kafka is away is one line in the log."""
@@ -60,14 +60,16 @@ class TopicsGate:
             await self._clock.sleep(LOOK_AGAIN_S)
             try:
                 await self._ensure(True)
+                self._is_right()
             except Unavailable:
                 pass  # whoever works with Kafka says so
             except MeshError as error:
                 self._wait_for(str(error))
 
     async def probe(self) -> None:
-        """For a health check: raise Unavailable with the reason until work may begin."""
-        if not self._open.is_set():
+        """For a health check: raise Unavailable with the reason until work may begin, and while a topic is not what it
+        must be. Work that has begun goes on."""
+        if self._reason is not None:
             raise Unavailable(self._reason)
 
     def then(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
@@ -82,7 +84,12 @@ class TopicsGate:
     async def _try(self) -> None:
         await self._ensure(False)
         self._open.set()
-        log.info("topics are there")
+        self._is_right()
+
+    def _is_right(self) -> None:
+        if self._reason is not None:
+            log.info("topics are there, and what they must be")
+            self._reason = None
 
     def _wait_for(self, reason: str) -> None:
         """One line for each new reason, not for each attempt."""
@@ -91,8 +98,13 @@ class TopicsGate:
             self._reason = reason
 
 
-async def topics_of(server: Server, kafka: KafkaAddress, mesh: Mesh) -> tuple[Topics, TopicsGate]:
+async def topics_of(
+    server: Server, kafka: KafkaAddress, mesh: Mesh, rests_on: Callable[[Topics], Collection[str]] = tuple
+) -> tuple[Topics, TopicsGate]:
     """The mesh's topics, and the gate before them: the server is not ready until it is open.
+
+    ``rests_on``: those that the server is not ready without when somebody changes their settings while it runs; by
+    default all.
 
     Raises:
         ConfigurationError: A topic is not what the mesh needs.
@@ -107,6 +119,7 @@ async def topics_of(server: Server, kafka: KafkaAddress, mesh: Mesh) -> tuple[To
             replication=mesh.kafka.replication,
             min_retention_s=mesh.join.window + mesh.join.slack,
             again=again,
+            rests_on=rests_on(topics),
         )
 
     gate = TopicsGate(ensure, server.clock)

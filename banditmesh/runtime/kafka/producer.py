@@ -266,9 +266,7 @@ class Producer:
             raise await self._not_connected(kafka, f"no answer within {self._limits.connect_timeout_s:g} s") from error
         except KafkaError as error:
             # Quick: what refused us a moment ago refuses us again.
-            raise await self._not_connected(
-                kafka, f"no broker lets us in: {await why_not(self._address, within_s=1.0)}"
-            ) from error
+            raise await self._not_connected(kafka, await why_not(self._address, within_s=1.0)) from error
         except asyncio.CancelledError:
             await discard(kafka)
             raise self._unavailable("the producer is stopping") from None

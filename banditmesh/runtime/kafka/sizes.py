@@ -23,8 +23,9 @@ MAX_RECORD_BYTES: Final = 200 * 1024
 """Key and value of one record; ``topic_check.MIN_MESSAGE_BYTES`` leaves room for it."""
 ENVELOPE_BYTES: Final = 100
 """What a message has beside key and value of its record, at most: header of the batch 61, of the record 21."""
-LEAST_BYTES: Final = 1024
-"""A topic that takes no messages of this size takes nothing of ours: nothing is tried then."""
+LEAST_BYTES: Final = 512
+"""No message is made smaller: a dead letter that names its origin, and holds nothing of it, has as much where names are
+as long as Kafka lets them be. Of a topic that refuses it nothing is given up: whatever has this size is tried again."""
 REMEMBERED_S: Final = 600.0
 
 
@@ -58,7 +59,9 @@ class MessageSizes:
         """Key and value that a record should have which can be cut to any size: halved with each refusal, so that few
         are enough."""
         limit = self._limit(topic)
-        return MAX_RECORD_BYTES if limit is None else min(limit.record // 2 - ENVELOPE_BYTES, MAX_RECORD_BYTES)
+        if limit is None:
+            return MAX_RECORD_BYTES
+        return min(max(limit.record // 2, LEAST_BYTES // 2) - ENVELOPE_BYTES, MAX_RECORD_BYTES)
 
     def smallest_batch(self) -> int:
         """For a producer that has one size for all topics."""
@@ -68,25 +71,27 @@ class MessageSizes:
         """Note that a broker has refused a message.
 
         Returns:
-            Whether smaller ones are worth an attempt.
+            Whether anything else is worth an attempt: smaller messages, or a dead letter in the record's place.
         """
+        known = self._limit(topic)
         batch, record = self.batch_bytes(topic), MAX_RECORD_BYTES + ENVELOPE_BYTES
-        if (known := self._limit(topic)) is not None:
+        if known is not None:
             record = known.record
         if records > 1:
             batch = min(batch, message_bytes // 2)  # the same refusal, told by many, counts once
         else:
-            record = min(record, message_bytes) - 1
+            record = max(min(record, message_bytes) - 1, LEAST_BYTES)
             batch = min(batch, record)
         self._limits[topic] = _Limit(batch, record, self._monotonic_s() + REMEMBERED_S)
-        log.warning(
-            "Kafka refuses a message because of its size; sending smaller ones",
-            topic=topic,
-            message_bytes=message_bytes,
-            records=records,
-            hint="raise max.message.bytes of the topic; records that fit in no message become dead letters",
-        )
-        return record >= LEAST_BYTES
+        if known is None or (known.batch, known.record) != (batch, record):
+            log.warning(
+                "Kafka refuses a message because of its size; sending smaller ones",
+                topic=topic,
+                message_bytes=message_bytes,
+                records=records,
+                hint="raise max.message.bytes of the topic; records that fit in no message become dead letters",
+            )
+        return records > 1 or message_bytes > LEAST_BYTES
 
     def _limit(self, topic: str) -> _Limit | None:
         limit = self._limits.get(topic)

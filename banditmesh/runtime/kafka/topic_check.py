@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -70,6 +70,7 @@ class Wanted:
         min_retention_s: ``join.window + join.slack``: impressions and reactions that forget sooner are refused.
         same_partitions: Refuse topics that have more partitions than ``partitions``, which would have to shrink.
         again: They were there before: what is missing has been lost.
+        rests_on: Those whose settings are looked at again; what may not be seen of them, or is risky, is known by then.
     """
 
     topics: Topics
@@ -78,6 +79,12 @@ class Wanted:
     min_retention_s: float = 0.0
     same_partitions: bool = False
     again: bool = False
+    rests_on: Collection[str] = ()
+
+    @property
+    def asked(self) -> Collection[str]:
+        """The topics whose settings are looked at."""
+        return self.rests_on if self.again else tuple(self.topics)
 
     @property
     def min_insync(self) -> int:
@@ -112,14 +119,16 @@ async def check_settings(admin: AIOKafkaAdminClient, wanted: Wanted, found: Mapp
     what this user may not see."""
     problems: list[str] = []
     topics = wanted.topics
-    for response in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in found]):
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in found if name in wanted.asked]
+    for response in await admin.describe_configs(asked) if asked else ():
         for code, message, _kind, name, entries in response.resources:
             if for_code(code) in DENIED:
-                log.warning(
-                    "this Kafka user may not describe the topic, so its settings are not checked",
-                    topic=name,
-                    hint=f"see to {MUST}, and permit DescribeConfigs (docs/operations.md)",
-                )
+                if not wanted.again:
+                    log.warning(
+                        "this Kafka user may not describe the topic, so its settings are not checked",
+                        topic=name,
+                        hint=f"see to {MUST}, and permit DescribeConfigs (docs/operations.md)",
+                    )
                 continue
             if code:
                 raise for_code(code)(message or name)
@@ -129,7 +138,8 @@ async def check_settings(admin: AIOKafkaAdminClient, wanted: Wanted, found: Mapp
                 f"topic {name!r}: {problem}"
                 for problem in _problems(settings, wanted.min_retention_s if joined else 0.0)
             ]
-            _warn(name, settings, found[name])
+            if not wanted.again:
+                _warn(name, settings, found[name])
     if problems:
         raise ConfigurationError(
             "topics that exist are not what the mesh needs:",

@@ -8,7 +8,7 @@ number, and nothing else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
@@ -74,6 +74,7 @@ async def ensure_topics(
     min_retention_s: float = 0.0,
     same_partitions: bool = False,
     again: bool = False,
+    rests_on: Collection[str] = (),
     deadline_s: float = 30.0,
 ) -> int:
     """Create the topics that are missing, check those that exist, and return how many partitions each of them has.
@@ -86,7 +87,7 @@ async def ensure_topics(
         ConfigurationError: A topic has other settings than the mesh needs; names the topic, the setting and its value.
         Unavailable: Kafka did not answer or does not let us in, or topics are missing that this user may not create.
     """
-    wanted = Wanted(topics, partitions, replication, min_retention_s, same_partitions, again)
+    wanted = Wanted(topics, partitions, replication, min_retention_s, same_partitions, again, rests_on)
     address = kafka_address(kafka)
     try:
         async with asyncio.timeout(deadline_s):
@@ -96,7 +97,7 @@ async def ensure_topics(
                 found = await _create_missing(admin, wanted)
                 if not again:
                     check_partitions(found, wanted)
-                    await check_settings(admin, wanted, found)
+                await check_settings(admin, wanted, found)
             finally:
                 await admin.close()
     except TimeoutError as error:
@@ -104,7 +105,9 @@ async def ensure_topics(
             f"Kafka at {address} did not create or describe the topics within {deadline_s:g} s", retry_after_s=1.0
         ) from error
     except KafkaConnectionError as error:
-        raise Unavailable(f"Kafka at {address}: {await why_not(address)}", retry_after_s=1.0) from error
+        raise Unavailable(
+            f"Kafka at {address} {await why_not(address)}", hint="see BANDITMESH_KAFKA", retry_after_s=1.0
+        ) from error
     except KafkaError as error:
         raise Unavailable(f"Kafka at {address}: {error or type(error).__name__}", retry_after_s=1.0) from error
     return found[topics.impressions].partitions

@@ -91,7 +91,7 @@ class TransactionalProducer:
         Raises:
             Fenced: A newer producer of this id exists, or the broker has ended the transaction.
             StartOver: A topic takes no messages of this size; ``sizes`` knows by now what to leave out.
-            FailedPrecondition: A topic takes no messages at all.
+            FailedPrecondition: A topic takes next to nothing, not even a dead letter.
             Unavailable: Kafka did not answer in time. Whether it was committed is only known after the next
             :meth:`open`.
         """
@@ -115,7 +115,8 @@ class TransactionalProducer:
         if self.sizes.refused(topic, batch.size(), batch.record_count()):
             return StartOver(f"topic {topic} takes no message of {batch.size()} bytes")
         return FailedPrecondition(
-            f"Kafka refuses messages of {batch.size()} bytes to {topic}: the partition stands still",
+            f"topic {topic} takes no message of {batch.size()} bytes; what was acknowledged is not thrown away, so "
+            "the partition waits",
             hint="raise max.message.bytes of the topic",
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from banditmesh.runtime.addresses import FileAddress, StoreAddress, parse_store
-from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.errors import ConfigurationError, NotFound
 
 
 class StoredObject(NamedTuple):
@@ -99,8 +99,20 @@ def open_store(url: str) -> Store:
 
     Raises ConfigurationError when it is not such a URL.
     """
+    return connect(_parsed(url))
+
+
+def open_existing(url: str) -> Store:
+    """As :func:`open_store`, of a store that others fill: a folder that is not there is a wrong address, and is not
+    made. Raises NotFound."""
+    address = _parsed(url)
+    if isinstance(address, FileAddress) and not address.folder.is_dir():
+        raise NotFound(f"there is no folder {address.folder}", hint="see --store, BANDITMESH_STORE")
+    return connect(address)
+
+
+def _parsed(url: str) -> StoreAddress:
     try:
-        address = parse_store(url)
+        return parse_store(url)
     except ValueError as error:
         raise ConfigurationError(f"not a store URL: {url!r}: {error}") from error
-    return connect(address)

@@ -212,7 +212,7 @@ class S3Store:
                 hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the process a role",
             )
         if isinstance(error, (BotoConnectionError, HTTPClientError, IncompleteReadError)):
-            return Unavailable(f"{where} does not answer: {error}", retry_after_s=1.0)
+            return Unavailable(f"{where} does not answer: {error}", hint="see BANDITMESH_STORE", retry_after_s=1.0)
         if not isinstance(error, ClientError):
             return Internal(f"{where}: {error}")
         code, status = error.response["Error"].get("Code", ""), _status(error)

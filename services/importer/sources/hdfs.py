@@ -62,7 +62,7 @@ def _problem(name: str, port: int, settings: Mapping[str, str], environ: Mapping
     except TimeoutError:
         return "does not answer; check the address, and that a network policy or firewall lets the importer through"
     except OSError as error:
-        return f"does not let us in ({error.strerror or error}); check host and port (the RPC port, usually 8020)"
+        return f"cannot be reached ({error.strerror or error}); check host and port (the RPC port, usually 8020)"
     if not answer or answer.startswith((b"HTTP", b"<")):
         return "is not the RPC port of a NameNode; it is usually 8020, beside 9870 for the web"
     return _credentials_problem(settings, environ) if b"KERBEROS" in answer and b"SIMPLE" not in answer else ""

@@ -74,6 +74,6 @@ async def examples(
     except TimeoutError as error:
         raise Unavailable(f"Kafka at {kafka} did not answer within {DEADLINE_S:g} s") from error
     except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {kafka} does not let us in: {await why_not(kafka)}") from error
+        raise Unavailable(f"Kafka at {kafka} {await why_not(kafka)}", hint="see BANDITMESH_KAFKA") from error
     finally:
         await consumer.stop()

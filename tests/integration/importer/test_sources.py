@@ -153,7 +153,7 @@ async def test_an_hdfs_that_refuses_fails_the_job_and_holds_nobody(
         job = await importer.import_mapping(good)
 
     assert (away.error.reason, job.state) == ("source_unavailable", pb.IMPORT_STATE_SUCCEEDED)
-    assert "127.0.0.1:1 does not let us in (Connection refused)" in away.error.message
+    assert "127.0.0.1:1 cannot be reached (Connection refused)" in away.error.message
 
 
 async def test_an_import_works_on_a_cluster(fresh_redis_cluster: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from banditmesh.local.kafka import Kafka
 from banditmesh.runtime.deadletters import OUTGROWN
 from banditmesh.runtime.stream import Consumed
 from tests.integration.joiner.harness import by_impression, click, decision, joined, joiner, mute, world
+from tests.support.eventually import eventually_so
 from tests.support.topic_settings import set_most_bytes
 
 N = 30
@@ -19,6 +20,33 @@ def large(number: int) -> events_pb2.Decision:
     decided = decision(number, user="ann")
     decided.content_id = "x" * 3000
     return decided
+
+
+async def test_where_not_even_a_dead_letter_fits_the_partition_waits_and_loses_nothing(
+    kafka: Kafka, fresh_redis: str, fresh_topic_prefix: str, tmp_path: Path
+) -> None:
+    async with (
+        world(kafka.bootstrap, fresh_redis, fresh_topic_prefix, tmp_path, partitions=1) as mesh,
+        joiner(mesh.settings()) as server,
+    ):
+        topics = mesh.topics
+        await set_most_bytes(kafka.bootstrap, 1000, topics.examples, topics.dead_letters, unread=topics.decisions)
+        await mesh.show(large(0), decision(1))  # below 1 KiB it goes on yet
+        (letter,) = await mesh.read(topics.dead_letters, lambda got: len(got) >= 1)
+        await mesh.examples(1)
+
+        await set_most_bytes(kafka.bootstrap, 200, topics.dead_letters, unread=topics.decisions)
+        await mesh.show(large(2), decision(3))
+        labels = {"stream": "impressions", "reason": "FailedPrecondition"}
+        await eventually_so(
+            lambda: (server.registry.get_sample_value("banditmesh_stream_restarts_total", labels) or 0) >= 2
+        )
+        await set_most_bytes(kafka.bootstrap, 1000, topics.dead_letters, unread=topics.decisions)
+        read = await mesh.read(topics.dead_letters, lambda got: len(got) >= 2)
+        assert by_impression(await mesh.examples(2)).keys() == {1, 3}
+    letters = [events_pb2.DeadLetter.FromString(each.value) for each in read]
+    assert [(each.topic, each.reason) for each in letters] == [(topics.impressions, OUTGROWN)] * 2
+    assert letters[0] == events_pb2.DeadLetter.FromString(letter.value)
 
 
 async def test_what_outgrows_its_topic_becomes_a_dead_letter_that_fits_and_the_partition_goes_on(

@@ -109,7 +109,7 @@ async def test_a_wrong_password_is_said_in_the_brokers_own_words(secured: Secure
         await ensure_topics(wrong, topics, partitions=1, replication=1)
     assert "guessed" not in str(refused.value)
     producer = Producer(wrong)
-    with pytest.raises(Unavailable, match=r"no broker lets us in: .*Invalid username or password"):
+    with pytest.raises(Unavailable, match=r"does not let us in: .*Invalid username or password"):
         await producer.start()
     await producer.stop()
 

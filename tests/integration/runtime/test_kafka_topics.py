@@ -12,6 +12,7 @@ from banditmesh.local import ports
 from banditmesh.local.kafka import Kafka
 from banditmesh.runtime.errors import ConfigurationError, Unavailable
 from banditmesh.runtime.kafka.topics import Topics, ensure_topics
+from tests.support.topic_settings import set_most_bytes
 
 GOOD = {"message.timestamp.type": "LogAppendTime"}
 
@@ -21,7 +22,7 @@ def topics(fresh_topic_prefix: str) -> Topics:
     return Topics.named(fresh_topic_prefix)
 
 
-async def ensure(kafka: Kafka, topics: Topics, **changes: float) -> int:
+async def ensure(kafka: Kafka, topics: Topics, **changes: object) -> int:
     wanted = {"partitions": 3, "replication": 1, "deadline_s": 30.0} | changes
     return await ensure_topics(kafka.bootstrap, topics, **wanted)  # type: ignore[arg-type]
 
@@ -95,6 +96,19 @@ async def test_a_topic_with_a_wrong_setting_is_refused_by_name_setting_and_value
     with pytest.raises(ConfigurationError) as refused:
         await ensure(kafka, topics, min_retention_s=3600.0)
     assert refused.value.problems == (f"topic {topics.reactions!r}: {setting} is {value}, must be {wanted}",)
+
+
+async def test_a_topic_that_is_set_wrong_while_the_mesh_runs_is_refused_by_whoever_rests_on_it(
+    kafka: Kafka, topics: Topics
+) -> None:
+    await ensure(kafka, topics)
+    await set_most_bytes(kafka.bootstrap, 600, topics.dead_letters, unread=topics.decisions)
+    tracker = (topics.impressions, topics.reactions)
+    assert await ensure(kafka, topics, again=True, rests_on=tracker) == 3
+    with pytest.raises(ConfigurationError) as refused:
+        await ensure(kafka, topics, again=True, rests_on=(*tracker, topics.dead_letters))
+    said = f"topic {topics.dead_letters!r}: max.message.bytes is 600, must be at least 16384"
+    assert refused.value.problems == (said,)
 
 
 async def test_dead_letters_may_be_forgotten_sooner(kafka: Kafka, topics: Topics) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from banditmesh.cli import app
+from banditmesh.local import ports
 
 Run = Callable[..., Any]
 
@@ -29,6 +30,44 @@ def test_a_wrong_command_line_ends_with_2(run: Run, words: list[str]) -> None:
     ended = run(*words)
     assert ended.code == 2
     assert ended.err
+
+
+S3 = "s3://bucket?endpoint=http://AWAY"
+SINCE = ("--from", "2026-11-01")
+EVALUATE = ("evaluate", "--policy", "linucb", "--placement", "home", *SINCE, "--store")
+
+
+@pytest.mark.parametrize(
+    ("words", "named", "setting"),
+    [
+        (("dead-letters", "--kafka", "AWAY"), "Kafka at AWAY cannot be reached: connection", "BANDITMESH_KAFKA"),
+        (("export", "examples", "o.jsonl", *SINCE, "--topic"), "Kafka at AWAY cannot be reached", "BANDITMESH_KAFKA"),
+        (("export", "examples", "o.jsonl", *SINCE, "--store", S3), f"{S3}&", "BANDITMESH_STORE"),
+        (("archive", "compact", "--store", S3), f"{S3}&", "BANDITMESH_STORE"),
+        (("inspect", "verify", f"{S3}/models/home/m/3"), "http://AWAY", "BANDITMESH_STORE"),
+        ((*EVALUATE, S3), f"{S3}&", "BANDITMESH_STORE"),
+        (("experiment", "home", "--learner", "AWAY"), "the learner at AWAY does not answer", "BANDITMESH_LEARNER"),
+        (("up", "--dir", "d", "--kafka", "AWAY"), "--kafka AWAY: Kafka cannot be reached", "--kafka"),
+        (("up", "--dir", "d", "--redis", "redis://AWAY"), "Redis at redis://AWAY does not answer", "--redis"),
+        (("archive", "compact", "--store", "file:///none/x"), "there is no folder /none/x", "BANDITMESH_STORE"),
+        ((*EVALUATE, "file:///none/x"), "there is no folder /none/x", "BANDITMESH_STORE"),
+    ],
+    ids=lambda words: " ".join(words[:2]) if isinstance(words, tuple) else None,
+)
+def test_a_server_that_is_away_is_one_line_with_address_and_setting(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], named: str, setting: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    away = f"127.0.0.1:{ports.free(1)[0]}"
+    for name, value in {"BANDITMESH_KAFKA": away, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(name, value)
+    Path("mesh.yaml").write_text("services: {s: {logics: [a]}}\nplacements: {home: {sources: [s/a]}}\n")
+    ended = run(*(word.replace("AWAY", away) for word in words))
+    assert ended.code == 1
+    (said,) = ended.err.splitlines()
+    assert named.replace("AWAY", away) in said
+    assert setting in said
+    assert not Path("/none").exists()
 
 
 def test_a_command_introduces_itself_in_one_line() -> None:

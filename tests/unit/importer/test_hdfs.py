@@ -99,5 +99,5 @@ def test_the_namenodes_of_a_nameservice_come_from_hadoops_own_configuration(tmp_
         check_namenodes("lake", lake(port))
 
     message = said("lake", lake(2))
-    assert "127.0.0.1:1 does not let us in" in message
-    assert "127.0.0.1:2 does not let us in" in message
+    assert "127.0.0.1:1 cannot be reached" in message
+    assert "127.0.0.1:2 cannot be reached" in message

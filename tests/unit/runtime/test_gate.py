@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from banditmesh.runtime.clock import ManualClock
-from banditmesh.runtime.errors import MeshError, Unavailable
+from banditmesh.runtime.errors import ConfigurationError, MeshError, Unavailable
 from banditmesh.runtime.kafka.gate import LOOK_AGAIN_S, TopicsGate
 
 
@@ -32,5 +34,21 @@ async def test_topics_that_were_there_are_looked_for_again_also_after_an_outage(
     for _ in range(3):
         await clock.advance(LOOK_AGAIN_S)
     assert topics.asked == [False, False, True, True, True]
+    await gate.probe()
+    running.cancel()
+
+
+async def test_a_topic_that_somebody_sets_wrong_is_named_until_it_is_right_again() -> None:
+    wrong = ConfigurationError("topics that exist are not what the mesh needs:", ("topic 'examples': too small",))
+    clock, topics = ManualClock(), Topics(None, wrong, Unavailable("away"), None)
+    gate = TopicsGate(topics.ensure, clock)
+    running = asyncio.create_task(gate.run())
+    await clock.advance(0.0)
+    await gate.probe()
+    for _ in range(2):  # whether it is right now is not known while Kafka is away
+        await clock.advance(LOOK_AGAIN_S)
+        with pytest.raises(Unavailable, match="topic 'examples': too small"):
+            await gate.probe()
+    await clock.advance(LOOK_AGAIN_S)
     await gate.probe()
     running.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.clock import ManualClock
@@ -16,6 +17,9 @@ from banditmesh.runtime.kafka.sizes import (
     MessageSizes,
 )
 from banditmesh.runtime.stream import Consumed
+
+LONGEST_NAME = 249
+"""That Kafka lets a topic have."""
 
 
 def written(sizes: MessageSizes, records: list[int], limit: int) -> tuple[list[int], int]:
@@ -70,17 +74,22 @@ async def test_what_was_learned_is_forgotten_as_the_limit_may_have_been_raised()
     assert sizes.batch_bytes("examples") == MAX_BATCH_BYTES
 
 
-def test_a_topic_that_takes_next_to_nothing_is_not_tried_for_ever() -> None:
-    assert not MessageSizes().refused("examples", LEAST_BYTES, 1)
-
-
-@pytest.mark.parametrize("limit", [LEAST_BYTES, 3_000, 100_000])
-def test_a_dead_letter_is_cut_until_its_topic_takes_it_and_names_its_origin(limit: int) -> None:
+def test_what_a_topic_refuses_that_takes_next_to_nothing_is_tried_again_and_said_once() -> None:
     sizes = MessageSizes()
-    record = Consumed("t-reactions", 3, 42, 7, b"ann" * 40, b"v" * 180_000)
+    with capture_logs() as said:
+        assert [sizes.refused("examples", LEAST_BYTES, 1) for _ in range(3)] == [False] * 3
+    assert [each["topic"] for each in said] == ["examples"]
+    assert sizes.takes("examples", LEAST_BYTES - ENVELOPE_BYTES)
+
+
+@pytest.mark.parametrize("limit", [LEAST_BYTES, 1_000, 3_000, 100_000])
+@pytest.mark.parametrize("topic", ["t-reactions", "t" * LONGEST_NAME], ids=["short", "longest"])
+def test_a_dead_letter_is_cut_until_its_topic_takes_it_and_names_its_origin(limit: int, topic: str) -> None:
+    sizes = MessageSizes()
+    record = Consumed(topic, 2**31 - 1, 2**63 - 1, 2**43, b"ann" * 40, b"v" * 180_000)
     for _ in range(12):
         room = sizes.room("t-dead-letters")
-        said = Unreadable("outgrows_topic", "detail " * 400)
+        said = Unreadable("impression_never_tracked", "detail " * 400)
         sent = dead_letter(record, said, consumer="joiner", topic="t-dead-letters", most_bytes=room)
         assert sizes.takes(sent.topic, sent.size)
         if sent.size + ENVELOPE_BYTES <= limit:
@@ -88,5 +97,6 @@ def test_a_dead_letter_is_cut_until_its_topic_takes_it_and_names_its_origin(limi
         sizes.refused(sent.topic, sent.size + ENVELOPE_BYTES, 1)
     letter = events_pb2.DeadLetter.FromString(sent.value)
     assert sent.size + ENVELOPE_BYTES <= limit
-    assert (letter.topic, letter.partition, letter.offset, letter.time_ms) == ("t-reactions", 3, 42, 7)
+    origin = (letter.topic, letter.partition, letter.offset, letter.time_ms)
+    assert origin == (record.topic, record.partition, record.offset, record.time_ms)
     assert "bytes of the record did not fit" in letter.detail

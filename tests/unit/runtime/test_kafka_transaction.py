@@ -61,7 +61,7 @@ class RefusingKafka:
 @pytest.mark.parametrize(
     ("error", "becomes", "says"),
     [
-        (MessageSizeTooLargeError(), FailedPrecondition, "to examples: .*raise max.message.bytes of the topic"),
+        (MessageSizeTooLargeError(), FailedPrecondition, "topic examples takes no message .*raise max.message.bytes"),
         (NotEnoughReplicasError(), Unavailable, "transaction of joiner-0: .*NotEnoughReplicas"),
     ],
 )
