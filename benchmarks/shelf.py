@@ -145,7 +145,7 @@ class Shelf:
     def _entries(self) -> Iterator[tuple[str, bytes]]:
         for user in self.users:
             (answered,) = asyncio.run(self.pipeline.run([self.bench.group([user], 10)], BenchReads(self.bench)))
-            yield from ranked.entries(answered.slate, NOW_S)
+            yield from ranked.entries(answered.slate, {}, NOW_S)
 
     def ms(self) -> float:
         """CPU for a list of ten, in a batch of them."""

@@ -23,7 +23,8 @@ def doubts(mesh: Mesh) -> list[Doubt]:
     """Return all doubts, in the order of the file."""
     found = [*_services(mesh), *_times(mesh), *_archive(mesh), *_vectors(mesh), *_access(mesh)]
     for name, placement in mesh.placements.items():
-        found += ((f"placements.{name}.{key}", text) for key, text in _placement(placement))
+        own = [*_placement(placement), *_rules(placement), *_cache(placement, mesh.learning.snapshot_every)]
+        found += ((f"placements.{name}.{key}", text) for key, text in own)
     return found
 
 
@@ -148,3 +149,33 @@ def _placement(placement: Placement) -> Iterator[Doubt]:
         yield "rewards.click", f"earns no more than no reaction, {rewards.none:g}: what nobody clicks would be shown"
     if rewards.mute > rewards.none:
         yield "rewards.mute", f"earns more than no reaction, {rewards.none:g}: what annoys would be shown"
+
+
+def _rules(placement: Placement) -> Iterator[Doubt]:
+    """Rules that can hold together, and hardly ever do."""
+    rules = placement.rules
+    caps = [rule.cap_per_service.most for rule in rules if rule.cap_per_service is not None]
+    raised = [rule.boost.of for rule in rules if rule.boost is not None]
+    for at, rule in enumerate(rules):
+        key = f"rules.{at}.{rule.kind}"
+        if rule.pin is not None and caps and rule.pin.position >= min(caps) and (owner := rule.pin.of.owner):
+            yield (
+                f"{key}.position",
+                f"cap_per_service bars it where {min(caps)} of {owner} stand above it; pin it further up, or raise "
+                "the cap",
+            )
+        if rule.bury is not None and rule.bury.of in raised:
+            yield f"{key}.of", f"{rule.bury.of.words()} are raised by a boost as well: the two take back each other"
+        dark = rule.blackout
+        if dark is not None and dark.of is None and dark.minutes == (0, 24 * 60) and len({*dark.weekdays}) == 7:
+            yield f"{key}.hours", "are all hours of all days: nothing is ever shown"
+
+
+def _cache(placement: Placement, snapshot_every_s: float) -> Iterator[Doubt]:
+    cache = placement.cache
+    if cache is not None and cache.model_slack < snapshot_every_s < cache.max_age:
+        yield (
+            "cache.model_slack",
+            f"each snapshot is another model, one every {written(snapshot_every_s)} (learning.snapshot_every), and "
+            "ends the entries that are older than the slack; let it be longer",
+        )

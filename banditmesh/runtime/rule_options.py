@@ -22,6 +22,8 @@ from banditmesh.runtime.validation import problems, suggestion
 from banditmesh.runtime.wrong_keys import WrongKeys
 
 MOST_RULES: Final = 50
+MOST_MOVED: Final = 1e6
+"""Units of the reward: scores are single floats, and stay finite and apart."""
 _HOURS: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-4]):([0-5]\d)")
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -53,6 +55,11 @@ class Which(Section):
         if self.content is not None and "/" not in self.content:
             raise ValueError(f"content: {self.content!r} is no service/content_id")
         return self
+
+    @property
+    def owner(self) -> str:
+        """The service that all of them are of; empty: they may be of several."""
+        return self.service or (self.content or "").split("/", 1)[0]
 
     def words(self) -> str:
         """For explanations: ``contents with label=sponsored``."""
@@ -106,7 +113,11 @@ class Pin(Section):
 class _Shift(Section):
     of: Which
     by: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="How far the score is moved, in units of the reward."
+        None,
+        gt=0,
+        le=MOST_MOVED,
+        allow_inf_nan=False,
+        description="How far the score is moved, in units of the reward.",
     )
     share: float | None = Field(
         None,
@@ -138,6 +149,7 @@ class Diversity(Section):
 
     penalty: float = Field(
         gt=0,
+        le=MOST_MOVED,
         allow_inf_nan=False,
         description="What full likeness costs, in units of the reward: (1 - lambda) / lambda of the paper's lambda.",
     )

@@ -114,7 +114,8 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
         models,
         densities,
         retrievers.Retrievers(
-            [retrievers.Popularity(models), newest], [retrievers.Density(densities), retrievers.Als(models)]
+            [retrievers.Popularity(models, catalog), newest],
+            [retrievers.Density(densities), retrievers.Als(models, catalog)],
         ),
         {name: filters.enabled(placement) for name, placement in mesh.placements.items()},
         {name: rules.enabled(placement) for name, placement in mesh.placements.items()},
@@ -126,7 +127,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     hydrator = Hydrator(catalog, redis, clock, metrics)
     # A read, and not a ping: a node that cannot be read may well answer a ping.
     breaker = Breaker(clock, lambda: redis.read([keys.live(keys.PROFILES)]), metrics)
-    keeper = CacheKeeper(redis, breaker, clock, metrics)
+    keeper = CacheKeeper(redis, breaker, pipeline.rules, clock, metrics)
     selections = SelectionCounts(store, clock, metrics)
     reads = RedisReads(redis, breaker, live, hydrator, metrics)
     engine = Engine(placements, pipeline, reads, metrics, RuleCosts(metrics), keeper, selections)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from banditmesh.runtime.clock import Clock
@@ -12,6 +13,7 @@ from services.crs_engine.breaker import Breaker
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.pipeline import ranked
 from services.crs_engine.pipeline.batch import Answered
+from services.crs_engine.pipeline.rules.base import Rule
 
 MOST_UNDER_WAY: Final = 4
 """Batches whose entries are being written at once; those of others are let go, and made again another time."""
@@ -20,8 +22,17 @@ MOST_UNDER_WAY: Final = 4
 class CacheKeeper:
     """Owns the writes that are under way."""
 
-    def __init__(self, redis: RedisClient, breaker: Breaker, clock: Clock, metrics: EngineMetrics) -> None:
+    def __init__(
+        self,
+        redis: RedisClient,
+        breaker: Breaker,
+        rules: Mapping[str, Mapping[str, Rule]],
+        clock: Clock,
+        metrics: EngineMetrics,
+    ) -> None:
+        """``rules``: by placement."""
         self._redis = redis
+        self._rules = rules
         self._breaker = breaker
         self._clock = clock
         self._metrics = metrics
@@ -49,7 +60,7 @@ class CacheKeeper:
         await asyncio.sleep(0)  # the answer goes first
         placement = answered.slate.group.placement
         cache = placement.config.cache
-        entries = dict(ranked.entries(answered.slate, self._clock.now_s()))
+        entries = dict(ranked.entries(answered.slate, self._rules[placement.name], self._clock.now_s()))
         if cache is None or not entries or not self._breaker.allows():
             return
         pipeline = self._redis.pipeline()

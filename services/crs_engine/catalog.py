@@ -294,6 +294,12 @@ class Catalog:
         shown &= columns["expires_s"].take(rows) > now_s
         return shown & np.isin(columns["service"].take(rows), services)
 
+    def are_gone(self, rows: NDArray[np.int64], now_s: float) -> NDArray[np.bool_]:
+        """``bool[n]``: of which rows it is known that their contents cannot be shown; of a row of -1 it is not."""
+        columns = self._columns
+        gone: NDArray[np.bool_] = (columns["flags"].take(rows) != 0) | (columns["expires_s"].take(rows) <= now_s)
+        return gone & (rows >= 0)
+
     # -- one row
 
     def name_of(self, row: int) -> tuple[str, str]:

@@ -181,7 +181,8 @@ class CompiledPlacement:
         self.models = list(dict.fromkeys(each.model for each in self._apart))
         self.take((), 0.0)
         told = placement.model_dump_json(include={"sources", "retrieve", "eligible", "features", "experiment"})
-        self.cache_digest = hashing.key64(told)
+        # Entries name their sources by position, and where `sources` names none, services of the mesh give them.
+        self.cache_digest = hashing.key64(f"{told} {self.sources}")
         """What a cached entry was made by: of another configuration it means nothing."""
         names = {variant.policy_name for variant in placement.experiment.variants.values()}
         self.uses_feedback = bool(names & {Als.name, Blend.name})

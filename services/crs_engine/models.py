@@ -80,7 +80,7 @@ class Models:
     @classmethod
     def of(cls, mesh: Mesh, snapshots: Snapshots, clock: Clock, metrics: EngineMetrics) -> Models:
         """At their priors; :meth:`poll` loads."""
-        models = cls(snapshots, clock, metrics, max(mesh.engine.fallback_contents, _most_popular(mesh)))
+        models = cls(snapshots, clock, metrics, max(mesh.engine.fallback_contents, 2 * _most_popular(mesh)))
         for (placement, name), model in mesh.models().items():
             prior = LoadedModel(registry.build(model.policy, model.params))
             models.slots[placement, name] = ModelSlot(

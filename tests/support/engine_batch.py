@@ -179,8 +179,8 @@ class Bench:
             models,  # type: ignore[arg-type]
             self.densities,
             retrievers.Retrievers(
-                [retrievers.Popularity(models), newest],  # type: ignore[arg-type]
-                [retrievers.Density(self.densities), retrievers.Als(models)],
+                [retrievers.Popularity(models, self.catalog), newest],  # type: ignore[arg-type]
+                [retrievers.Density(self.densities), retrievers.Als(models, self.catalog)],
             ),  # type: ignore[arg-type]
             {name: filters.enabled(each) for name, each in config.items()},
             {name: rules.enabled(each) for name, each in config.items()},

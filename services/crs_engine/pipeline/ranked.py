@@ -18,13 +18,18 @@ from numpy.typing import NDArray
 
 from banditmesh.bandits import hashing, segments
 from banditmesh.bandits.batch import Scores
+from banditmesh.bandits.exploration.constraint import shifted
 from banditmesh.runtime import keys
 from services.crs_engine.catalog import Catalog
 from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.models import LoadedModel
 from services.crs_engine.pipeline.batch import Group, Pool, Ranked, Round, Slate, Users, UserValues
+from services.crs_engine.pipeline.rules import sought
+from services.crs_engine.pipeline.rules.base import Draw, Rule
 
 FORMAT: Final = 1
+_SPARE: Final = 2
+"""Of what rules put onto lists so many times as many are kept, for one may go away."""
 _HEAD: Final = struct.Struct("<BQQqIIIIH")
 """Format, configuration, variant and model, when the model was published (ms), its version, the version beneath it,
 target actions of the user, when it was made (s), candidates."""
@@ -117,18 +122,18 @@ def _all_there(contents: NDArray[np.uint64], catalog: Catalog, now_s: float) -> 
     return bool((rows >= 0).all() and not catalog.flags(rows).any() and (catalog.expires_s(rows) > now_s).all())
 
 
-def entries(slate: Slate, now_s: float) -> Iterator[tuple[str, bytes]]:
-    """Key and value for each user whose candidates were scored for this answer, the best candidates alone."""
+def entries(slate: Slate, rules: Mapping[str, Rule], now_s: float) -> Iterator[tuple[str, bytes]]:
+    """Key and value for each user whose candidates were scored for this answer: as many as are kept, those first that
+    lists will need. ``rules``: the placement's."""
     group, placement = slate.group, slate.group.placement
     cache, drawn = placement.config.cache, slate.rounds[0] if slate.rounds else None
     if cache is None or drawn is None or not slate.users.reached or not drawn.models:
         return
     targets = slate.users.records.count("targets").tolist()
-    usable = drawn.scores.usable()
+    usable, order = drawn.scores.usable(), _by_need(slate, drawn, rules)
     for at in np.flatnonzero(segments.lengths(drawn.pool.offsets)).tolist():
-        span = np.arange(drawn.pool.offsets[at], drawn.pool.offsets[at + 1])
-        span = span[usable[span]]
-        best = span[np.argsort(-drawn.scores.mean[span], kind="stable")[: cache.contents]]
+        span = order[drawn.pool.offsets[at] : drawn.pool.offsets[at + 1]]
+        best = span[usable[span]][: cache.contents]
         variant = placement.variants[int(group.variants[at])]
         model = drawn.models[variant.model]
         head = _HEAD.pack(
@@ -143,6 +148,25 @@ def entries(slate: Slate, now_s: float) -> Iterator[tuple[str, bytes]]:
             len(best),
         )
         yield cache_key(placement, group.requests[at].user_id), head + _packed(drawn, best, placement)
+
+
+def _by_need(slate: Slate, drawn: Round, rules: Mapping[str, Rule]) -> NDArray[np.int64]:
+    """``int64[n]``: places in the pool, user by user: first what was shown and what rules put onto lists whatever its
+    score is, then the others by their scores as rules move them, at last what a rule bars now."""
+    pool, none = drawn.pool, drawn.choice.chosen[:, :0]
+    mean = shifted(drawn.scores, list(drawn.constraints.values()), none).mean
+    barred, everybody = np.zeros(len(pool), np.bool_), np.ones(len(pool), np.bool_)
+    for constraint in drawn.constraints.values():
+        if not constraint.yields and (blocked := constraint.blocks(none, everybody)) is not None:
+            barred |= blocked
+    needed = np.zeros(len(pool), np.bool_)
+    needed[drawn.shown[2]] = True
+    order = np.lexsort((-mean, pool.owners))
+    for candidates, most in sought(rules, Draw(drawn.view, pool, Slate.empty(slate.group, slate.users), drawn.scores)):
+        found = order[(candidates & ~barred)[order]]
+        owners = pool.owners[found]
+        needed[found[np.arange(len(found)) - np.searchsorted(owners, owners) < _SPARE * most]] = True
+    return np.lexsort((-mean, barred, ~needed, pool.owners))
 
 
 def _packed(drawn: Round, at: NDArray[np.int64], placement: CompiledPlacement) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from banditmesh.bandits.registry import build
 from services.crs_engine.models import LoadedModel
-from services.crs_engine.pipeline import ranked
+from services.crs_engine.pipeline import ranked, rules
 from services.crs_engine.pipeline.batch import Answered
 from tests.support.engine_batch import NOW_S, Bench, FixedModels, decisions, run
 from tests.support.engine_world import MESH
@@ -47,8 +47,11 @@ class World:
         found = FixedModels({**known.loaded, self.bench.placement.variants[0].model: self.model}, known.fallback)
         return run(self.bench, found, [self.ann], count=count)
 
+    def entries(self, answered: Answered, made_s: float = NOW_S) -> list[tuple[str, bytes]]:
+        return list(ranked.entries(answered.slate, rules.enabled(self.bench.placement.config), made_s))
+
     def keep(self, made_s: float = NOW_S) -> None:
-        ((key, value),) = ranked.entries(self.select().slate, made_s)
+        ((key, value),) = self.entries(self.select(), made_s)
         assert key == "c:{ann}:ranked:head"
         self.bench.values["ann"]["ranked"] = value
 
@@ -139,6 +142,46 @@ def test_filters_and_rules_hold_over_what_was_cached_before() -> None:
     assert shown[0].content_id in ("c0", "c2"), "c1 was clicked"
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "pin: {of: {content: comics/c3}, position: 1}",
+        "quota: {of: {content: comics/c3}, at_least: 1, first: 2}",
+        "freshness_floor: {younger_than: 1h, at_least: 1, first: 2}",
+        "boost: {of: {content: comics/c3}, by: 9}",
+    ],
+)
+def test_what_a_rule_wants_on_lists_is_kept_whatever_its_score_and_however_short_the_list_was(rule: str) -> None:
+    """c3 is the worst of four, and three are kept."""
+    world = World(CACHED.replace("    experiment:", f"    rules: [{{{rule}}}]\n    experiment:"))
+    world.bench.content("comics", "c3", "drama", age_s=60.0)
+    world.keep()
+    (shown,) = decisions(world.select(count=2)).values()
+    assert world.result() == "hit"
+    assert "c3" in [each.content_id for each in shown]
+
+
+def test_what_a_rule_bars_is_kept_last() -> None:
+    barred = "{blackout: {of: {content: comics/c1}, hours: '00:00-24:00'}}"
+    world = World(CACHED.replace("    experiment:", f"    rules: [{barred}]\n    experiment:"))
+    world.keep()
+    (shown,) = decisions(world.select(count=3)).values()
+    assert world.result() == "hit"
+    assert sorted(each.content_id for each in shown) == ["c0", "c2", "c3"]
+
+
+def test_a_service_that_is_new_in_the_mesh_ends_entries_that_count_by_its_place() -> None:
+    """Where `sources` names no service, candidates are of those of the mesh, in their order."""
+    sources = "    sources: [weather/today, weather/tomorrow, comics/new, comics/similar]\n"
+    text = CACHED.replace(sources, "    retrieve: {newest: {share: 9}}\n")
+    world = World(text)
+    world.keep()
+    assert world.result() == "hit"
+    other = World(text.replace("  weather: {logics: [today, tomorrow]}\n", "  art: {logics: [a]}\n"))
+    other.bench.values["ann"]["ranked"] = world.bench.values["ann"]["ranked"]
+    assert other.result() == "placement"
+
+
 def test_users_with_and_without_an_entry_are_answered_together() -> None:
     world = World()
     world.keep()
@@ -149,4 +192,4 @@ def test_users_with_and_without_an_entry_are_answered_together() -> None:
     assert answered.cached is not None
     assert dict(answered.cached.results) == {"hit": 1, "absent": 1}
     assert {user: len(shown) for user, shown in decisions(answered).items()} == {"ann": 2, "bob": 2}
-    assert [key for key, _ in ranked.entries(answered.slate, NOW_S)] == ["c:{bob}:ranked:head"]
+    assert [key for key, _ in world.entries(answered)] == ["c:{bob}:ranked:head"]

@@ -54,6 +54,20 @@ def test_each_model_proposes_its_share_and_what_two_propose_is_one_candidate() -
     assert len(shown) == 6  # c3 is the fallback's
 
 
+def test_what_has_gone_takes_no_place_of_what_can_be_shown() -> None:
+    bench = Bench(
+        MESH_WITH_BOTH.replace(", newest: {share: 3}", "").replace("hide_clicked", "fallback: none\n    hide_clicked")
+    )
+    hidden, expired = (
+        bench.content("comics", "hidden", hidden=True),
+        bench.content("comics", "old", expires_s=NOW_S - 1),
+    )
+    keys = comics(bench)
+    ann = bench.user("ann", {})
+    popular = [hidden, keys[4], expired, keys[0], keys[3]]
+    assert [*logics(run(bench, untrained(bench, popular), [ann], count=9))] == ["c4", "c0"]
+
+
 async def test_a_new_article_is_proposed_a_moment_after_it_is_here() -> None:
     bench, clock = Bench(MESH_WITH_BOTH), ManualClock(NOW_S)
     newest = Newest(bench.catalog, 100)

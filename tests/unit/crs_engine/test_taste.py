@@ -72,6 +72,17 @@ def test_als_retrieves_and_scores_what_is_like_what_the_user_did_and_not_that_it
     assert all(each.propensity == 1 for each in shown["left"])
 
 
+def test_what_has_gone_since_the_fit_takes_no_place_of_what_can_be_shown() -> None:
+    bench = Bench(SHELF)
+    found = models(fitted(bench))
+    bench.content("comics", "l1", hidden=True)
+    bench.content("comics", "l2", expires_s=NOW_S - 1)
+    left = bench.user("left", {}, reactions=[("click", "comics", "l0", 60.0)])
+    (shown,) = decisions(run(bench, found, [left], count=4)).values()
+    assert len(shown) == 3
+    assert shown[0].content_id == "l3"
+
+
 def test_feedback_is_what_the_record_remembers_of_each_content() -> None:
     record = UserRecord.empty().counted(feedback=3)
     record = record.tasted("click", 1.0, 1, 11, 30).tasted("target", 1.0, 2, 11, 30).tasted("dwell", 60.0, 3, 12, 30)

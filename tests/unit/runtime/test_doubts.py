@@ -63,6 +63,20 @@ DOUBTS: list[tuple[str, dict[str, Any]]] = [
             "placements": home(retrieve={"density": {"share": 5}}),
         },
     ),
+    (
+        "placements.home.rules.1.pin.position",
+        {
+            "placements": home(
+                rules=[{"cap_per_service": {"most": 2}}, {"pin": {"of": {"content": "news/a"}, "position": 2}}]
+            )
+        },
+    ),
+    (
+        "placements.home.rules.1.bury.of",
+        {"placements": home(rules=[{name: {"of": {"content": "news/a"}, "by": 0.5}} for name in ("boost", "bury")])},
+    ),
+    ("placements.home.rules.0.blackout.hours", {"placements": home(rules=[{"blackout": {"hours": "00:00-24:00"}}])}),
+    ("placements.home.cache.model_slack", {"placements": home(cache={"max_age": "5m"})}),
     ("access.callers", {"access": caller("app", "service:news")}),
     (
         "placements.home.experiment.variants.a.weight",
@@ -120,6 +134,18 @@ def test_what_is_valid_and_hardly_meant_is_doubted(key: str, sections: dict[str,
         {"services": service(logics=["top", "unused"]), "placements": home(retrieve={"newest": {"share": 5}})},
         {"importing": {"content_ttl": "1d"}, "services": service(provider="news:1", refresh_every="1h")},
         {"placements": home(rewards={"click": 0.1, "targets": {"buy": 1.0}})},
+        {
+            "placements": home(
+                cache={"max_age": "10s"},
+                rules=[
+                    {"cap_per_service": {"most": 2}},
+                    {"pin": {"of": {"content": "news/a"}, "position": 1}},
+                    {"boost": {"of": {"content": "news/a"}, "by": 0.5}},
+                    {"bury": {"of": {"content": "news/b"}, "by": 0.5}},
+                    {"blackout": {"hours": "00:00-24:00", "weekdays": "sun"}},
+                ],
+            )
+        },
         {"access": caller("operator")},
         {"token": {"max_age": "5m"}, "placements": home(join_window="5m")},
     ],

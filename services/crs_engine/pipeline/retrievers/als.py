@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -10,19 +10,27 @@ from numpy.typing import NDArray
 
 from banditmesh.bandits import als as policies
 from banditmesh.runtime.retrieval_options import Taste
+from services.crs_engine.catalog import Catalog
 from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.models import Models
 from services.crs_engine.pipeline.feedback import feedback
 from services.crs_engine.pipeline.retrievers.base import Asked, Proposed
 
+_SPARE: Final = 50
+"""Contents beyond the share that are looked up at least, in the place of those that have gone."""
+
 
 class Als:
-    """Proposes nothing to users of whom the fit knows nothing; what they touched already is not proposed again."""
+    """Proposes nothing to users of whom the fit knows nothing; what they touched already is not proposed again.
+
+    Contents that have gone since the fit take no place either.
+    """
 
     name: ClassVar[str] = "als"
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, catalog: Catalog) -> None:
         self._models = models
+        self._catalog = catalog
         self._places: WeakKeyDictionary[policies.Als, dict[str, NDArray[np.int64]]] = WeakKeyDictionary()
 
     def propose(self, asked: Asked) -> Proposed:
@@ -37,15 +45,19 @@ class Als:
         places = self._services(policy, placement)
         there = np.flatnonzero((places >= 0) & asked.retrieval.services[places])
         share = min(asked.retrieval.share, len(there))
+        # Looking up a few more is cheaper than all that the fit knows.
+        looked = min(share + max(share, _SPARE), len(there))
         counts = np.zeros(len(asked), np.int64)
-        counts[known] = share
         scores = users[known].astype(np.float32) @ policy.factors[there].T
         scores[self._touched(policy, theirs.owners, theirs.contents, asked.who[known], there)] = -np.inf
-        best = np.argpartition(-scores, max(share - 1, 0), axis=1)[:, :share] if share else scores[:, :0].astype(int)
+        best = np.argpartition(-scores, looked - 1, axis=1)[:, :looked] if looked else scores[:, :0].astype(int)
         order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
         best = np.take_along_axis(best, order, 1)
         found = np.take_along_axis(scores, best, 1)
-        fresh = np.isfinite(found)
+        keys = policy.keys[there[best]]
+        gone = self._catalog.are_gone(self._catalog.find(keys.ravel()), asked.now_s).reshape(keys.shape)
+        fresh = np.isfinite(found) & ~gone
+        fresh &= np.cumsum(fresh, axis=1) <= share
         counts[known] = fresh.sum(axis=1)
         rows = there[best[fresh]]
         offsets = np.zeros(len(asked) + 1, np.int64)

@@ -7,14 +7,14 @@ Bans come first, then what gives way where it would leave nobody (quotas, pins, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from banditmesh.bandits.batch import Scores
 from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.rule_options import names
 from services.crs_engine.pipeline.batch import Pool, RuleConstraint, Slate, View
-from services.crs_engine.pipeline.rules.base import Draw, Rule
+from services.crs_engine.pipeline.rules.base import Draw, Rule, Sought
 from services.crs_engine.pipeline.rules.blackout import Blackout
 from services.crs_engine.pipeline.rules.boost import Boost, Bury
 from services.crs_engine.pipeline.rules.cap_per_attribute import CapPerAttribute
@@ -69,6 +69,13 @@ def rebuilt(placement: Placement) -> Rebuilt:
                 if other != name and rule.kind in _LEAVE_ROOM
             }
     return found
+
+
+def sought(rules: Mapping[str, Rule], draw: Draw) -> Iterator[Sought]:
+    """What the rules put onto lists of any length, so that it has to be kept where candidates are."""
+    for rule in rules.values():
+        if isinstance(rule, Pin | Quota | FreshnessFloor):
+            yield rule.sought(draw)
 
 
 def constraints(

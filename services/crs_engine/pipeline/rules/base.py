@@ -29,6 +29,18 @@ class Items(NamedTuple):
     services: NDArray[np.int64]
 
 
+class Sought(NamedTuple):
+    """Candidates that a rule puts onto lists whatever their scores are.
+
+    Attributes:
+        candidates: bool[n].
+        most: How many of them it wants on a list at most.
+    """
+
+    candidates: Mask
+    most: int
+
+
 @dataclass(frozen=True, eq=False)
 class Draw:
     """A draw that is about to be made.

@@ -13,7 +13,7 @@ from banditmesh.runtime.clock import utc
 from banditmesh.runtime.placement import Placement
 from services.crs_engine.pipeline.batch import Mask, RuleConstraint
 from services.crs_engine.pipeline.rules import which
-from services.crs_engine.pipeline.rules.base import Barred, Draw
+from services.crs_engine.pipeline.rules.base import Barred, Draw, Sought
 from services.crs_engine.pipeline.rules.quota import Floor
 
 
@@ -28,8 +28,7 @@ class FreshnessFloor:
 
     def constraint(self, draw: Draw) -> RuleConstraint | None:
         """See `Rule.constraint`."""
-        params, rows = self._params, draw.items.rows
-        young = draw.view.catalog.since_s(rows) >= draw.view.now_s - params.younger_than
+        params, young = self._params, self._young(draw)
         if params.at_least is None or params.first is None:
             barred = (~young & which.which(params.of, draw))[: len(draw.pool)]
             return _Stale(barred, params.younger_than, draw) if barred.any() else None
@@ -39,6 +38,16 @@ class FreshnessFloor:
         what = f"freshness_floor: {params.at_least} of the first {params.first} younger than "
         counts = young & which.which(params.of, draw)
         return Floor(draw, params.first, [(counts, owed)], self._pins, what + written(params.younger_than))
+
+    def sought(self, draw: Draw) -> Sought:
+        """See `rules.sought`."""
+        meant = self._young(draw) & which.which(self._params.of, draw)
+        return Sought(meant[: len(draw.pool)], self._params.at_least or 0)
+
+    def _young(self, draw: Draw) -> Mask:
+        """``bool[n_items]``."""
+        since_s = draw.view.catalog.since_s(draw.items.rows)
+        return np.asarray(since_s >= draw.view.now_s - self._params.younger_than)
 
 
 class _Stale(Barred):

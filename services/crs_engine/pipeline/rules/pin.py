@@ -11,7 +11,7 @@ from banditmesh.runtime import rule_options
 from banditmesh.runtime.placement import Placement
 from services.crs_engine.pipeline.batch import Mask, RuleConstraint
 from services.crs_engine.pipeline.rules import which
-from services.crs_engine.pipeline.rules.base import Draw, Restraint
+from services.crs_engine.pipeline.rules.base import Draw, Restraint, Sought
 
 
 class Pin:
@@ -32,6 +32,10 @@ class Pin:
             return None
         pinned = which.candidates(self._params.of, draw)
         return _Pinned(self._params, self._same, draw, pinned) if pinned.any() else None
+
+    def sought(self, draw: Draw) -> Sought:
+        """See `rules.sought`."""
+        return Sought(which.candidates(self._params.of, draw), len(self._same))
 
 
 class _Pinned(Restraint):

@@ -11,7 +11,7 @@ from banditmesh.runtime import rule_options
 from banditmesh.runtime.placement import Placement
 from services.crs_engine.pipeline.batch import Mask, RuleConstraint
 from services.crs_engine.pipeline.rules import which
-from services.crs_engine.pipeline.rules.base import Draw, Restraint
+from services.crs_engine.pipeline.rules.base import Draw, Restraint, Sought
 
 
 class Quota:
@@ -35,6 +35,10 @@ class Quota:
             return None
         words = f"{self._params.at_least} {self._params.of.words()} of the first {self._params.first}"
         return Floor(draw, self._params.first, owing, self._pins, f"quota: at least {words}")
+
+    def sought(self, draw: Draw) -> Sought:
+        """See `rules.sought`."""
+        return Sought(which.candidates(self._params.of, draw), self._params.at_least)
 
     def _others_within(self) -> list[rule_options.Quota]:
         """This quota, and those that are due no later: together they can be all that is left."""
