@@ -105,11 +105,23 @@ class ImpressionsProcessor:
         return max(self._last_end(self.partition) or 0, self.next_offset)
 
     async def start_offset(self) -> int:
-        """The committed offset, or the first one whose mark may be missing in Redis; without either the beginning."""
+        """The committed offset, or the first one whose mark may be missing in Redis; without either the beginning.
+
+        Where Kafka has forgotten what was committed, which it does to a group that nobody was in for
+        ``offsets.retention.minutes``, the marks say it: they are written just before.
+        """
         committed = await self._offsets.committed(self.partition)
         beginning = await self._offsets.beginning(self.partition)
         await self._late.open(self._offsets)
         marks = await self._marks.read()
+        if committed is None and marks is not None and marks.offset > beginning:
+            log.error(
+                "Kafka has forgotten the committed offset: going on where the marks of closed impressions end",
+                partition=self.partition,
+                offset=marks.offset,
+            )
+            self._metrics.progress_lost.labels(stream="impressions").inc()
+            committed = marks.offset
         if committed is None or self._marks.another_log:
             # An offset that was committed for a topic of the same name that is gone means nothing.
             self.next_offset = beginning

@@ -12,6 +12,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionE
 
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.kafka.committed import committed
 from banditmesh.runtime.kafka.connect import client_options, kafka_address, undisturbed
 from banditmesh.runtime.kafka.identity import log_number, topic_id
 from banditmesh.runtime.kafka.reports import Reports
@@ -125,16 +126,14 @@ class KafkaSource:
     async def committed(self, partition: int) -> int | None:
         """See :class:`Offsets`."""
         async with self._answering("read the committed offset", _CALL_S):
-            offset: int | None = await self._consumer.committed(self._at(partition))
-        return offset
+            found = await committed(self._consumer._coordinator, self._at(partition))
+        return None if found is None else found.offset
 
     async def noted(self, topic: str, partition: int) -> tuple[int, str] | None:
         """See :class:`Offsets`."""
         at = TopicPartition(topic, partition)
         async with self._answering(f"read what is committed of {topic}", _CALL_S):
-            # `committed` of aiokafka 0.14 leaves the text out.
-            found = (await self._consumer._coordinator.fetch_committed_offsets([at])).get(at)
-        return None if found is None or found.offset < 0 else (int(found.offset), str(found.metadata))
+            return await committed(self._consumer._coordinator, at)
 
     async def beginning(self, partition: int) -> int:
         """See :class:`Offsets`."""

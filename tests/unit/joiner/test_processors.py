@@ -67,17 +67,22 @@ class FakeOffsets:
     """Where the partition ends."""
 
     last: int = 0
+    first: int = 0
+    was_committed: int | None = None
     late_written: tuple[int, str] | None = None
     reported: list[int] = field(default_factory=list)
 
     async def committed(self, partition: int) -> int | None:
-        return None
+        return self.was_committed
 
     async def noted(self, topic: str, partition: int) -> tuple[int, str] | None:
         return self.late_written if (topic, partition) == (TOPICS.reactions, 0) else None
 
     async def beginning(self, partition: int) -> int:
-        return 0
+        return self.first
+
+    async def at(self, partition: int, time_ms: int) -> int | None:
+        return None
 
     async def log(self, partition: int) -> int:
         return LOG
@@ -95,9 +100,11 @@ class FakeCheckpoint(Checkpoint):
     def __init__(self) -> None:
         super().__init__(cast(Any, None), "checkpoint", LOG)
         self.lost = False
+        self.found: Progress | None = None
 
     async def read(self) -> Progress | None:
-        return None
+        self.another_log = self.found is not None and self.found.log != LOG
+        return None if self.another_log else self.found
 
     async def verify(self) -> None:
         if self.lost:
@@ -292,6 +299,39 @@ def impressions(
         owned={},
         last_end=lambda partition: None,
     )
+
+
+@pytest.mark.parametrize(
+    ("committed", "marks", "begins"),
+    [
+        (None, None, 20),  # the first start
+        (60, 60, 60),
+        (60, 50, 50),  # Redis has lost marks
+        (60, 70, 60),  # closed, and the owner died before it had written the examples
+        (None, 60, 60),  # Kafka has forgotten the group
+        (None, 10, 20),  # and retention has passed what was read
+    ],
+)
+async def test_impressions_go_on_where_kafka_and_redis_say(
+    ledger: FakeLedger,
+    log: FakeLog,
+    checkpoint: FakeCheckpoint,
+    committed: int | None,
+    marks: int | None,
+    begins: int,
+) -> None:
+    checkpoint.found = None if marks is None else Progress(marks, T, LOG)
+    processor = impressions(ledger, log, checkpoint, FakeOffsets(first=20, was_committed=committed))
+    assert await processor.start_offset() == begins
+
+
+async def test_what_was_committed_for_another_log_means_nothing(
+    ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
+) -> None:
+    checkpoint.found = Progress(60, T, LOG + 1)
+    for committed in (None, 60):
+        processor = impressions(ledger, log, checkpoint, FakeOffsets(first=20, was_committed=committed))
+        assert await processor.start_offset() == 20
 
 
 async def opened(
