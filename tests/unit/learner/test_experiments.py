@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.experiments.report import VariantFigures
+from banditmesh.runtime.addresses import FileAddress
 from banditmesh.runtime.errors import DataLoss, NotFound, Unavailable
 from banditmesh.runtime.experiments import digest, plan_of
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.selections import BUCKETS, write
 from banditmesh.runtime.stops import Entry, Stops
-from banditmesh.runtime.store import Store, open_store
+from banditmesh.runtime.store import Store, StoredObject, open_store
+from banditmesh.runtime.store.file import FileStore
 from services.learner.experiment_reply import reply
 from services.learner.experiment_shard import SETTLE_MS
 from services.learner.experiments import Found
@@ -163,6 +166,51 @@ async def test_a_guardrail_stops_a_variant_writes_down_why_and_one_call_resumes_
         assert await one.experiments.check("home") == []
         with pytest.raises(NotFound, match="is not stopped"):
             await one.experiments.resume("home", "new", "ops", "")
+
+
+class Slow(FileStore):
+    """A store whose next answer about a change is on its way until it is let through; all others come at once."""
+
+    def __init__(self, address: FileAddress) -> None:
+        super().__init__(address)
+        self.on_its_way: asyncio.Event | None = None
+        self.arrives = asyncio.Event()
+
+    async def _run(self, key: str, operation: Callable[[Path], Any]) -> Any:
+        try:
+            return operation(self._root / key)  # in no thread, so that a turn of the event loop is enough
+        except OSError as error:
+            raise self._translated(error, key) from error
+
+    async def get_if_changed(self, key: str, etag: str) -> StoredObject | None:
+        found = await super().get_if_changed(key, etag)
+        if self.on_its_way is not None:
+            held, self.on_its_way = self.on_its_way, None
+            held.set()
+            await self.arrives.wait()
+        return found
+
+
+async def test_a_look_that_began_before_a_resumption_does_not_undo_it(tmp_path: Path) -> None:
+    store = Slow(FileAddress(tmp_path))
+    entry = Entry("new", "stopped", 1, "a test", "")
+    await Stops(store).stop("home", [entry])
+    await Stops(store).resume("home", Entry("new", "resumed", 2, "a test", ""))
+    async with rig(topic_of(shown(40, seed=1)), store, counted=MESH) as one:
+        await counted(one, 40)
+        await Stops(store).stop("home", [entry])
+        held = store.on_its_way = asyncio.Event()
+        look = asyncio.create_task(one.experiments.check("home"))
+        await held.wait()  # it has read that the variant is stopped
+        resumption = asyncio.create_task(one.experiments.resume("home", "new", "ops", "a bug"))
+        while (await Stops(store).get("home")).stopped:
+            await asyncio.sleep(0)
+        for _ in range(10):  # as far as it comes
+            await asyncio.sleep(0)
+        store.arrives.set()
+        await asyncio.gather(look, resumption)
+        assert one.metric("experiment_variant_stopped", placement="home", variant="new") == 0
+        assert one.tallies["home"].tally.eras[-1].plan.weights["new"] > 0
 
 
 async def test_variants_that_are_alike_are_not_stopped(store: Store) -> None:
