@@ -4,8 +4,9 @@ process has resident, at first, at last, and by how much it grew a minute.
 Users come one after the other at a fixed rate: each is shown a content and reacts to every other one, so that two of
 three events are impressions. Whoever falls behind is not caught up with. What the first minutes fill (caches, arms,
 allocators) is left out: the slope is by least squares over what comes after ``--warm-up``. Kafka and Valkey keep what
-they are given and are shown for comparison.
-``python -m benchmarks.steady [--json] [--minutes 30] [--rate 300] [--warm-up 5]``
+they are given and are shown for comparison. *Its rows* are the bytes that the learner's archive counts as held: they
+rise to each flush and fall to nothing, a saw; ``--flush-every`` sets how many teeth it has.
+``python -m benchmarks.steady [--json] [--minutes 30] [--rate 300] [--warm-up 5] [--flush-every 300]``
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import numpy as np
 
 from banditmesh.client import ClientLimits, Event, MeshClient, Selected, click, dwell, shown
 from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
+from banditmesh.local.service import Process
 from banditmesh.local.stack import LocalMesh
 from banditmesh.runtime.errors import MeshError
-from benchmarks.stream.stage import rss_mb
+from benchmarks.stream.stage import metrics, rss_mb
 
 USERS, CONTENTS, CANDIDATES = 2000, 300, 20
 TURN_S, SAMPLE_S = 0.2, 5.0
@@ -47,7 +49,10 @@ placements:
   news: *home
 join: {window: 30s}
 learning: {snapshot_every: 10s}
+archive: {flush_every: %gs}
 """
+ROWS = "banditmesh_learner_archive_memory_bytes"
+"""What the learner's archive holds by its own count; resident is also what its allocator keeps."""
 
 
 @dataclass
@@ -123,6 +128,14 @@ async def traffic(client: MeshClient, rate: float, until_s: float, seen: Seen) -
             await asyncio.sleep(began_s + turn * TURN_S - time.monotonic())
 
 
+def rows_mb(learner: Process) -> float:
+    """What the learner says that its archive holds; NaN when it does not answer."""
+    try:
+        return metrics(learner)[ROWS] / 2**20
+    except OSError:
+        return float("nan")
+
+
 async def sample(mesh: LocalMesh, until_s: float, seen: Seen) -> None:
     """What every process has resident, again and again."""
     began_s = time.monotonic()
@@ -130,6 +143,7 @@ async def sample(mesh: LocalMesh, until_s: float, seen: Seen) -> None:
         seen.at_s.append(time.monotonic() - began_s)
         for name, process in {**mesh.services, **mesh.servers}.items():
             seen.mb.setdefault(name, []).append(rss_mb(process.pid))
+        seen.mb.setdefault("its rows", []).append(await asyncio.to_thread(rows_mb, mesh.services["learner"]))
         await asyncio.sleep(SAMPLE_S)
 
 
@@ -139,16 +153,17 @@ def figures(seen: Seen, warm_up_s: float) -> dict[str, dict[str, float]]:
     after = at_s >= min(warm_up_s, at_s[-1] / 2)
     found = {}
     for name, samples in seen.mb.items():
-        mb = np.array(samples)[after]
-        slope = float(np.polyfit(at_s[after] / 60, mb, 1)[0]) if len(mb) > 1 else 0.0
+        known = after & np.isfinite(samples)
+        mb = np.array(samples)[known]
+        slope = float(np.polyfit(at_s[known] / 60, mb, 1)[0]) if len(mb) > 1 else 0.0
         found[name] = {"start_mb": samples[0], "first_mb": float(mb[0]), "last_mb": float(mb[-1]), "mb_a_minute": slope}
     return found
 
 
-async def run(folder: Path, minutes: float, rate: float) -> Seen:
+async def run(folder: Path, minutes: float, rate: float, flush_every_s: float) -> Seen:
     """A mesh, its traffic, and what was seen of it."""
     config = folder / "mesh.yaml"
-    config.write_text(MESH)
+    config.write_text(MESH % flush_every_s)
     seen = Seen()
     mesh = LocalMesh(folder / "mesh", config)
     try:
@@ -173,10 +188,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate", type=float, default=300.0, help="events a second")
+    parser.add_argument("--flush-every", type=float, default=300.0, help="seconds from one archive file to the next")
     parser.add_argument("--warm-up", type=float, default=5.0, help="minutes that the slope leaves out; at most half")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        seen = asyncio.run(run(Path(folder), options.minutes, options.rate))
+        seen = asyncio.run(run(Path(folder), options.minutes, options.rate, options.flush_every))
     found = figures(seen, 60 * options.warm_up)
     stored = seen.events["stored"] / (60 * options.minutes)
     if options.json:

@@ -31,3 +31,13 @@ def freeze_heap() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES))
+
+
+def give_back() -> bool:
+    """Give the free pages of all heaps, each thread has one of its own, back to the kernel; call it after what comes
+    seldom and takes much. Takes some milliseconds. Returns whether the allocator can (only glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is None:
+        return False
+    trim(0)
+    return True

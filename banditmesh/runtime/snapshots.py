@@ -13,6 +13,7 @@ import json
 import math
 import re
 import uuid
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ MAX_BYTES = 2 << 30
 """A model larger than 2 GiB is taken for a mistake: an engine would map it for every one of its placements."""
 CACHED_VERSIONS = 2
 """Of each model: the current one, and the one before, which a neighbour process may be about to map."""
+REMEMBERED = 4096
+"""Versions of a model; a store that was put back by more of them than that is taken for another publisher's."""
 _VERSION = re.compile(r"(\d{8,})/")
 
 
@@ -101,13 +104,20 @@ class Superseded(Exception):
 class Snapshots:
     """Publishes and loads. Methods raise the store's errors (``Unavailable``, …) besides those that they name."""
 
-    def __init__(self, store: Store, cache: Path | None, *, max_bytes: int = MAX_BYTES) -> None:
-        """``cache``: folder for downloaded tensors, shared by the processes of a host; None: keep them in memory."""
+    def __init__(
+        self, store: Store, cache: Path | None, *, max_bytes: int = MAX_BYTES, remembered: int = REMEMBERED
+    ) -> None:
+        """
+        Args:
+            cache: Folder for downloaded tensors, shared by the processes of a host; None: keep them in memory.
+            remembered: How many versions of a model stay known as written by this object.
+        """
         self._store = store
         self._cache = cache
         self._max_bytes = max_bytes
-        self._created: set[tuple[str, str, int]] = set()
-        """Versions that this object has written: a pointer that names one was moved by us, whatever the answer was."""
+        self._created: dict[tuple[str, str], deque[int]] = defaultdict(lambda: deque(maxlen=remembered))
+        """Of each model the versions that this object has written last: a pointer that names one was moved by us,
+        whatever the answer was."""
 
     async def pointer(self, placement: str, model: str) -> Pointer | None:
         """The current version; None when nothing is published. Raises BadSnapshot ("pointer") when it is unreadable."""
@@ -185,7 +195,7 @@ class Snapshots:
                 break
             except AlreadyExists:
                 version += 1
-        self._created.add((placement, model, version))
+        self._created[placement, model].append(version)
         text = json.dumps(_MANIFEST.dump_python(manifest, mode="json"), indent=1, sort_keys=True, allow_nan=False)
         await self._store.put_new(f"{_folder(placement, model)}/{version:08d}/manifest.json", text.encode())
         try:
@@ -221,7 +231,7 @@ class Snapshots:
                 return Pointer(version, await self._store.replace(key, body, after.etag))
             except (AlreadyExists, Aborted) as error:
                 now = await self.pointer(placement, model)
-                ours = now is not None and (placement, model, now.version) in self._created
+                ours = now is not None and now.version in self._created[placement, model]
                 if now is None or not ours or now == after:
                     found = f"version {now.version}" if now else "nothing"
                     known = f"version {after.version}" if after else "nothing"

@@ -188,6 +188,22 @@ async def test_a_publisher_that_has_seen_another_move_is_superseded_in_spite_of_
         await snapshots.publish(manifest(10), tensors(), after=first)
 
 
+async def test_a_store_may_be_put_back_by_versions_that_a_publisher_remembers_and_by_no_more(store: Store) -> None:
+    snapshots, current = Snapshots(store, None, remembered=3), f"{FOLDER}/current.json"
+    pointer, before = None, []
+    for examples in (1, 2, 3):
+        pointer = await snapshots.publish(manifest(examples), tensors(), after=pointer)
+        before.append((await store.get(current)).body)
+
+    await store.put(current, before[1])
+    pointer = await snapshots.publish(manifest(4), tensors(), after=pointer)
+    assert pointer.version == 4
+
+    await store.put(current, before[0])
+    with pytest.raises(Superseded):
+        await snapshots.publish(manifest(5), tensors(), after=pointer)
+
+
 async def test_a_model_that_is_not_finite_is_not_published(snapshots: Snapshots, store: Store) -> None:
     with pytest.raises(BadSnapshot, match="not_finite"):
         await snapshots.publish(manifest(), tensors(np.nan), after=None)

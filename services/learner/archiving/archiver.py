@@ -29,6 +29,7 @@ from banditmesh.archive.state import Held, Mark, State, States
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Aborted, AlreadyExists, MeshError
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.memory import give_back
 from banditmesh.runtime.store import Store
 from banditmesh.runtime.stream import Consumed
 from services.learner.archiving.metrics import ArchiveMetrics
@@ -207,6 +208,7 @@ class Archiver(Generic[T]):
                 if now_s >= due_s or waiting >= self._most_bytes or redone:
                     await self.flush()
                     reader.report({number: each.state.next for number, each in self._partitions.items()})
+                    await asyncio.to_thread(give_back)
                     due_s = now_s + self._flush_every_s
 
     def _redoable(self, partition: _Partition[T]) -> bool:

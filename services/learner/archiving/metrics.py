@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
@@ -26,6 +27,12 @@ class ArchiveMetrics:
         self.waiting = Gauge(
             "banditmesh_learner_archive_waiting_rows", "Rows in memory, after a flush", ["kind"], registry=registry
         )
+        self.memory = Gauge(
+            "banditmesh_learner_archive_memory_bytes",
+            "Bytes of rows that wait and of files that are being written; falls to nearly 0 with each flush",
+            registry=registry,
+        )
+        self.memory.set_function(pa.total_allocated_bytes)
         self.lost = Counter(
             "banditmesh_learner_archive_lost_offsets_total",
             "Offsets that retention took before they were archived; any is a loss",
