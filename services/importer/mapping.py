@@ -65,7 +65,7 @@ class MappingPacker:
         unknown = [name for name in names if name not in COLUMNS and name not in index]
         if missing or unknown:
             what = f"the column {missing[0]!r} is missing" if missing else f"the column {unknown[0]!r} is unknown"
-            found = found_columns(names, COLUMNS)
+            found = found_columns(names, COLUMNS, file)
             raise wrong_column(file, f"{what}; expected {EXPECTED}; {found}", (missing or unknown)[0])
         if file not in self._files:
             self._files.add(file)

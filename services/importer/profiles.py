@@ -75,7 +75,7 @@ class ProfilesPacker:
 
     def check_columns(self, names: Sequence[str], file: str) -> None:
         """Raise ImportFailed ``wrong_column`` unless a file may have just these columns."""
-        found = found_columns(names, (USER_ID,))
+        found = found_columns(names, (USER_ID,), file)
         if USER_ID not in names:
             raise wrong_column(file, f"the column {USER_ID!r} is missing; expected {_EXPECTED}; {found}", USER_ID)
         index = index_columns(names)

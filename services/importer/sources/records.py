@@ -91,8 +91,8 @@ def wrong_column(file: str, message: str, column: str = "") -> ImportFailed:
     return ImportFailed(Failure("wrong_column", f"{file}: {message}", file=file, column=column))
 
 
-def found_columns(names: Sequence[str], known: Sequence[str]) -> str:
-    """Return the columns of a file in words.
+def found_columns(names: Sequence[str], known: Sequence[str], file: str) -> str:
+    """Return the columns of a file in words, and what to do when it seems to have no header.
 
     They are named only when at least one of the known columns is among them, perhaps in another spelling: what has
     none of these is no file of ours, and a message must not give away what is in it.
@@ -100,7 +100,12 @@ def found_columns(names: Sequence[str], known: Sequence[str]) -> str:
     spelled = {_spelling(name) for name in known}
     if any(_spelling(name) in spelled for name in names):
         return "found " + ", ".join(shorten(name) for name in names)
-    return f"found {len(names) or 'none'}{', none of them with such a name' if names else ''}"
+    if not names:
+        return "found none"
+    header = ""
+    if not {"csv", "tsv"}.isdisjoint(file.rpartition("/")[2].lower().split(".")):
+        header = f'; where the first line is no header, notify with csv: {{"columns": ["{known[0]}", …]}}'
+    return f"found {len(names)}, none of them with such a name{header}"
 
 
 def _spelling(name: str) -> str:

@@ -26,6 +26,7 @@ async def old(importer: Importer, tmp_path: Path) -> None:
     ("name", "body", "reason", "said"),
     [
         ("m.csv", b"", "wrong_column", "found none"),
+        ("m.csv", b"7,sun|moon\n8,sun\n", "wrong_column", 'csv: {"columns": ["user_id"'),
         ("m.csv", b"user_id,contents\n", "empty_mapping", "no valid rows"),
         ("m.jsonl", b"", "empty_mapping", "no valid rows"),
         ("m.parquet", encode([], "parquet"), "empty_mapping", "no valid rows"),
