@@ -2,7 +2,8 @@
 
 A call that is refused costs a Python server about as much as an empty one that is answered, half of a selection. So
 those who are refused must not come back at once: the delay that they are told grows until they take at most
-:data:`REFUSED_SHARE` of what is served.
+:data:`REFUSED_SHARE` of what is served. And what they are told is written in advance: to write a status takes as long
+as half of the rest.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
-from banditmesh.runtime.errors import ResourceExhausted
+import grpc
+
+from banditmesh.runtime.errors import MeshError, ResourceExhausted, to_status
 
 REFUSED_SHARE: Final = 0.1
 FIRST_DELAY_S: Final = 0.1
@@ -40,11 +43,15 @@ class RetryDelay:
     def refused(self, count: int = 1) -> float:
         """So much is refused; returns the seconds after which its caller may try again. With jitter: who was refused
         together does not come back together."""
+        return jittered(self.count(count))
+
+    def count(self, refused: int) -> float:
+        """So much is refused; returns the seconds after which callers may try again, on average."""
         now_s = self._now_s()
         if now_s - self._began_s >= _PERIOD_S:
             self._adjust(now_s)
-        self._refused += count
-        return self._delay_s * random.uniform(0.5, 1.5)
+        self._refused += refused
+        return self._delay_s
 
     def _adjust(self, now_s: float) -> None:
         share = self._refused / max(1, self._served)
@@ -55,6 +62,55 @@ class RetryDelay:
         self._began_s, self._refused, self._served = now_s, 0, 0
 
 
+def jittered(delay_s: float) -> float:
+    """A delay around this one."""
+    return delay_s * random.uniform(0.5, 1.5)
+
+
+class Refusal(NamedTuple):
+    """What a call is told that is refused, ready to be sent. ``details``: the ``google.rpc.Status``, with RetryInfo."""
+
+    code: grpc.StatusCode
+    message: str
+    details: bytes
+
+    @classmethod
+    def of(cls, error: MeshError) -> Refusal:
+        """Write down what an error says."""
+        status = to_status(error)
+        return cls(error.code, status.message, status.SerializeToString())
+
+
+Door = Callable[[float | None], Refusal | None]
+"""Whether a call comes in, asked before its request is received: given the seconds until its caller gives up (None: it
+does not), what it is told that is refused; None: it comes in."""
+READY: Final = 16
+"""Refusals that are kept, each with another delay."""
+
+
+class Refusals:
+    """Refusals for one reason."""
+
+    def __init__(self, delay: RetryDelay, why: Callable[[], str]) -> None:
+        """``why``: in words, at this moment."""
+        self._delay = delay
+        self._why = why
+        self._delay_s = 0.0
+        self._ready: list[Refusal] = []
+
+    def next(self) -> Refusal:
+        """For the next call that is refused."""
+        delay_s = self._delay.count(1)
+        if delay_s != self._delay_s:
+            self._delay_s = delay_s
+            self._ready.clear()
+        if len(self._ready) == READY:
+            return random.choice(self._ready)
+        refusal = Refusal.of(ResourceExhausted(self._why(), retry_after_s=jittered(delay_s)))
+        self._ready.append(refusal)
+        return refusal
+
+
 class Admission:
     """Counts the calls in flight."""
 
@@ -63,12 +119,13 @@ class Admission:
         self.limit = limit
         self.in_flight = 0
         self.delay = delay if delay is not None else RetryDelay()
+        self._refusals = Refusals(self.delay, lambda: f"the server works on {self.limit} calls already")
 
     @property
     def full(self) -> bool:
         """Whether the next call is one too many."""
         return self.in_flight >= self.limit
 
-    def refusal(self) -> ResourceExhausted:
+    def refusal(self) -> Refusal:
         """What a call is told that is one too many."""
-        return ResourceExhausted(f"the server works on {self.limit} calls already", retry_after_s=self.delay.refused())
+        return self._refusals.next()

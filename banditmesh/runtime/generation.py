@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from banditmesh.runtime.access_table import AccessTable
+from banditmesh.runtime.admission import Door
 from banditmesh.runtime.health import Check
 from banditmesh.runtime.invocation import Handler
 from banditmesh.runtime.lifecycle import BackgroundTasks, StopHooks
@@ -24,6 +25,7 @@ class Generation:
 
     Attributes:
         alone: Its background tasks must not run beside those of the generation before.
+        doors: What is asked before a call's request is received, by full name of the method.
     """
 
     tasks: BackgroundTasks
@@ -32,6 +34,7 @@ class Generation:
     registrations: list[Register] = field(default_factory=list)
     services: list[str] = field(default_factory=list)
     until_drain: set[str] = field(default_factory=set)
+    doors: dict[str, Door] = field(default_factory=dict)
     table: AccessTable | None = None
     alone: bool = False
 

@@ -18,7 +18,7 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from banditmesh.runtime.access import Access, is_admin
-from banditmesh.runtime.admission import Admission
+from banditmesh.runtime.admission import Admission, Door, Refusal
 from banditmesh.runtime.errors import (
     DeadlineExceeded,
     Internal,
@@ -37,6 +37,7 @@ REQUEST_ID = "x-request-id"
 STATUS_DETAILS = "grpc-status-details-bin"
 LONGEST_REQUEST_ID = 128
 OUR_FAULT = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNKNOWN})
+TOO_LATE = Refusal.of(DeadlineExceeded("the deadline had passed before the call's turn came; nothing was done"))
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -95,7 +96,15 @@ class InFlight:
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes without types
     """The one interceptor of a server."""
 
-    def __init__(self, metrics: GrpcMetrics, rules: CallRules | None = None, access: Access | None = None) -> None:
+    def __init__(
+        self,
+        metrics: GrpcMetrics,
+        rules: CallRules | None = None,
+        access: Access | None = None,
+        doors: Mapping[str, Door] | None = None,
+    ) -> None:
+        """``doors``: of unary methods, by full name."""
+        self._doors: Mapping[str, Door] = doors if doors is not None else {}
         self._metrics = metrics
         self._access = access if access is not None else Access(CollectorRegistry())
         self._unknown = metrics.method("unknown")
@@ -140,13 +149,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         """End the calls of ``until_drain`` methods with UNAVAILABLE: their clients go on watching elsewhere."""
         self._end_watches(lambda _method: True)
 
-    def replace(self, find: Callable[[str], Handler | None]) -> InFlight:
-        """Let what this finds by a method's full name answer from now on.
+    def replace(self, find: Callable[[str], Handler | None], doors: Mapping[str, Door] | None = None) -> InFlight:
+        """Let what this finds by a method's full name answer from now on, behind these doors.
 
         Returns the calls that the handlers before still answer. Watches of theirs end with UNAVAILABLE.
         """
         before, self._working = self._working, InFlight()
         self._find = find
+        self._doors = doors if doors is not None else {}
         self._wrapped.clear()
         self._end_watches(lambda method: find(method) is not None)
         return before
@@ -173,9 +183,34 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
 
         async def refuse(_requests: Any, context: Context) -> None:
             metrics.refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "concurrency")
-            await _abort(context, admission.refusal(), _call_id(context))
+            await _refuse(context, admission.refusal())
 
         return grpc.stream_unary_rpc_method_handler(refuse, None, None)
+
+    def _behind(self, door: Door, method: str, guarded: Invoke) -> Handler:
+        """The method behind its door. As a handler of a stream it receives the request itself, once that has come in:
+        a call that is refused costs half of one that is received, read, and refused then."""
+        metrics = self._metrics.method(method)
+        working = self._working
+
+        async def ask(_requests: Any, context: Context) -> Any:
+            remaining_s = context.time_remaining()
+            if remaining_s is not None and remaining_s <= 0:
+                metrics.refused(grpc.StatusCode.DEADLINE_EXCEEDED, "deadline")
+                await _refuse(context, TOO_LATE)
+            if (refusal := door(remaining_s)) is not None:
+                metrics.refused(refusal.code, "queue")
+                await _refuse(context, refusal)
+            working.began()  # who takes this method over waits for the request, too
+            try:
+                body: Any = await context.read()
+                if body is grpc.aio.EOF:
+                    body = b""
+                return await guarded(body, context)
+            finally:
+                working.ended()
+
+        return grpc.stream_unary_rpc_method_handler(ask, None, None)
 
     def _guarded(self, method: str, handler: Handler, streams: bool, admission: Admission | None) -> Handler:
         parse = self._looking(method, parser(method, handler))
@@ -188,6 +223,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
             return grpc.stream_unary_rpc_method_handler(guarded, parse, None)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(guarded, None, handler.response_serializer)
+        if (door := self._doors.get(method)) is not None:
+            return self._behind(door, method, guarded)
         return grpc.unary_unary_rpc_method_handler(guarded, None, None)
 
     def _looking(self, method: str, parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -305,6 +342,11 @@ def _known(error: Exception, method: str, call_id: str) -> MeshError:
 
 def _internal(call_id: str) -> Internal:
     return Internal("internal error", hint=f"give this request id to the operators: {call_id}")
+
+
+async def _refuse(context: Context, refusal: Refusal) -> None:
+    trailing = ((REQUEST_ID, _call_id(context)), (STATUS_DETAILS, refusal.details))
+    await context.abort(refusal.code, refusal.message, trailing)
 
 
 async def _abort(context: Context, error: MeshError, call_id: str) -> None:

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from prometheus_client import CollectorRegistry
 from banditmesh.runtime.access import Access
 from banditmesh.runtime.access_table import AccessTable
 from banditmesh.runtime.addresses import HostPort
+from banditmesh.runtime.admission import Door
 from banditmesh.runtime.clock import Clock, SystemClock
 from banditmesh.runtime.errors import ConfigurationError, Unavailable
 from banditmesh.runtime.exporter import MetricsServer
@@ -114,14 +115,17 @@ class Server:
         servicer: ServicerT,
         *,
         until_drain: tuple[str, ...] = (),
+        doors: Mapping[str, Door] | None = None,
     ) -> None:
         """Serve a generated service. ``until_drain``: names of streaming methods that are ended with UNAVAILABLE when
-        the server begins to stop (watches that would otherwise use up the whole grace). Raises ValueError when the
-        service has no such method."""
-        for method in until_drain:
+        the server begins to stop (watches that would otherwise use up the whole grace). ``doors``: what calls of unary
+        methods are asked before their requests are received. Raises ValueError when the service has no such method."""
+        doors = doors or {}
+        for method in (*until_drain, *doors):
             if method not in descriptor.methods_by_name:
                 raise ValueError(f"{descriptor.full_name} has no method {method!r}")
-            self._newest.until_drain.add(f"/{descriptor.full_name}/{method}")
+        self._newest.until_drain |= {f"/{descriptor.full_name}/{method}" for method in until_drain}
+        self._newest.doors |= {f"/{descriptor.full_name}/{method}": door for method, door in doors.items()}
         self._newest.services.append(descriptor.full_name)
         self._newest.registrations.append(lambda server: add_to_server(servicer, server))
 
@@ -201,7 +205,7 @@ class Server:
             new.tasks.start()
             await self.health.replace(new.checks)
         self._access.set_table(new.table)
-        under_way = calls.replace(new.finder())
+        under_way = calls.replace(new.finder(), new.doors)
         await old.tasks.stop(self.options.task_stop_s)
         try:
             async with asyncio.timeout(self.options.grace_s):
@@ -228,7 +232,9 @@ class Server:
             options.max_concurrent_rpcs,
             frozenset(f"/{HEALTH.full_name}/{method.name}" for method in HEALTH.methods),
         )
-        calls = self._interceptor = CallInterceptor(GrpcMetrics(self.registry), rules, self._access)
+        calls = self._interceptor = CallInterceptor(
+            GrpcMetrics(self.registry), rules, self._access, self._generation.doors
+        )
         unserved = self._unserved = UnservedCalls(lambda: calls.accepted, lambda: calls.idle, options.max_waiting_rpcs)
         server = self._grpc = grpc.aio.server(interceptors=(calls,), options=channel_options(options))
         unserved.watch()

@@ -6,9 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
-from banditmesh.runtime.admission import RetryDelay
+from banditmesh.runtime.admission import Refusal, Refusals, RetryDelay
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import DeadlineExceeded, ResourceExhausted
 from services.crs_engine.metrics import EngineMetrics
@@ -38,6 +39,9 @@ LEFT_SHARE: Final = 0.7
 """The share of what is left until the caller gives up that must not be waited away here. When everybody wants to come
 in, the line in the transport and the caller's own are as long as this one and not seen from here; an answer that comes
 too late costs as much as one in time (benchmarks/overload.md)."""
+
+FULL, LATE = "full", "late"
+"""Why a call is refused: too many wait, or so many that it would be answered too late."""
 
 Select = Callable[[Sequence[SelectionRequest]], Awaitable[list[Outcome]]]
 
@@ -77,10 +81,14 @@ class Batcher:
     """By how much a request in front makes one wait, on average: its share of everything that the process does."""
     _waiting: deque[_Waiting] = field(default_factory=deque)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
+    _refusals: dict[str, Refusals] = field(init=False)
     _listening: bool = False
     _listening_since_s: float = 0.0
     _heard: int = 0
     _quiet: int = 0
+
+    def __post_init__(self) -> None:
+        self._refusals = {reason: Refusals(self.delay, partial(self._why, reason)) for reason in (FULL, LATE)}
 
     def admit(self, count: int, within_s: float | None = None) -> None:
         """Say at once whether so many requests of a call may come in; see :meth:`submit`.
@@ -88,12 +96,34 @@ class Batcher:
         Raises:
             ResourceExhausted: Too many wait already, or so many that the call's deadline would pass first.
         """
+        reason = self._too_much(count, within_s)
+        if reason is not None:
+            self.metrics.refused.labels(reason).inc(count)
+            left = f", {max(within_s, 0.0):.2g} s are left" if reason == LATE and within_s is not None else ""
+            raise ResourceExhausted(self._why(reason) + left, retry_after_s=self.delay.refused(count))
+
+    def refusal(self, within_s: float | None) -> Refusal | None:
+        """The same of a call with one request that has not been received yet (see `Door`); None: it may come in."""
+        reason = self._too_much(1, within_s)
+        if reason is None:
+            return None
+        self.metrics.refused.labels(reason).inc()
+        return self._refusals[reason].next()
+
+    def _too_much(self, count: int, within_s: float | None) -> str | None:
         if self._size and self._size + count > self.max_waiting:
-            self._refuse(count, "full", f"{self._size} requests wait already")
-        wait_s = (self._size + self._under_way) * self._request_s
-        if within_s is not None and self._size and wait_s + max(LEFT_S, LEFT_SHARE * within_s) > within_s:
-            ahead = f"with those in front the call would take {wait_s:.2g} s, {max(within_s, 0.0):.2g} s are left"
-            self._refuse(count, "late", ahead)
+            return FULL
+        late = within_s is not None and self._size and self._wait_s + max(LEFT_S, LEFT_SHARE * within_s) > within_s
+        return LATE if late else None
+
+    @property
+    def _wait_s(self) -> float:
+        return (self._size + self._under_way) * self._request_s
+
+    def _why(self, reason: str) -> str:
+        if reason == FULL:
+            return f"{self._size} requests wait already"
+        return f"with those in front the call would take {self._wait_s:.2g} s"
 
     async def submit(self, requests: Sequence[SelectionRequest], within_s: float | None = None) -> list[Outcome]:
         """One outcome for each request. A call that is cancelled (its client has gone) leaves the queue.
@@ -126,10 +156,6 @@ class Batcher:
         finally:
             for part in parts:
                 part.answer.cancel()  # of a call that was cancelled; does nothing to an answer that is there
-
-    def _refuse(self, count: int, reason: str, message: str) -> None:
-        self.metrics.refused.labels(reason).inc(count)
-        raise ResourceExhausted(message, retry_after_s=self.delay.refused(count))
 
     def _listen(self) -> None:
         """Start what waits once nobody new arrives; called whenever somebody may have arrived or room has been made."""

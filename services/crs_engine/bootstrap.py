@@ -144,6 +144,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
         SERVICE,
         crs_engine_pb2_grpc.add_CrsEngineServiceServicer_to_server,
         CrsEngineServicer(placements, batcher, explainer, models),
+        doors={"SelectContent": batcher.refusal, "RecommendContents": batcher.refusal},
     )
     # Neither is critical: without Redis the fallback answers, without a store the models that are loaded.
     server.check("redis", redis.ping, critical=False)

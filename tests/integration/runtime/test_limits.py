@@ -14,8 +14,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
 
+from banditmesh.runtime.admission import Door, Refusal
+from banditmesh.runtime.errors import ResourceExhausted, from_rpc_error
 from banditmesh.runtime.interceptors import CallInterceptor
-from banditmesh.runtime.metrics import GrpcMetrics
+from banditmesh.runtime.metrics import GrpcMetrics, RenewableRegistry
 from banditmesh.runtime.serve import Server, ServerOptions
 from tests.support.echo import DESCRIPTOR, NAME, Echo, EchoStub, add_echo_to_server
 from tests.support.eventually import eventually_so
@@ -107,6 +109,49 @@ async def test_nothing_is_done_for_a_call_whose_deadline_has_passed() -> None:
     assert context.status is grpc.StatusCode.DEADLINE_EXCEEDED
     assert slow.working == 0
     assert registry.get_sample_value("banditmesh_grpc_refused_total", {"method": UNARY, "reason": "deadline"}) == 1
+
+
+async def test_a_door_refuses_calls_before_their_requests_are_received() -> None:
+    refusal = Refusal.of(ResourceExhausted("full", retry_after_s=0.3))
+    asked: list[float | None] = []
+
+    def door(within_s: float | None) -> Refusal | None:
+        asked.append(within_s)
+        return None if open_ else refusal
+
+    open_ = False
+    server = Server(ServerOptions(grace_s=0), registry=CollectorRegistry())
+    server.add_service(DESCRIPTOR, add_echo_to_server, Echo(), doors={"Unary": door})
+    async with server, channel_to(server) as channel:
+        stub = EchoStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Unary(StringValue(value="x"), timeout=10, metadata=(("x-request-id", "mine"),))
+        found = from_rpc_error(refused.value)
+        assert (found.code, found.message, found.retry_after_s) == (refusal.code, "full", 0.3)
+        assert dict(refused.value.trailing_metadata())["x-request-id"] == "mine"
+        for name, reason in (("refused", {"reason": "queue"}), ("requests", {"code": "RESOURCE_EXHAUSTED"})):
+            assert server.registry.get_sample_value(f"banditmesh_grpc_{name}_total", {"method": UNARY, **reason}) == 1
+        open_ = True
+        assert (await stub.Unary(StringValue(value="y"))).value == "y"
+        assert [each is not None and 0 < each <= 10 for each in asked] == [True, False]
+
+
+async def test_a_door_that_is_replaced_is_not_asked_any_more() -> None:
+    refusal = Refusal.of(ResourceExhausted("full"))
+
+    async def serve(door: Door | None) -> None:
+        doors = {} if door is None else {"Unary": door}
+        server.add_service(DESCRIPTOR, add_echo_to_server, Echo(), doors=doors)
+
+    server = Server(ServerOptions(grace_s=0), registry=RenewableRegistry())
+    await serve(None)
+    async with server, channel_to(server) as channel:
+        stub = EchoStub(channel)
+        await server.rebuild(lambda: serve(lambda _within_s: refusal))
+        with pytest.raises(grpc.aio.AioRpcError, match="full"):
+            await stub.Unary(StringValue(value="x"))
+        await server.rebuild(lambda: serve(None))
+        assert (await stub.Unary(StringValue(value="y"))).value == "y"
 
 
 async def test_calls_that_the_transport_cut_off_are_counted() -> None:

@@ -147,7 +147,10 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_again() -> Non
     with pytest.raises(ResourceExhausted, match="6 requests wait") as refused:
         await queue.submit(requests("late"))
     assert refused.value.retry_after_s is not None
-    assert registry.get_sample_value("banditmesh_engine_refused_total", {"reason": "full"}) == 1
+    at_the_door = queue.refusal(60.0)
+    assert at_the_door is not None
+    assert at_the_door.message == "6 requests wait already"
+    assert registry.get_sample_value("banditmesh_engine_refused_total", {"reason": "full"}) == 2
     gate.open.set()
     assert [len(answer) for answer in await asyncio.gather(running, *waiting)] == [1, 3, 3]
     assert (await queue.submit(requests("again")))[0].contents == (b"again",)
@@ -173,7 +176,11 @@ async def test_who_would_wait_past_his_deadline_is_told_at_once() -> None:
     await settle()
     with pytest.raises(ResourceExhausted, match=r"0\.1 s are left"):
         await queue.submit(requests("hasty"), 0.1)
-    assert registry.get_sample_value("banditmesh_engine_refused_total", {"reason": "late"}) == 1
+    at_the_door = queue.refusal(0.1)
+    assert at_the_door is not None
+    assert at_the_door.message.startswith("with those in front the call would take")
+    assert queue.refusal(60.0) is queue.refusal(None) is None
+    assert registry.get_sample_value("banditmesh_engine_refused_total", {"reason": "late"}) == 2
     calls.append(asyncio.create_task(queue.submit(requests("patient"), 60.0)))
     gate.open.set()
     await asyncio.gather(*calls)

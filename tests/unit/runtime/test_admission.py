@@ -1,0 +1,44 @@
+"""What calls are told that are refused."""
+
+from __future__ import annotations
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from banditmesh.runtime.admission import FIRST_DELAY_S, READY, Refusal, Refusals, RetryDelay
+
+
+class Steady:
+    """Seconds that a test moves."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def delay_s(refusal: Refusal) -> float:
+    """What the refusal tells its caller to wait."""
+    retry = error_details_pb2.RetryInfo()
+    assert any(each.Unpack(retry) for each in status_pb2.Status.FromString(refusal.details).details)
+    return float(retry.retry_delay.ToTimedelta().total_seconds())
+
+
+def test_refusals_are_written_in_advance_and_tell_each_caller_another_delay() -> None:
+    made: list[int] = []
+    refusals = Refusals(RetryDelay(Steady()), lambda: f"{made.append(1) or len(made)} wait")
+    told = [refusals.next() for _ in range(50 * READY)]
+    assert len(made) == READY
+    assert {each.code for each in told} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert {each.message for each in told} == {f"{n} wait" for n in range(1, READY + 1)}
+    delays = {delay_s(each) for each in told}
+    assert len(delays) == READY
+    assert FIRST_DELAY_S / 2 <= min(delays) < max(delays) <= FIRST_DELAY_S * 3 / 2
+
+
+def test_when_more_are_refused_than_served_the_next_refusals_tell_longer_delays() -> None:
+    time_s = Steady()
+    refusals = Refusals(RetryDelay(time_s), lambda: "full")
+    before = [delay_s(refusals.next()) for _ in range(50 * READY)]
+    time_s.now_s += 1.0
+    assert min(delay_s(refusals.next()) for _ in range(READY)) > max(before)
