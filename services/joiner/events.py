@@ -4,6 +4,7 @@ letter."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
@@ -29,7 +30,8 @@ class ReadReaction:
         offset: In its partition.
         time_ms: The broker's.
         kind: None: it is of a kind that a newer release knows.
-        part: What tells several reactions of the kind to one impression apart, such as a target action's name.
+        part: What tells several reactions of the kind to one impression apart, such as a target action's name; of a
+            kind that is not known a digest of all that it says, so that a retry has the same.
         amount: Factor on its reward.
         decision: What the reaction is about.
         value: The record's value as it was.
@@ -45,9 +47,8 @@ class ReadReaction:
 
     @property
     def key(self) -> str:
-        """What tells the reactions to one impression apart. One of a kind that is not known is taken for no other's
-        copy; who knows the kind reads it out of the value again."""
-        return f"?{self.offset}" if self.kind is None else self.kind.key(self.part)
+        """What tells the reactions to one impression apart; who knows a kind reads it out of the value again."""
+        return f"?{self.part}" if self.kind is None else self.kind.key(self.part)
 
 
 def read_reaction(offset: int, time_ms: int, value: bytes) -> ReadReaction | None:
@@ -65,12 +66,21 @@ def read_reaction(offset: int, time_ms: int, value: bytes) -> ReadReaction | Non
     decision = _decision(message)
     kind = KINDS.get(case or "")
     if kind is None:
-        return ReadReaction(offset, time_ms, None, "", 1.0, decision, value)
+        return ReadReaction(offset, time_ms, None, _digest(message), 1.0, decision, value)
     try:
         part, amount = kind.read(getattr(message, kind.name))
     except WrongReaction as error:
         raise Unreadable(error.reason, str(error)) from error
     return ReadReaction(offset, time_ms, kind, part, amount, decision, value)
+
+
+def _digest(message: events_pb2.Reaction) -> str:
+    """Of what happened, in fields that this release may not know; what is about the record is left out."""
+    what = events_pb2.Reaction()
+    what.CopyFrom(message)
+    for name in ("schema_version", "decision", "client_time_ms"):
+        what.ClearField(name)
+    return blake2b(what.SerializeToString(deterministic=True), digest_size=8).hexdigest()
 
 
 def read_impression(value: bytes) -> events_pb2.Decision:

@@ -25,8 +25,8 @@ class Joined(NamedTuple):
         example: The record's message.
         outcome: The kind that counted, or ``none``.
         clipped: Whether its reward was beyond the placement's cap.
-        late: The reactions that came too late for it, in the order of their times.
-        unknown: How many reactions were passed over because a newer release knows their kind.
+        late: The reactions that came too late for it, of whatever kind, in the order of their times.
+        unknown: How many reactions in time were passed over because a newer release knows their kind.
     """
 
     example: events_pb2.Example
@@ -82,9 +82,9 @@ def join(
     first: dict[str, ReadReaction] = {}
     for each in sorted(reactions, key=lambda reaction: reaction.offset):
         first.setdefault(each.key, each)
-    came = [each for each in first.values() if each.kind is not None]
-    counted = [each for each in came if belongs(each.time_ms, impression_time_ms, window_ms)]
-    late = [each for each in came if not belongs(each.time_ms, impression_time_ms, window_ms)]
+    in_time = [each for each in first.values() if belongs(each.time_ms, impression_time_ms, window_ms)]
+    late = [each for each in first.values() if not belongs(each.time_ms, impression_time_ms, window_ms)]
+    counted = [each for each in in_time if each.kind is not None]
     strongest = spec.outcome(_reaction(each) for each in counted)
     joined.outcome = OUTCOMES[strongest.kind]
     joined.target = strongest.part
@@ -92,7 +92,7 @@ def join(
     joined.reaction_time_ms = _time_of(strongest, counted)
     joined.reactions.extend(sorted({OUTCOMES[_reaction(each).kind] for each in counted}))
     late.sort(key=lambda each: (each.time_ms, each.key))
-    return Joined(example, strongest.kind, strongest.clipped, tuple(late), len(first) - len(came))
+    return Joined(example, strongest.kind, strongest.clipped, tuple(late), len(in_time) - len(counted))
 
 
 def _reaction(read: ReadReaction) -> rewards.Reaction:

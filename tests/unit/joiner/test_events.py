@@ -59,7 +59,18 @@ def test_a_reaction_of_a_kind_that_a_later_release_knows_is_read_and_keeps_its_v
     value = reaction(schema_version=2) + OF_TOMORROW
     read = read_reaction(value)
     assert read is not None
-    assert (read.kind, read.key, read.value) == (None, "?7", value)
+    assert (read.kind, read.key[0], read.value) == (None, "?", value)
+
+
+def test_a_retry_of_a_kind_that_is_not_known_has_the_same_key_and_another_reaction_has_not() -> None:
+    first, retry, other = (
+        read_reaction(reaction(schema_version=2, client_time_ms=time_ms) + kind)
+        for time_ms, kind in ((1, OF_TOMORROW), (2, OF_TOMORROW), (1, OF_TOMORROW[:-1] + b"!"))
+    )
+    assert first is not None
+    assert retry is not None
+    assert other is not None
+    assert first.key == retry.key != other.key
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,9 @@ def test_another_kind_another_part_or_another_impression_is_no_duplicate() -> No
     assert len(judged(arrivals, [NOTHING] * 5)) == 5
 
 
-def test_two_reactions_of_kinds_that_are_not_known_are_both_kept() -> None:
-    assert len(judged([arrival(10, kind="of tomorrow"), arrival(11, kind="of tomorrow")], [NOTHING] * 2)) == 2
+def test_two_reactions_of_kinds_that_are_not_known_are_both_kept_and_a_retry_is_not() -> None:
+    arrivals = [arrival(at, kind="of tomorrow", part=part) for at, part in ((10, "a"), (11, "b"), (12, "a"))]
+    assert [at for at, *_ in judged(arrivals, [NOTHING] * 3)] == [10, 11]
 
 
 def test_a_reaction_is_late_when_its_impression_was_closed_without_it() -> None:

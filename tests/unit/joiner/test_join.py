@@ -95,6 +95,12 @@ def test_a_reaction_of_a_kind_that_is_not_known_is_passed_over_and_counted() -> 
     assert (result.outcome, result.unknown, result.late) == ("click", 1, ())
 
 
+def test_a_reaction_of_a_kind_that_is_not_known_can_be_late_all_the_same() -> None:
+    late = came("of tomorrow", WINDOW + 1)
+    result = joined(came("click"), late)
+    assert (result.outcome, result.unknown, result.late) == ("click", 0, (late,))
+
+
 def test_of_two_copies_the_first_by_offset_counts() -> None:
     first = came("target:purchase", 1, weight=2.0, offset=4)
     second = came("target:purchase", 2, weight=9.0, offset=5)

@@ -15,7 +15,7 @@ from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.deadletters import OUTGROWN
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.kafka.producer import Record
-from banditmesh.runtime.kafka.sizes import MessageSizes
+from banditmesh.runtime.kafka.sizes import LEAST_BYTES, MessageSizes
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.stream import Consumed, NotYet, StartOver
@@ -266,7 +266,7 @@ async def test_a_reaction_of_a_kind_that_a_newer_release_knows_is_kept_and_passe
 ) -> None:
     processor = reactions(ledger, log, checkpoint, rollout_until_s=rollout_until_s)
     await processor.process([consumed(5, UNKNOWN), consumed(6, CLICK)])
-    assert [(each.key, each.value) for each in ledger.stored] == [("?5", UNKNOWN), ("click", CLICK)]
+    assert [(each.key[:1], each.value) for each in ledger.stored] == [("?", UNKNOWN), ("c", CLICK)]
     assert log.reasons == reasons
     assert processor.progress is not None
     assert processor.progress.offset == 7
@@ -394,16 +394,20 @@ async def test_what_its_topic_does_not_take_becomes_a_dead_letter_of_what_it_cam
     ledger: FakeLedger, log: FakeLog, checkpoint: FakeCheckpoint
 ) -> None:
     for topic in (TOPICS.examples, TOPICS.late_reactions):
-        log.sizes.refused(topic, 100, 1)
-    ledger.watermark_ms, ledger.late = T + 3_600_000, [Late(LOG, 3, T, CLICK)]
-    ledger.reactions = [StoredReaction(bytes(16), "click", 2, T + WINDOW_MS + 1, False, CLICK)]
-    impression = events_pb2.Impression(schema_version=1, decision=DECISION).SerializeToString()
+        log.sizes.refused(topic, LEAST_BYTES, 1)
+    large = events_pb2.Decision()
+    large.CopyFrom(DECISION)
+    large.content_id = "f" * LEAST_BYTES
+    click = events_pb2.Reaction(schema_version=1, decision=large, click=events_pb2.Click()).SerializeToString()
+    ledger.watermark_ms, ledger.late = T + 3_600_000, [Late(LOG, 3, T, click)]
+    ledger.reactions = [StoredReaction(bytes(16), "click", 2, T + WINDOW_MS + 1, False, click)]
+    impression = events_pb2.Impression(schema_version=1, decision=large).SerializeToString()
     await (await opened(ledger, log, checkpoint)).process([consumed(0, impression, topic=TOPICS.impressions)])
     letters = [events_pb2.DeadLetter.FromString(each) for each in log.to(TOPICS.dead_letters)]
     assert sorted((each.topic, each.offset, each.value) for each in letters) == [
         (TOPICS.impressions, 0, impression),
-        (TOPICS.reactions, 2, CLICK),
-        (TOPICS.reactions, 3, CLICK),
+        (TOPICS.reactions, 2, click),
+        (TOPICS.reactions, 3, click),
     ]
     assert set(log.reasons) == {OUTGROWN}
     assert {record.topic for record in log.records} == {TOPICS.dead_letters}
