@@ -24,18 +24,20 @@ from banditmesh.demo.movielens import Ratings, movielens
 from banditmesh.fit.als import fit, replay
 from banditmesh.fit.interactions import Interactions
 from banditmesh.local import cache
+from banditmesh.runtime.logging import configure_logging
+from benchmarks import shelf_served
 from services.crs_engine.models import FALLBACK, LoadedModel
 from services.crs_engine.pipeline import ranked
 from services.crs_engine.popular_contents import PopularContents
 from tests.support.engine_batch import NOW_S, Bench, BenchReads, FixedModels
 
-SERVICE = "films"
+SERVICE = shelf_served.SERVICE
 CLICK = KINDS.index("click")
 TIMES = 60
 USERS = 32
 EVERY_S = 186.0
 """As if the ratings had come evenly over their seven months."""
-SHARES = (0, 25, 50, 75, 100)
+SHARES = shelf_served.SHARES
 MESH = """
 services:
   films: {{logics: [all]}}
@@ -50,6 +52,16 @@ placements:
         blend: {{weight: {share}, policy: {{blend: {{}}}}, explore: {{epsilon_greedy: {{epsilon: 0.05}}}}}}
         popular: {{weight: {rest}, policy: popularity, explore: {{epsilon_greedy: {{epsilon: 0.05}}}}}}
 """
+
+RESPONSE = (
+    "## Response time",
+    "",
+    "The published system's graph: does response time grow with the share of users on the model? A list of ten through",
+    f"a real engine and a real Valkey, over a socket, {shelf_served.AT_ONCE} calls at once, ten placements in turns",
+    f"in one process; {shelf_served.TURNS * shelf_served.CALLS:,} calls each, {shelf_served.USERS} users whose first",
+    "list was drawn before. Who is on the model gets what `als` and popularity propose, ranked by the blend; others",
+    "get what is popular. CPU is that of the engine's process for a list.",
+)
 
 
 def interactions(ratings: Ratings) -> Interactions:
@@ -161,7 +173,10 @@ def main() -> None:
     """Measure, print, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report", type=Path, default=Path("benchmarks/shelf.md"))
-    report: Path = parser.parse_args().report
+    parser.add_argument("--served", action=argparse.BooleanOptionalAction, default=True, help="response times, too")
+    arguments = parser.parse_args()
+    report, served = arguments.report, arguments.served
+    configure_logging("benchmark", level="warning")
     ratings, params = movielens(cache.folder()), AlsParams()
     found = interactions(ratings)
     lines = [
@@ -206,6 +221,10 @@ def main() -> None:
     for share in SHARES:
         without, cached = (Shelf(ratings, als, share, each).ms() for each in (False, True))
         lines.append(f"| {share} % | {without:.3f} ms | {cached:.3f} ms |")
+    if served:
+        found = asyncio.run(shelf_served.measure(ratings, als))
+        shelf_served.draw(found, report.with_suffix(".png"))
+        lines += ["", *RESPONSE, "", *shelf_served.table(found), "", f"![]({report.with_suffix('.png').name})"]
     report.write_text("\n".join(lines) + "\n")
     print(report.read_text())
 

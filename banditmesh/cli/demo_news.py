@@ -20,10 +20,10 @@ def demo_news(
 ) -> None:
     """Run the whole mesh as a news feed: what readers near you click now, against what is popular.
 
-    Starts Kafka, Valkey, an S3 store and the five services. A simulated town reads news whose value fades within
-    seconds; some is breaking news that one quarter of the town reads. Exit code 0 only if every acknowledged impression
-    became exactly one example, `density` earns more clicks than popularity with 95 % confidence, and a click is in a
-    published density within 5 seconds.
+    Starts Kafka, Valkey, an S3 store and the five services, of the CRS Engine two processes. A simulated town reads
+    news whose value fades within seconds; some is breaking news that one quarter of the town reads. Exit code 0 only
+    if every acknowledged impression became exactly one example, `density` earns more clicks than popularity with 95 %
+    confidence, and both engines rank by a click within 5 seconds.
     """
     from banditmesh.demo.news import Options, run
 

@@ -4,12 +4,10 @@ click, the other half what is popular."""
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +16,17 @@ from rich.live import Live
 
 from banditmesh.client import ClientLimits, MeshClient, click, shown
 from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
+from banditmesh.demo.news_delays import Delays, another_engine, watch
 from banditmesh.demo.news_evening import read_the_evening_paper
-from banditmesh.demo.news_report import Delays, NewsTally, NewsView, Seen, draw, verdict
+from banditmesh.demo.news_report import NewsTally, NewsView, Seen, draw, verdict
 from banditmesh.demo.news_world import NewsWorld, day_of
 from banditmesh.demo.outcome import ExamplesReader
 from banditmesh.demo.report import Examples
 from banditmesh.demo.stage import started
 from banditmesh.demo.target import Target, local_target
 from banditmesh.demo.visits import in_order
+from banditmesh.local.service import Process
 from banditmesh.local.stack import LocalMesh
-from banditmesh.runtime.snapshots import BadSnapshot, Snapshots
-from banditmesh.runtime.store import open_store
 from banditmesh.selection import Nothing
 
 PLACEMENT, SERVICE = "feed", "news"
@@ -41,7 +39,6 @@ SETTLE_TIMEOUT_S = 60.0
 BEFORE_S = 2.0
 """Between the evening's end and the town's midnight: what is out by then is imported."""
 _PUBLISH_EVERY_S = 0.5
-_LOOK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -97,41 +94,42 @@ def run(options: Options, console: Console) -> bool:
     )
     provider = ["banditmesh.demo.news_provider", "--seed", str(options.seed)]
     provider += ["--length", str(options.length_s), "--began", str(options.began)]
-    with started(options.folder, MESH, provider, console) as mesh:
+    with started(options.folder, MESH, provider, console) as mesh, another_engine(mesh) as second:
         options.began.write_text(repr(time.time()))
         console.print(f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}", highlight=False)
-        day = asyncio.run(_lived(options, world, mesh, console))
+        day = asyncio.run(_lived(options, world, mesh, second, console))
     draw(day.world, day.tally, options.plot)
     good = verdict(console, day.world, day.tally, day.examples, day.delays)
     console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False)
     return good
 
 
-async def _lived(options: Options, world: NewsWorld, mesh: LocalMesh, console: Console) -> Day:
+async def _lived(options: Options, world: NewsWorld, mesh: LocalMesh, second: Process, console: Console) -> Day:
     target = local_target(mesh)
     async with target.client(ClientLimits()) as client:
         clicks = await read_the_evening_paper(world, target, client, SERVICE, options.folder / "evening", options.seed)
     console.print(f"The evening before, readers opened {clicks:,} articles.")
     day = Day(world, time.time() + BEFORE_S)
     options.began.write_text(repr(day.began_s))
-    await _live(options, day, mesh, target, console)
+    await _live(options, day, mesh, second, target, console)
     return day
 
 
-async def _live(options: Options, day: Day, mesh: LocalMesh, target: Target, console: Console) -> None:
+async def _live(options: Options, day: Day, mesh: LocalMesh, second: Process, target: Target, console: Console) -> None:
     reader = ExamplesReader(target.kafka, "examples", day.examples, PLACEMENT)
     await reader.start()
     beside = [
         asyncio.create_task(reader.keep_reading()),
         asyncio.create_task(_publish(day, target)),
-        asyncio.create_task(_watch_densities(day, mesh)),
+        asyncio.create_task(watch(day.delays, mesh, PLACEMENT, [mesh.services["crs_engine"], second])),
     ]
     view = NewsView(day.tally, day.examples, day.delays, options.length_s)
     try:
-        async with target.client(ClientLimits()) as client:
+        other = replace(target, engine=second.address)
+        async with target.client(ClientLimits()) as client, other.client(ClientLimits()) as another:
             with Live(view, console=console, refresh_per_second=4, transient=True):
                 await asyncio.sleep(max(-day.now_s, 0))
-                await _visits(options, day, client, beside)
+                await _visits(options, day, (client, another), beside)
                 beside[0].cancel()
                 with suppress(asyncio.CancelledError):
                     await beside[0]
@@ -143,12 +141,13 @@ async def _live(options: Options, day: Day, mesh: LocalMesh, target: Target, con
         await reader.stop()
 
 
-async def _visits(options: Options, day: Day, client: MeshClient, beside: list[asyncio.Task[None]]) -> None:
-    """Readers come one after the other, as fast as the mesh answers, until the day is over."""
+async def _visits(options: Options, day: Day, clients: Sequence[MeshClient], beside: list[asyncio.Task[None]]) -> None:
+    """Readers come one after the other, as fast as the mesh answers, until the day is over. ``clients``: of an engine
+    each; a reader comes now to this one and now to that one."""
     rng = np.random.default_rng(options.seed + 1)
 
     async def visit(reader: str) -> None:
-        number = int(reader)
+        number, client = int(reader), clients[day.tally.done % len(clients)]
         screen = await client.recommend(PLACEMENT, f"r{number}", count=LIST, deadline_s=DEADLINE_S)
         day.tally.done += 1
         if isinstance(screen, Nothing):
@@ -195,32 +194,3 @@ async def _publish(day: Day, target: Target) -> None:
                 day.tally.published.update(dict.fromkeys(map(int, ids), day.now_s))
             await asyncio.sleep(_PUBLISH_EVERY_S)
         await asyncio.Event().wait()
-
-
-async def _watch_densities(day: Day, mesh: LocalMesh) -> None:
-    """How old the newest click is that an engine may not have yet, at the worst: from a version's watermark to the
-    moment when the next version can be loaded. Engines look for it twice a publication, which is added."""
-    # boto3 looks for them in the environment, and the store on this machine has keys of its own.
-    os.environ.update({name: value for name, value in mesh.settings.items() if name.startswith("AWS_")})
-    store = open_store(mesh.settings["BANDITMESH_STORE"])
-    snapshots = Snapshots(store, None)
-    seen, before_s = Counter[str](), 0.0
-    try:
-        while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            try:
-                models = {key.split("/")[2] async for key in store.list(f"models/{PLACEMENT}/density-")}
-                for model in models:
-                    pointer = await snapshots.pointer(PLACEMENT, model)
-                    if pointer is None or pointer.version == seen[model]:
-                        continue
-                    manifest = await snapshots.manifest(PLACEMENT, model, pointer.version)
-                    if before_s:
-                        day.delays.seconds.append(time.time() - before_s)
-                    day.delays.deltas += manifest.base > 0
-                    day.delays.bytes.append(sum(each.nbytes for each in manifest.tensors.values()))
-                    seen[model], before_s = pointer.version, manifest.watermark_ms / 1000
-            except BadSnapshot:
-                continue  # it was deleted between two questions
-    finally:
-        await store.close()

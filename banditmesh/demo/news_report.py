@@ -13,6 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from banditmesh.demo.news_delays import Delays
 from banditmesh.demo.news_world import NewsWorld
 from banditmesh.demo.report import Examples, delivery, difference, variant_result
 
@@ -62,26 +63,6 @@ class NewsTally:
         self.first_shown.setdefault(seen.article, seen.at_s)
 
 
-@dataclass
-class Delays:
-    """What the density's versions in the store say.
-
-    Attributes:
-        seconds: Of each version, the age of the oldest click that it is the first one to hold.
-        bytes: Of each version.
-        deltas: How many were deltas.
-    """
-
-    seconds: list[float] = field(default_factory=list)
-    bytes: list[int] = field(default_factory=list)
-    deltas: int = 0
-
-    @property
-    def p95_s(self) -> float:
-        """Nineteen in twenty are no older; infinite when there is no version."""
-        return float(np.quantile(self.seconds, 0.95)) if self.seconds else float("inf")
-
-
 class NewsView:
     """The moment, drawn again several times a second."""
 
@@ -99,7 +80,7 @@ class NewsView:
             f"screens [bold]{tally.done:,}[/]",
             f"impressions [bold]{len(tally.acknowledged):,}[/]",
             f"articles out [bold]{len(tally.published):,}[/]",
-            f"density versions [bold]{len(self._delays.seconds):,}[/]",
+            f"density versions [bold]{len(self._delays.bytes):,}[/]",
             f"waiting for the join [bold]{max(len(tally.acknowledged) - len(self._examples.outcomes), 0):,}[/]",
         )
         return Group(self._progress, counts, results(self._examples))
@@ -138,8 +119,8 @@ def verdict(console: Console, world: NewsWorld, tally: NewsTally, examples: Exam
     fast = delays.p95_s <= MOST_DELAY_S
     size = f"{np.median(delays.bytes) / 2**20:.2f} MiB" if delays.bytes else "nothing"
     console.print(
-        f"{_mark(fast)} a click was in a published density after at most {delays.p95_s:.1f} s in 19 of 20 cases "
-        f"(goal: {MOST_DELAY_S:g} s); {len(delays.seconds)} versions, {delays.deltas} of them deltas, {size} each"
+        f"{_mark(fast)} {delays.engines} engines ranked by a click after at most {delays.p95_s:.1f} s in 19 of 20 "
+        f"cases (goal: {MOST_DELAY_S:g} s); {len(delays.bytes)} versions, {delays.deltas} of them deltas, {size} each"
     )
     console.print(f"  an article was on a screen {quick:.1f} s after the importer had it (median of {len(waits)})")
     near, popular = (f"{breaking[variant]:.1%}" for variant in VARIANTS)

@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 
 from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.demo.news_delays import Delays, served_version
 from banditmesh.demo.news_evening import OPENED
 from banditmesh.demo.news_provider import NewsProvider
-from banditmesh.demo.news_report import NEAR, POPULAR, Delays, NewsTally, NewsView, Seen, breaking_shares, draw, verdict
+from banditmesh.demo.news_report import NEAR, POPULAR, NewsTally, NewsView, Seen, breaking_shares, draw, verdict
 from banditmesh.demo.news_world import NewsWorld, day_of
 from banditmesh.demo.report import Examples
 
@@ -94,3 +95,21 @@ def test_near_readers_click_and_appeal_fades(world: NewsWorld) -> None:
     assert world.clicks(reader, article, born_s) > 5 * world.clicks(far, article, born_s)
     half = world.clicks(reader, article, born_s + float(world.life_s[article[0]]))
     assert half == pytest.approx(world.clicks(reader, article, born_s) / 2)
+
+
+def test_a_click_has_arrived_when_the_engine_takes_up_the_version_after_the_one_that_lacked_it() -> None:
+    delays = Delays(watermarks_s={3: 100.0, 4: 101.0, 5: 102.5})
+    delays.taken_up(3, 103.0)  # version 4 was passed over
+    delays.taken_up(5, 104.0)
+    delays.taken_up(0, 99.0)  # it had none, so nobody can say what it lacked
+    assert delays.seconds == [3.0, 1.5]
+
+
+def test_the_version_that_an_engine_serves_is_read_from_its_metrics() -> None:
+    page = (
+        'banditmesh_engine_model_version{model="linucb-1",placement="feed"} 90.0\n'
+        'banditmesh_engine_model_version{model="density-1a2b",placement="feed"} 7.0\n'
+        'banditmesh_engine_model_version{model="density-1a2b",placement="other"} 8.0\n'
+    )
+    assert served_version(page, "feed") == 7
+    assert served_version(page, "evening") == 0
