@@ -99,13 +99,14 @@ async def _watch_engine(delays: Delays, engine: Process, placement: str) -> None
     has = 0
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
-        version = served_version(await asyncio.to_thread(_page, engine.metrics_url), placement)
+        version = served_version(await asyncio.to_thread(page, engine.metrics_url), placement)
         if version > has:
             delays.taken_up(has, time.time())
             has = version
 
 
-def _page(url: str) -> str:
+def page(url: str) -> str:
+    """What a process says at its metrics port. Raises OSError."""
     with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
         return bytes(answer.read()).decode()
 
