@@ -204,12 +204,13 @@ class Als:
         keys = tensor(tensors, "keys", np.uint64, (None,))
         if (keys[1:] <= keys[:-1]).any():
             raise InvalidTensors("must rise strictly", field="keys")
-        policy._keep(
-            keys,
-            tensor(tensors, "services", np.uint64, (len(keys),)),
-            tensor(tensors, "factors", np.float32, (len(keys), params.factors)),
-            tensor(tensors, "gram", np.float64, (params.factors, params.factors)),
-        )
+        factors = tensor(tensors, "factors", np.float32, (len(keys), params.factors))
+        gram = tensor(tensors, "gram", np.float64, (params.factors, params.factors))
+        policy._keep(keys, tensor(tensors, "services", np.uint64, (len(keys),)), factors)
+        # Of another Y^T Y a user's system may have no solution, and every request would find out anew.
+        if not np.allclose(gram, policy._gram, rtol=1e-3, atol=1e-3 * np.abs(policy._gram).max(initial=0.0)):
+            raise InvalidTensors("is not that of the factors", field="gram")
+        policy._keep(keys, policy.services, factors, gram)
         return policy
 
     def merge(self, other: Self) -> None:

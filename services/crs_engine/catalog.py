@@ -198,7 +198,7 @@ class Catalog:
         self._columns["since_s"][rows[new]] = wall_s
         for each, row in zip(fetched, rows.tolist(), strict=True):
             if row >= 0:
-                self._write(row, each, now_s)
+                self._write(row, each, now_s, wall_s)
         if reading is not None:
             again = [each.key for each in fetched if reading.everything or each.key in reading.changed]
             self._due_again(self._index.find(np.array(again, np.uint64)))
@@ -332,7 +332,7 @@ class Catalog:
     def _due_again(self, rows: NDArray[np.int64]) -> None:
         self._columns["due_s"][rows[rows >= 0]] = -np.inf
 
-    def _write(self, row: int, fetched: Fetched, now_s: float) -> None:
+    def _write(self, row: int, fetched: Fetched, now_s: float, wall_s: float) -> None:
         found = self._parse(fetched)
         service, vector, content = found if found is not None else ("", b"", _NOTHING)
         if self._vectors.shape[1]:
@@ -351,7 +351,8 @@ class Catalog:
         columns["key"][row] = fetched.key
         columns["service"][row] = hashing.service_key(service)
         published_s = next((each.number for each in content.attributes if each.name == PUBLISHED_AT), 0.0)
-        if published_s > 0:
+        # A date to come (milliseconds, perhaps) must not make a content the youngest of all for ever.
+        if 0 < published_s <= (wall_s or np.inf):
             columns["since_s"][row] = published_s
         columns["expires_s"][row] = (
             content.expires_at.ToNanoseconds() / 1e9 if content.HasField("expires_at") else np.inf

@@ -71,7 +71,7 @@ class Explainer:
             decided=decision,
             variant=placement.variants[variant].name,
             model=model if decisive.models else "",
-            model_version=decisive.models[model].version if decisive.models else 0,
+            model_version=decisive.version(0, model),
             candidates=[
                 *(kept for each in slate.rounds for kept in self._kept(slate, each)),
                 *(removed for each in slate.rounds for removed in self._removed(slate, each)),

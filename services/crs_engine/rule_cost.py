@@ -7,6 +7,7 @@ the chance in it cancels. Nothing of it is shown to anybody.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
@@ -36,7 +37,9 @@ class RuleCosts:
 
     def look(self, slate: Slate, rules: Collection[str]) -> None:
         """Take a group's lists into account, if it is the turn of its placement. ``rules``: the placement's."""
-        if not rules or not slate.rounds or not len(slate.rounds[0].pool):
+        # Who is answered from the cache has a round of its own; what a fallback fills in is nobody's expected reward.
+        scored = [each for each in slate.rounds if each.models and len(each.pool)]
+        if not rules or not scored:
             return
         name = slate.group.placement.name
         turn = self._turn[name] = self._turn.get(name, -1) + 1
@@ -44,10 +47,12 @@ class RuleCosts:
             return
         lists = self._lists[name] = self._lists.get(name, 0) + len(slate.group)
         weight = len(slate.group) / min(lists, max(REMEMBERED, len(slate.group)))
-        costs = dict(_costs(slate, slate.rounds[0], turn))
+        costs = Counter[str]()
+        for each in scored:
+            costs.update(dict(_costs(slate, each, turn)))
         for rule in (*rules, ALL):
             before = self._mean.get((name, rule), 0.0)
-            mean = self._mean[name, rule] = before + weight * (costs.get(rule, 0.0) - before)
+            mean = self._mean[name, rule] = before + weight * (costs[rule] - before)
             self._metrics.rule_cost.labels(name, rule).set(mean)
 
 

@@ -184,7 +184,7 @@ class Sampler:
             profile=users.profiles[user],
             now_s=now_s,
             variant=variant,
-            model_version=drawn.models[placement.variants[variant].model].version if drawn.models else 0,
+            model_version=drawn.version(user, placement.variants[variant].model),
             scored=bool(drawn.models),
             origin=drawn.origin,
             names=[self._catalog.name_of(row) for row in rows],

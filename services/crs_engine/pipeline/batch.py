@@ -260,6 +260,12 @@ class Round:
         users, columns = np.nonzero(self.choice.chosen >= 0)
         return users, columns, self.choice.chosen[users, columns]
 
+    def version(self, user: int, model: str) -> int:
+        """Which version of the user's model scored, a cached one perhaps; 0: no model did."""
+        if self.versions is not None:
+            return int(self.versions[user])
+        return self.models[model].version if self.models else 0
+
 
 @dataclass(frozen=True, eq=False)
 class Slate:

@@ -11,7 +11,7 @@ from banditmesh.bandits import hashing
 from banditmesh.bandits.als import Als, AlsParams, confidences, solved
 from banditmesh.bandits.batch import Candidates, Examples, SparseRows
 from banditmesh.bandits.blend import Blend, BlendParams, Segments
-from banditmesh.bandits.errors import InvalidParams
+from banditmesh.bandits.errors import InvalidParams, InvalidTensors
 from banditmesh.bandits.feedback import KINDS, Feedback
 from banditmesh.bandits.registry import build, stands_on
 
@@ -183,3 +183,12 @@ def test_the_blend_names_the_model_that_it_stands_on() -> None:
 def test_parameters_that_cannot_be_are_refused(params: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidParams, match=message):
         build("blend", params)
+
+
+def test_a_fit_whose_gram_is_not_that_of_its_factors_is_refused() -> None:
+    rng = np.random.default_rng(1)
+    als = Als.fitted(AlsParams(factors=4), np.arange(9, dtype=np.uint64), np.ones(9, np.uint64), rng.random((9, 4)))
+    tensors = als.tensors()
+    assert Als.from_tensors(als.params, tensors).tensors()["gram"].tolist() == tensors["gram"].tolist()
+    with pytest.raises(InvalidTensors, match="gram: is not that of the factors"):
+        Als.from_tensors(als.params, {**tensors, "gram": -tensors["gram"]})

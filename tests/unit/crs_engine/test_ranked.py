@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from banditmesh.bandits.registry import build
+from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.models import LoadedModel
 from services.crs_engine.pipeline import ranked, rules
 from services.crs_engine.pipeline.batch import Answered
+from services.crs_engine.rule_cost import RuleCosts
 from tests.support.engine_batch import NOW_S, Bench, FixedModels, decisions, run
 from tests.support.engine_world import MESH
 from tests.support.fixed_models import models as untrained
@@ -43,9 +46,12 @@ class World:
         self.model = LoadedModel(self.policy, 5, published_at_ms=1_000_000)  # type: ignore[arg-type]
 
     def select(self, count: int = 1) -> Answered:
+        return self.select_for([self.ann], count)
+
+    def select_for(self, users: list[str], count: int = 1) -> Answered:
         known = untrained(self.bench)
         found = FixedModels({**known.loaded, self.bench.placement.variants[0].model: self.model}, known.fallback)
-        return run(self.bench, found, [self.ann], count=count)
+        return run(self.bench, found, users, count=count)
 
     def entries(self, answered: Answered, made_s: float = NOW_S) -> list[tuple[str, bytes]]:
         return list(ranked.entries(answered.slate, rules.enabled(self.bench.placement.config), made_s))
@@ -84,7 +90,9 @@ def test_an_entry_of_a_model_within_the_slack_holds_and_the_token_says_which_one
     world.keep()
     world.model = replace(world.model, version=6, published_at_ms=1_059_000)
     assert world.result() == "hit"
-    assert decisions(world.select())["ann"][0].model_version == 5
+    answered = world.select()
+    assert decisions(answered)["ann"][0].model_version == 5
+    assert answered.slate.rounds[1].version(0, world.bench.placement.variants[0].model) == 5, "as explanations say"
     world.model = replace(world.model, version=7, published_at_ms=1_061_000)
     assert world.result() == "model"
 
@@ -182,13 +190,27 @@ def test_a_service_that_is_new_in_the_mesh_ends_entries_that_count_by_its_place(
     assert other.result() == "placement"
 
 
+def test_a_rule_costs_as_much_on_cached_lists_as_on_fresh_ones() -> None:
+    """Greedy: c1 (0.3) is buried, so c2 (0.2) is shown."""
+    text = CACHED.replace("{softmax: {temperature: 0.1}}", "{greedy: {}}").replace("contents: 3", "contents: 4")
+    buried = "    rules: [{bury: {of: {content: comics/c1}, by: 9}}]\n"
+    world = World(text.replace("    experiment:", f"{buried}    experiment:"))
+    world.keep()
+    world.bench.user("bob", {"comics/new": list(world.policy.means)})
+    for users, hits in ((["ann"], 1), (["ann", "bob"], 1), (["bob"], 0)):
+        metrics = EngineMetrics(CollectorRegistry())
+        answered = world.select_for(users)
+        assert answered.cached is not None
+        assert answered.cached.hits.sum() == hits
+        RuleCosts(metrics).look(answered.slate, ["bury"])
+        assert metrics.rule_cost.labels("head", "bury")._value.get() == pytest.approx(0.1)
+
+
 def test_users_with_and_without_an_entry_are_answered_together() -> None:
     world = World()
     world.keep()
     bob = world.bench.user("bob", {"comics/new": list(world.policy.means)[:2]})
-    known = untrained(world.bench)
-    found = FixedModels({**known.loaded, world.bench.placement.variants[0].model: world.model}, known.fallback)
-    answered = run(world.bench, found, [world.ann, bob], count=2)
+    answered = world.select_for([world.ann, bob], count=2)
     assert answered.cached is not None
     assert dict(answered.cached.results) == {"hit": 1, "absent": 1}
     assert {user: len(shown) for user, shown in decisions(answered).items()} == {"ann": 2, "bob": 2}

@@ -8,9 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from banditmesh.bandits.hashing import content_key
 from banditmesh.bandits.registry import model_name
+from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
 from banditmesh.runtime import packing
 from banditmesh.runtime.clock import ManualClock
+from services.crs_engine.catalog import Fetched
 from services.crs_engine.feature_names import FeatureNames
 from services.crs_engine.pipeline.batch import Answered
 from services.crs_engine.pipeline.retrievers.newest import LOOK_EVERY_S, Newest
@@ -77,6 +80,19 @@ async def test_a_new_article_is_proposed_a_moment_after_it_is_here() -> None:
     await clock.advance(LOOK_EVERY_S)
     task.cancel()
     assert newest.retrieve(bench.placement).contents.tolist() == [keys[-1], *keys[:-1]]
+
+
+def test_a_content_whose_date_is_to_come_is_as_young_as_any_that_is_new_and_ages_like_it() -> None:
+    bench = Bench(MESH_WITH_BOTH)
+    reads = [("ms", NOW_S * 1000, NOW_S - 60), ("new", NOW_S - 30, NOW_S), ("ms", NOW_S * 1000, NOW_S)]
+    for name, number, read_s in reads:
+        content = Content(content_id=name, attributes=[Attribute(name="published_at", number=number)])
+        key = content_key("comics", name)
+        bench.catalog.put([Fetched(key, packing.pack_content("comics", content.SerializeToString()))], 0.0, read_s)
+    newest = Newest(bench.catalog, 100)
+    newest.refresh(bench.placements.values(), NOW_S)
+    names = [bench.catalog.name_of(row)[1] for row in bench.catalog.find(newest.retrieve(bench.placement).contents)]
+    assert names == ["new", "ms"]
 
 
 def test_popularity_that_fades_faster_is_counted_by_a_model_of_its_own() -> None:

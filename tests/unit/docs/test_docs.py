@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from banditmesh.runtime.doubts import doubts
 from banditmesh.runtime.mesh import parse_mesh
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +35,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_mesh_yaml_that_is_shown_is_valid(page: Path) -> None:
     for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
         if "placements:" in block and "services:" in block:
-            parse_mesh(block, origin=page.name)
+            assert doubts(parse_mesh(block, origin=page.name)) == []
 
 
 def named_files(section: str) -> list[tuple[str, bool]]:
