@@ -61,6 +61,11 @@ class Which(Section):
         """The service that all of them are of; empty: they may be of several."""
         return self.service or (self.content or "").split("/", 1)[0]
 
+    def has_all(self, others: Which) -> bool:
+        """Whether all contents that others are about are certainly among these."""
+        of_service = self.content is None and self.attribute is None and self.service == others.owner
+        return of_service or self == others
+
     def words(self) -> str:
         """For explanations: ``contents with label=sponsored``."""
         parts = [f"of {self.service}"] if self.service else []
@@ -377,29 +382,35 @@ def contradictions(rules: Sequence[Rule]) -> Iterator[tuple[str, str]]:
             if other != at
         ):
             yield f"{at}.pin.of.content", f"{rule.pin.of.content!r} is pinned at another position already"
-    yield from _too_many(rules, sorted(pins))
+    yield from _too_many(rules)
     for at, rule in enumerate(rules):
         if rule.quota is not None:
             yield from _capped_quota(at, rule.quota, rules)
 
 
-def _too_many(rules: Sequence[Rule], pinned: Sequence[int]) -> Iterator[tuple[str, str]]:
-    """Quotas and pins that together want more positions than there are."""
+def _too_many(rules: Sequence[Rule]) -> Iterator[tuple[str, str]]:
+    """Quotas and pins that together want more positions than there are. A pin that is in a quota wants none of its
+    own."""
+    pins = [rule.pin for rule in rules if rule.pin is not None]
     wanted: list[tuple[int, int, str]] = []  # first, at_least, key
+    own: dict[str, set[int]] = {}  # by key, the positions whose pins are in the quota
     for at, rule in enumerate(rules):
-        params = rule.quota or rule.freshness_floor
+        params, key = rule.quota or rule.freshness_floor, f"{at}.{rule.kind}.at_least"
         if params is not None and params.first is not None and params.at_least is not None:
-            wanted.append((params.first, params.at_least, f"{at}.{rule.kind}.at_least"))
+            wanted.append((params.first, params.at_least, key))
+            inside = [] if rule.quota is None else [pin for pin in pins if rule.quota.of.has_all(pin.of)]
+            own[key] = {pin.position for pin in inside if pin.position < params.first}
     for first, at_least, key in wanted:
-        total = sum(other for until, other, _ in wanted if until <= first)
-        pins = sum(1 for position in pinned if position < first)
+        within = [(other, own[each]) for until, other, each in wanted if until <= first]
+        total = sum(max(other, len(filled)) for other, filled in within)
+        apart = {pin.position for pin in pins if pin.position < first}.difference(*(filled for _, filled in within))
         if at_least > first:
             yield key, f"{at_least} of the first {first} positions cannot be"
-        elif total + pins > first and key == max(each for until, _, each in wanted if until <= first):
-            with_pins = f" and {pins} pins" if pins else ""
+        elif total + len(apart) > first and key == max(each for until, _, each in wanted if until <= first):
+            with_pins = f" and {len(apart)} pins" if apart else ""
             yield (
                 key,
-                f"the quotas{with_pins} within the first {first} positions want {total + pins} of them; "
+                f"the quotas{with_pins} within the first {first} positions want {total + len(apart)} of them; "
                 "lower at_least, or raise first",
             )
 

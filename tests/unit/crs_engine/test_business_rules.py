@@ -402,6 +402,17 @@ def test_rules_that_cannot_be_are_errors_that_name_the_key(written: list[str], m
         bench_of(*written)
 
 
+def test_a_pin_that_is_in_a_quota_wants_no_position_of_its_own() -> None:
+    rules = ["pin: {of: {content: comics/a}, position: 1}", "quota: {of: {service: comics}, at_least: 2, first: 2}"]
+    bench = bench_of(*rules)
+    comics = [bench.content("comics", name) for name in "abc"]
+    users = several(bench, 20, {"weather/today": [bench.content("weather", "sun")], "comics/new": comics})
+    assert {each[1].content_id for each in lists_of(bench, users, 3)} == {"a"}
+    assert {each[0].content_id for each in lists_of(bench, users, 3)} == {"b", "c"}
+    with pytest.raises(ConfigurationError, match="the quotas and 1 pins within the first 2 positions want 3"):
+        bench_of(rules[0].replace("comics", "weather"), rules[1])
+
+
 def test_rules_of_one_kind_are_told_apart_and_keep_their_order() -> None:
     bench = bench_of("boost: {of: {service: comics}, by: 1.0}", "boost: {of: {service: weather}, by: 1.0}")
     comics, rain = bench.content("comics", "c"), bench.content("weather", "w")
