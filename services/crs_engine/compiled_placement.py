@@ -13,7 +13,7 @@ from banditmesh.bandits.als import Als
 from banditmesh.bandits.blend import Blend
 from banditmesh.bandits.exploration.base import Exploration
 from banditmesh.bandits.exploration.zipf import Zipf
-from banditmesh.bandits.features import Featurizer
+from banditmesh.bandits.features import COMPUTED, Featurizer
 from banditmesh.bandits.registry import build_exploration
 from banditmesh.contracts.crs_engine.v1.crs_engine_pb2 import SelectedContent
 from banditmesh.contracts.events.v1.events_pb2 import Decision
@@ -24,6 +24,7 @@ from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.retrieval_options import EVERYBODYS, MOST_RETRIEVED, RETRIEVERS, Retrieve, Retrieved
 from services.crs_engine.experiments import Assignment, Part
 from services.crs_engine.live import LiveVersions
+from services.crs_engine.local_time import TIME_ZONE
 from services.crs_engine.user_features import UserFeatures
 
 
@@ -187,6 +188,9 @@ class CompiledPlacement:
         names = {variant.policy_name for variant in placement.experiment.variants.values()}
         self.uses_feedback = bool(names & {Als.name, Blend.name})
         """Whether a policy looks at what users did of late."""
+        computed = {*COMPUTED} & {*placement.features.context}
+        self.requested = sorted({*placement.features.context} - computed | ({TIME_ZONE} if computed else set()))
+        """What of a request's context scores depend on."""
         self.uses_said = bool(placement.features.candidate)
         """Whether a feature is what a candidate's source says of it."""
         self.spec = placement.features

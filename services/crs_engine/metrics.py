@@ -194,7 +194,7 @@ class EngineMetrics:
         self.cached = Counter(
             "banditmesh_engine_cache_total",
             "Users looked up in the recommendation cache: hit, or why not (absent, age, target, model, content, "
-            "placement). Worry when hits fall: the same answers then cost more CPU",
+            "placement, context). Worry when hits fall: the same answers then cost more CPU",
             ["placement", "result"],
             registry=registry,
         )

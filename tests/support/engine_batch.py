@@ -67,6 +67,8 @@ class Bench:
     densities: Densities = field(init=False)
     values: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """By user, by source (or "profile", "state"): what Redis holds."""
+    said: dict[str, str] = field(default_factory=dict)
+    """The context of each request."""
 
     def __post_init__(self) -> None:
         self.mesh = parse_mesh(self.text)
@@ -139,7 +141,7 @@ class Bench:
         return user
 
     def requests(self, users: Sequence[str], count: int = 1) -> list[SelectionRequest]:
-        return [SelectionRequest(self.name, user, {}, count) for user in users]
+        return [SelectionRequest(self.name, user, self.said, count) for user in users]
 
     def layout(self, live: LiveVersions | None = None) -> Layout:
         """Every source and the profiles are live in version 1."""

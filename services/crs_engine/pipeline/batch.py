@@ -327,7 +327,7 @@ class Ranked:
         pool: Their candidates; nobody else has any.
         scores: Of those.
         versions: int64[n_users], which version of the model scored.
-        results: How many users' entries held, or why not: hit, absent, target, model, age, content, placement.
+        results: How many users' entries held, or why not: hit, absent, target, model, age, content, placement, context.
     """
 
     hits: Mask

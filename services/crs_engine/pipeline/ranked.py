@@ -2,12 +2,13 @@
 
 What is kept is not the list but what it is drawn from: the candidates with their scores. So filters, rules and the draw
 work as ever, each request draws anew, and its propensities are exact. Nothing is ever deleted: an entry says what it
-was made of (the count of the user's target actions, the model, the placement's configuration, the time), and is passed
-over when that is no longer so, or when one of its contents went away.
+was made of (the count of the user's target actions, the model, the placement's configuration, what the request said,
+the time), and is passed over when that is no longer so, or when one of its contents went away.
 """
 
 from __future__ import annotations
 
+import json
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -27,12 +28,12 @@ from services.crs_engine.pipeline.batch import Group, Pool, Ranked, Round, Slate
 from services.crs_engine.pipeline.rules import sought
 from services.crs_engine.pipeline.rules.base import Draw, Rule
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _SPARE: Final = 2
 """Of what rules put onto lists so many times as many are kept, for one may go away."""
-_HEAD: Final = struct.Struct("<BQQqIIIIH")
-"""Format, configuration, variant and model, when the model was published (ms), its version, the version beneath it,
-target actions of the user, when it was made (s), candidates."""
+_HEAD: Final = struct.Struct("<BQQQqIIIIH")
+"""Format, configuration, what the request said, variant, when the model was published (ms), its version, the version
+beneath it, target actions of the user, when it was made (s), candidates."""
 
 
 def read(
@@ -53,12 +54,13 @@ def read(
     for at, row in enumerate(values.rows):
         value = row[-3]
         variant = placement.variants[int(group.variants[at])]
-        why, body = _checked(value, placement, variant.name, models[variant.model], targets[at], now_s)
+        asked = _said_in(group, at)
+        why, body = _checked(value, placement, asked, variant.name, models[variant.model], targets[at], now_s)
         if why == "hit" and not _all_there(_columns(body, placement)[0], catalog, now_s):
             why = "content"
         results[why] += 1
         if why == "hit" and value is not None:
-            hits[at], versions[at] = True, _HEAD.unpack_from(value)[4]
+            hits[at], versions[at] = True, _HEAD.unpack_from(value)[5]
             bodies[at] = body
     counts = np.array([len(each) // width for each in bodies], np.int64)
     offsets = np.zeros(len(group) + 1, np.int64)
@@ -72,8 +74,21 @@ def read(
     return Ranked(hits, pool, Scores(mean, deviation), versions, results)
 
 
+def _said_in(group: Group, at: int) -> int:
+    """A digest of what the request of the user at that place said that scores depend on; 0: nothing."""
+    context = group.requests[at].context
+    said = [(name, context[name]) for name in group.placement.requested if name in context]
+    return hashing.key64(json.dumps(said)) if said else 0
+
+
 def _checked(
-    value: bytes | None, placement: CompiledPlacement, variant: str, model: LoadedModel, targets: int, now_s: float
+    value: bytes | None,
+    placement: CompiledPlacement,
+    said: int,
+    variant: str,
+    model: LoadedModel,
+    targets: int,
+    now_s: float,
 ) -> tuple[str, bytes]:
     """Whether an entry holds as far as its head says, else why not; and what is behind the head."""
     cache = placement.config.cache
@@ -81,10 +96,12 @@ def _checked(
         return "absent", b""
     if len(value) < _HEAD.size or value[0] != FORMAT:
         return "placement", b""
-    _, configuration, whose, published_ms, version, beneath, was, made_s, n = _HEAD.unpack_from(value)
+    _, configuration, told, whose, published_ms, version, beneath, was, made_s, n = _HEAD.unpack_from(value)
     body = value[_HEAD.size :]
     if configuration != placement.cache_digest or len(body) != n * _width(placement):
         return "placement", b""
+    if told != said:
+        return "context", b""
     if whose != hashing.key64(variant):
         return "model", b""
     apart_s = abs(published_ms - model.published_at_ms) / 1000
@@ -139,6 +156,7 @@ def entries(slate: Slate, rules: Mapping[str, Rule], now_s: float) -> Iterator[t
         head = _HEAD.pack(
             FORMAT,
             placement.cache_digest,
+            _said_in(group, at),
             hashing.key64(variant.name),
             model.published_at_ms,
             model.version,

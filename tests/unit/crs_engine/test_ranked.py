@@ -127,6 +127,21 @@ def test_an_entry_ends_by_age_by_a_content_that_went_away_and_by_another_configu
     assert world.result() == "placement"
 
 
+def test_an_entry_is_for_requests_that_say_the_same_of_what_scores_depend_on() -> None:
+    """`device` is a feature, `page` is none."""
+    world = World()
+    world.bench.said = {"device": "tv", "page": "1"}
+    world.keep()
+    for said, result in (
+        ({"device": "tv", "page": "2"}, "hit"),
+        ({"device": "phone"}, "context"),
+        ({}, "context"),
+        ({"device": "tv", "time_zone": "Asia/Tokyo"}, "context"),
+    ):
+        world.bench.said = said
+        assert world.result() == result, said
+
+
 def test_another_fit_beneath_the_model_ends_an_entry_whatever_the_slack() -> None:
     world = World()
     world.keep()
