@@ -91,6 +91,11 @@ class ExamplesWriter:
 
     def __post_init__(self) -> None:
         self._source = events_pb2.Source(partition=self.partition, log=self.log)
+        self._at = self.topics.impressions, self.partition
+
+    async def begin(self, offset: int) -> None:
+        """Commit where a log begins. Raises Unavailable."""
+        await self.transactions.write([], group=self.group, offsets={self._at: (offset, "")})
 
     async def write(self, read: Read, closed: Closed, ticks: Sequence[Record] = ()) -> None:
         """Write what comes of records and the late reactions that wait, in one transaction with the offsets behind
@@ -133,7 +138,7 @@ class ExamplesWriter:
                 clipped[decision.placement] += 1
         if not (read or records):
             return
-        offsets = {(self.topics.impressions, self.partition): (read[-1][0].offset + 1, "")} if read else {}
+        offsets = {self._at: (read[-1][0].offset + 1, "")} if read else {}
         if late_n:
             following = self.late.following(closed)
             offsets |= self.late.offsets(following)

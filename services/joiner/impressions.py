@@ -107,8 +107,9 @@ class ImpressionsProcessor:
     async def start_offset(self) -> int:
         """The committed offset, or the first one whose mark may be missing in Redis; without either the beginning.
 
-        Where Kafka has forgotten what was committed, which it does to a group that nobody was in for
-        ``offsets.retention.minutes``, the marks say it: they are written just before.
+        The beginning is committed before anything of the log is closed. So marks of a log for which nothing is
+        committed mean that Kafka has forgotten it, which it does to a group that nobody was in for
+        ``offsets.retention.minutes``; then the marks say it, for they are written just before.
         """
         committed = await self._offsets.committed(self.partition)
         beginning = await self._offsets.beginning(self.partition)
@@ -124,6 +125,7 @@ class ImpressionsProcessor:
             committed = marks.offset
         if committed is None or self._marks.another_log:
             # An offset that was committed for a topic of the same name that is gone means nothing.
+            await self._examples.begin(beginning)
             self.next_offset = beginning
             return beginning
         if marks is None:

@@ -308,6 +308,7 @@ def impressions(
         (60, 60, 60),
         (60, 50, 50),  # Redis has lost marks
         (60, 70, 60),  # closed, and the owner died before it had written the examples
+        (20, 70, 20),  # the very first ones
         (None, 60, 60),  # Kafka has forgotten the group
         (None, 10, 20),  # and retention has passed what was read
     ],
@@ -323,6 +324,9 @@ async def test_impressions_go_on_where_kafka_and_redis_say(
     checkpoint.found = None if marks is None else Progress(marks, T, LOG)
     processor = impressions(ledger, log, checkpoint, FakeOffsets(first=20, was_committed=committed))
     assert await processor.start_offset() == begins
+    # Marks without anything committed must mean that Kafka has forgotten it.
+    begun = {(TOPICS.impressions, 0): (20, "")} if committed is None and marks != 60 else {}
+    assert log.offsets == begun
 
 
 async def test_what_was_committed_for_another_log_means_nothing(
@@ -332,6 +336,7 @@ async def test_what_was_committed_for_another_log_means_nothing(
     for committed in (None, 60):
         processor = impressions(ledger, log, checkpoint, FakeOffsets(first=20, was_committed=committed))
         assert await processor.start_offset() == 20
+        assert log.offsets == {(TOPICS.impressions, 0): (20, "")}
 
 
 async def opened(
@@ -340,6 +345,8 @@ async def opened(
     """A processor that knows up to where late reactions are written."""
     processor = impressions(ledger, log, checkpoint, FakeOffsets(late_written=late_written))
     await processor.start_offset()
+    log.offsets.clear()
+    log.transactions.clear()
     return processor
 
 
