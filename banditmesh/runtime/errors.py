@@ -160,12 +160,27 @@ class Internal(MeshError):
     code = grpc.StatusCode.INTERNAL
 
 
+class Foreseen(Exception):
+    """An end that code was written for, and that no retry mends."""
+
+
 def is_expected(error: BaseException) -> bool:
-    """Whether an error is one of the world's: an outage, credentials that have run out. It says by itself what is
-    wrong, so a log has one line of it; tracebacks are for bugs."""
+    """Whether an error is one of the world's: an outage, credentials that have run out, another process in one's place.
+    It says by itself what is wrong, so a log has one line of it; tracebacks are for bugs."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_expected, error.exceptions))
+    if isinstance(error, Foreseen):
+        return True
     if isinstance(error, MeshError):
         return error.code is not grpc.StatusCode.INTERNAL
     return isinstance(error, TimeoutError | ConnectionError)
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an expected error says."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(in_one_line, error.exceptions))
+    return str(error) or type(error).__name__
 
 
 class ConfigurationError(FailedPrecondition):

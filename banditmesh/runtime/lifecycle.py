@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from banditmesh.runtime.cancellation import is_cancelled
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.errors import is_expected
+from banditmesh.runtime.errors import in_one_line, is_expected
 from banditmesh.runtime.health import Health
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import ProcessMetrics
@@ -70,9 +70,12 @@ class StopHooks:
             except TimeoutError:
                 clean = False
                 log.error("stop hook was late", hook=hook.name, deadline_s=hook.deadline_s)
-            except Exception:  # the other hooks must still run
+            except Exception as error:  # the other hooks must still run
                 clean = False
-                log.exception("stop hook failed", hook=hook.name)
+                if is_expected(error):
+                    log.error("stop hook failed", hook=hook.name, reason=in_one_line(error))
+                else:
+                    log.exception("stop hook failed", hook=hook.name)
         return clean
 
 
@@ -80,8 +83,8 @@ class BackgroundTasks:
     """Consume loops, watchers, schedules: coroutines that should run as long as the service does.
 
     A task that raises, or returns though it is not a ``one_shot``, has crashed: logged with its traceback (in one line
-    when what it raised is Unavailable: a dependency is away), counted, and the service is NOT_SERVING until it is well
-    again (unless it is not ``critical``).
+    when what it raised is expected: a dependency is away, another process has taken over), counted, and the service is
+    NOT_SERVING until it is well again (unless it is not ``critical``).
     """
 
     def __init__(
@@ -147,8 +150,10 @@ class BackgroundTasks:
                 up.set(0)
                 if not is_expected(error):
                     log.exception("background task crashed", task=name, policy=type(on_crash).__name__)
+                elif isinstance(on_crash, EndProcess):
+                    log.error("background task ends the service", task=name, reason=in_one_line(error))
                 elif not crashed or (well is not None and well.done()):  # one line an outage, however long it is
-                    reason = str(error) or type(error).__name__
+                    reason = in_one_line(error)
                     log.warning("background task waits for what it depends on", task=name, reason=reason)
             finally:
                 recovered = well is not None and well.done()

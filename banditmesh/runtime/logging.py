@@ -8,8 +8,10 @@ call passes.
 from __future__ import annotations
 
 import logging
+import math
 import sys
-from collections.abc import Mapping, MutableMapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, TextIO
 
@@ -45,6 +47,35 @@ class _GoneClients(logging.Filter):
 
 
 _GONE_CLIENTS = _GoneClients()
+REPEATED_S = 10.0
+_MOST_LINES = 256
+
+
+class Repeated(logging.Filter):
+    """Lets a line of a library through once in :data:`REPEATED_S`, with how many like it were left out since the last:
+    while its broker is away, aiokafka 0.14 logs each attempt of each connection as an error, dozens a second."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now_s = now_s
+        self._shown: dict[tuple[str, str], tuple[float, int]] = {}
+        """When a line was shown last, and how many were left out since."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """What only differs in what is filled in is one line."""
+        if not record.name.startswith(tuple(CHATTY_LOGGERS)):
+            return True
+        line, now_s = (record.name, str(record.msg)), self._now_s()
+        shown_s, left_out = self._shown.get(line, (-math.inf, 0))
+        if now_s - shown_s < REPEATED_S:
+            self._shown[line] = (shown_s, left_out + 1)
+            return False
+        if len(self._shown) >= _MOST_LINES:
+            self._shown.clear()
+        self._shown[line] = (now_s, 0)
+        if left_out:
+            record.msg = f"{record.msg} ({left_out} more like it in the last {now_s - shown_s:.0f} s)"
+        return True
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
@@ -103,6 +134,7 @@ def configure_logging(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    handler.addFilter(Repeated())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -12,7 +12,7 @@ What is other than redis-py 8.1 has it by default:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import hiredis
@@ -58,16 +58,24 @@ class _MeshConnection(AbstractConnection):
     async def send_now(self, packed: list[bytes]) -> None:
         """``send_packed_command`` without the task that its ``asyncio.wait_for`` makes for each command. Raises OSError
         and TimeoutError as they come."""
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command(packed)
+        except BaseException:  # half a command may be out: nothing else can go over this connection
+            await self.disconnect(nowait=True)
+            raise
+
+    async def _send_packed_command(self, command: Iterable[bytes]) -> None:
+        """Raises OSError also when the connection was closed beneath the caller, by the server or by another task that
+        looks the servers up again: redis-py 8.1 raises AttributeError then, and uvloop RuntimeError."""
         writer = self._writer
         if writer is None:
             raise OSError("the connection is closed")
         try:
-            async with asyncio.timeout(self.socket_timeout):
-                writer.writelines(packed)
-                await writer.drain()
-        except BaseException:  # half a command may be out: nothing else can go over this connection
-            await self.disconnect(nowait=True)
-            raise
+            writer.writelines(command)
+        except RuntimeError as error:
+            raise OSError("the connection is closed") from error
+        await writer.drain()
 
     async def answers(self) -> None:
         """Raise redis-py's ConnectionError or TimeoutError when the server does not answer over this connection."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from banditmesh.runtime import tensorfile
-from banditmesh.runtime.errors import Aborted, AlreadyExists, NotFound
+from banditmesh.runtime.errors import Aborted, AlreadyExists, Foreseen, NotFound
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.store import Store
 from banditmesh.runtime.tensorfile import BadSnapshot, TensorSpec
@@ -97,7 +97,7 @@ class Snapshot:
     tensors: dict[str, NDArray[Any]]
 
 
-class Superseded(Exception):
+class Superseded(Foreseen):
     """Somebody else has published in the meantime: this publisher no longer owns the model."""
 
 

@@ -50,8 +50,11 @@ class Reports:
     async def _commit(self) -> None:
         noted, self._waiting = self._waiting, {}
         assigned = self._consumer.assignment()
+        ours = {at: offset for at, offset in noted.items() if at in assigned}
+        if not ours:
+            return  # they were given to other members meanwhile
         try:
-            await self._consumer.commit({at: offset for at, offset in noted.items() if at in assigned})
+            await self._consumer.commit(ours)
         except KafkaError as error:
             # Also a partition that has just been given to another member, which reports for itself.
             log.debug("positions not reported to the group", error=repr(error))

@@ -13,6 +13,7 @@ from banditmesh.runtime.errors import FailedPrecondition, PermissionDenied, Unav
 from banditmesh.runtime.health import Health
 from banditmesh.runtime.lifecycle import BackgroundTasks, EndProcess, Restart
 from banditmesh.runtime.metrics import ProcessMetrics
+from banditmesh.runtime.snapshots import Superseded
 
 
 class Process:
@@ -139,6 +140,21 @@ async def test_an_outage_is_one_line_without_a_traceback_however_long_it_is(
     assert not any("exc_info" in line for line in logs)
     assert all(line.get("reason", "said") for line in logs)
     assert process.up() == 0
+    await process.tasks.stop(1)
+
+
+@pytest.mark.parametrize("error", [Superseded("another one"), ExceptionGroup("", [Superseded("another one")])])
+async def test_what_is_foreseen_and_ends_the_service_is_one_line(process: Process, error: Exception) -> None:
+    async def run() -> None:
+        raise error
+
+    process.tasks.add("publish", run, on_crash=EndProcess())
+    with capture_logs() as logs:
+        process.tasks.start()
+        await process.clock.advance(1)
+    (line,) = logs
+    assert (line["log_level"], line["event"]) == ("error", "background task ends the service")
+    assert line["reason"] == "another one"
     await process.tasks.stop(1)
 
 

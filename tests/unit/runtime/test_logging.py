@@ -12,7 +12,7 @@ import pytest
 import structlog
 from google.protobuf.wrappers_pb2 import StringValue
 
-from banditmesh.runtime.logging import configure_logging, get_logger, request_id
+from banditmesh.runtime.logging import Repeated, configure_logging, get_logger, request_id
 
 
 @pytest.fixture
@@ -115,3 +115,23 @@ def test_a_traceback_is_a_field_and_shows_no_local_variables(stream: io.StringIO
     (line,) = lines(stream)
     assert "ValueError: 7 characters" in line["exception"]
     assert "hunter2" not in line["exception"]
+
+
+def test_a_library_that_repeats_itself_is_shown_once_in_a_while_and_counted() -> None:
+    now_s = 0.0
+    filtered = Repeated(lambda: now_s)
+
+    def shown(name: str, message: str, *args: object) -> str | None:
+        record = logging.LogRecord(name, logging.ERROR, "", 1, message, args, None)
+        return record.getMessage() if filtered.filter(record) else None
+
+    assert shown("aiokafka.conn", "Unable connect to %s", 1) == "Unable connect to 1"
+    assert [shown("aiokafka.conn", "Unable connect to %s", node) for node in (1, 2, 3)] == [None] * 3
+    assert shown("aiokafka.conn", "Marking the coordinator dead") is not None
+    assert [shown("services.joiner", "dead letter") for _ in range(2)] == ["dead letter"] * 2
+    now_s = 12.0
+    assert shown("aiokafka.conn", "Unable connect to %s", 2) == "Unable connect to 2 (3 more like it in the last 12 s)"
+    assert shown("aiokafka.conn", "Unable connect to %s", 2) is None
+    for number in range(1000):
+        shown("aiokafka.conn", f"a text of its own: {number}")
+    assert len(filtered._shown) <= 256
