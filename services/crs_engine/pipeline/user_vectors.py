@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from banditmesh.bandits import segments
 from banditmesh.retrieval.user_vector import Weights, pooled
 from banditmesh.runtime.user_record import TASTE_BITS, dwell_s
 from banditmesh.runtime.user_records import UserRecords
@@ -37,8 +38,11 @@ def user_vectors(
     owners, taste = owners[newest], taste[newest]
     offsets = np.zeros(n + 1, np.int64)
     np.cumsum(np.bincount(owners, minlength=n), out=offsets[1:])
+    # Older than the user's newest: the vector has length 1, and of a user who was away for long nothing would be left.
+    times_s = taste["time_s"].astype(np.float64)
+    newest_s = segments.maxima(times_s, offsets)[owners]
     weights = Weights(options.recency, options.target, options.dwell, options.inverse_popularity).of(
-        now_s - taste["time_s"].astype(np.float64),
+        newest_s - times_s,
         taste["did"] & TASTE_BITS["target"] != 0,
         _DWELL_S[taste["dwell"]],
         densities.popularity(placement.name, taste["content"], now_s),

@@ -18,8 +18,10 @@ from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.snapshots import Manifest, Pointer, Snapshots
 from banditmesh.runtime.store import open_store
+from banditmesh.runtime.user_records import UserRecords
 from services.crs_engine.densities import Densities
 from services.crs_engine.metrics import EngineMetrics
+from services.crs_engine.pipeline.user_vectors import user_vectors
 from tests.support.engine_batch import NOW_S, Bench, decisions, run
 from tests.unit.crs_engine.test_pipeline import untrained
 
@@ -132,6 +134,20 @@ def test_what_is_gone_hidden_or_of_another_service_is_not_proposed(tmp_path: Pat
     published.publish(known.full())
     assert shown(bench)["ann"][0] in {"s4", "s0", "s1"}
     assert not {"s3", "s2", "x1"} & {*shown(bench)["ann"]}
+
+
+def test_a_user_who_comes_back_after_years_is_where_the_last_clicks_were() -> None:
+    bench = filled(MESH.replace("share: 3,", "share: 3, user: {recency: 1h},"))
+    bench.user("old", {}, opened=[("news", "s0", 3e8 + 3600.0), ("news", "m0", 3e8)])
+    (vector,) = user_vectors_of(bench, "old")
+    assert [vector @ MUSIC, vector @ SPORT] == pytest.approx([2 * 5**-0.5, 5**-0.5], abs=0.02)
+
+
+def user_vectors_of(bench: Bench, *users: str) -> np.ndarray[Any, Any]:
+    records = UserRecords([bench.values[user]["state"] for user in users])
+    found = user_vectors(bench.placement, records, bench.catalog, bench.densities, NOW_S)
+    assert found is not None
+    return found
 
 
 def test_the_token_says_where_the_user_was_and_nothing_of_a_stranger(tmp_path: Path) -> None:
