@@ -189,8 +189,9 @@ async def serve_empty() -> None:
 
 async def serve_engine(folder: Path, redis: str) -> None:
     """The engine, as its own process would run it."""
-    server = Server(ServerOptions())
-    await bootstrap.bootstrap(engine_settings(folder, redis), server)
+    settings = engine_settings(folder, redis)
+    server = Server(ServerOptions(max_waiting_rpcs=settings.max_waiting_rpcs))
+    await bootstrap.bootstrap(settings, server)
     async with server:
         print(server.port, flush=True)
         await asyncio.Event().wait()

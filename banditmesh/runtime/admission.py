@@ -18,6 +18,7 @@ import grpc
 from banditmesh.runtime.errors import MeshError, ResourceExhausted, to_status
 
 REFUSED_SHARE: Final = 0.1
+TOLD_ONE_OF: Final = round(1 / REFUSED_SHARE)
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 10.0
 _PERIOD_S: Final = 0.2
@@ -109,6 +110,44 @@ class Refusals:
         refusal = Refusal.of(ResourceExhausted(self._why(), retry_after_s=jittered(delay_s)))
         self._ready.append(refusal)
         return refusal
+
+
+class Overflow:
+    """Whether more calls come than the server can take up, so that the transport cuts some off without a word.
+
+    Whoever is told nothing comes again at once, and so does the next one. So while it lasts one of :data:`TOLD_ONE_OF`
+    calls that are taken up is refused with a delay: those who wait make room, until nobody is cut off any more.
+    """
+
+    def __init__(
+        self, cut_off: Callable[[], int], delay: RetryDelay, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``cut_off``: how many calls were, ever."""
+        self.lasts = False
+        """As far as it was last seen."""
+        self._cut_off = cut_off
+        self._delay = delay
+        self._now_s = now_s
+        self._before = 0
+        self._look_s = now_s() + _PERIOD_S
+        self._taken = 0
+        self._refusals = Refusals(delay, lambda: "more calls come than the server can take up")
+
+    def refuses(self) -> bool:
+        """Whether the call that has just been taken up is one to be told to wait."""
+        now_s = self._now_s()
+        if now_s >= self._look_s:
+            self._look_s = now_s + _PERIOD_S
+            cut_off = self._cut_off()
+            self.lasts = cut_off > self._before
+            self._delay.count(cut_off - self._before)
+            self._before = cut_off
+        self._taken += 1
+        return self.lasts and self._taken % TOLD_ONE_OF == 0
+
+    def refusal(self) -> Refusal:
+        """What it is told."""
+        return self._refusals.next()
 
 
 class Admission:

@@ -18,7 +18,7 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from banditmesh.runtime.access import Access, is_admin
-from banditmesh.runtime.admission import Admission, Door, Refusal
+from banditmesh.runtime.admission import Admission, Door, Overflow, Refusal
 from banditmesh.runtime.errors import (
     DeadlineExceeded,
     Internal,
@@ -67,6 +67,7 @@ class _Wrapped(NamedTuple):
     handler: Handler
     admission: Admission | None
     refusal: Handler | None
+    overflow: Handler | None
 
 
 class InFlight:
@@ -121,6 +122,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         self._find: Callable[[str], Handler | None] = lambda _method: None
         """What was put in the place of the registered handlers."""
         self._working = InFlight()
+        self._overflow: Overflow | None = None
+
+    def watch_overflow(self, cut_off: Callable[[], int]) -> None:
+        """Tell callers to wait while the transport cuts calls off; ``cut_off``: how many it has, ever."""
+        self._overflow = Overflow(cut_off, self._unary.delay)
 
     async def intercept_service(
         self,
@@ -136,9 +142,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
                 self._unknown.finished(grpc.StatusCode.UNIMPLEMENTED, 0.0)
                 return None
             wrapped = self._wrapped[method] = self._wrap(method, handler)
-        if wrapped.admission is not None and wrapped.admission.full:
-            return wrapped.refusal
+        if wrapped.admission is not None:
+            if wrapped.admission.full:
+                return wrapped.refusal
+            if self._overflow is not None and self._overflow.refuses():
+                return wrapped.overflow
         return wrapped.handler
+
+    @property
+    def overflows(self) -> bool:
+        """Whether the transport cuts calls off, as far as it was last seen."""
+        return self._overflow is not None and self._overflow.lasts
 
     @property
     def idle(self) -> bool:
@@ -172,18 +186,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         streams = bool(handler.request_streaming or handler.response_streaming)
         admission = self._streams if streams else self._unary
         if method in self._rules.always:
-            return _Wrapped(self._guarded(method, handler, streams, None), None, None)
+            return _Wrapped(self._guarded(method, handler, streams, None), None, None, None)
         return _Wrapped(
-            self._guarded(method, handler, streams, admission), admission, self._refusing(method, admission)
+            self._guarded(method, handler, streams, admission),
+            admission,
+            self._refusing(method, "concurrency", admission.refusal),
+            None if self._overflow is None else self._refusing(method, "overflow", self._overflow.refusal),
         )
 
-    def _refusing(self, method: str, admission: Admission) -> Handler:
+    def _refusing(self, method: str, reason: str, refusal: Callable[[], Refusal]) -> Handler:
         """Answers one call too many. As a handler of a stream it does not wait for the request, let alone read it."""
         metrics = self._metrics.method(method)
 
         async def refuse(_requests: Any, context: Context) -> None:
-            metrics.refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "concurrency")
-            await _refuse(context, admission.refusal())
+            metrics.refused(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+            await _refuse(context, refusal())
 
         return grpc.stream_unary_rpc_method_handler(refuse, None, None)
 

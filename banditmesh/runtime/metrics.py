@@ -119,8 +119,8 @@ class GrpcMetrics:
         self.refused = Counter(
             "banditmesh_grpc_refused_total",
             "Calls that were refused before any work: too many at once (concurrency), too long a queue in the service "
-            "(queue), past their deadline (deadline), too many of one caller (rate), a caller that is not known or may "
-            "not (access)",
+            "(queue), more than can be taken up (overflow), past their deadline (deadline), too many of one caller "
+            "(rate), a caller that is not known or may not (access)",
             ["method", "reason"],
             registry=registry,
         )

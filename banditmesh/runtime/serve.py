@@ -108,6 +108,10 @@ class Server:
         """How many calls the transport has handed over, ever."""
         return self._interceptor.accepted if self._interceptor is not None else 0
 
+    def overflows(self) -> bool:
+        """Whether more calls come than are taken up, so that the transport cuts some off."""
+        return self._interceptor is not None and self._interceptor.overflows
+
     def add_service(
         self,
         descriptor: ServiceDescriptor,
@@ -238,6 +242,7 @@ class Server:
         unserved = self._unserved = UnservedCalls(lambda: calls.accepted, lambda: calls.idle, options.max_waiting_rpcs)
         server = self._grpc = grpc.aio.server(interceptors=(calls,), options=channel_options(options))
         unserved.watch()
+        calls.watch_overflow(lambda: unserved.count(idle=False))  # as a call is being taken up
         self.registry.register(unserved)
         self._generation.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, server)

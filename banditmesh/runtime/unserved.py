@@ -11,6 +11,10 @@ from grpc._cython import cygrpc  # what grpcio-channelz reads; without its messa
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+HANDED_OVER = 16
+"""Calls that have left the line and are not counted as taken yet, at most: one on its way to the event loop, and those
+whose tasks have not begun."""
+
 
 class UnservedCalls(Collector):
     """A metric of one server, worked out when it is asked for: the calls that came, less those that were taken out of
@@ -43,15 +47,20 @@ class UnservedCalls(Collector):
         server: dict[str, Any] = json.loads(cygrpc.channelz_get_server(self._server_id))["server"]
         return int(server.get("data", {}).get("callsStarted", 0)) - self._taken()
 
+    def count(self, *, idle: bool) -> int:
+        """Those that never will be, as far as it is known by now; some 0.1 ms. ``idle``: nobody stands in line."""
+        if self._server_id:
+            on_their_way = 0 if idle else self._waiting_at_most + HANDED_OVER
+            self._counted = max(self._counted, self.not_taken() - on_their_way)
+        return self._counted
+
     def collect(self) -> Iterator[CounterMetricFamily]:
         """See :class:`prometheus_client.registry.Collector`."""
-        if self._server_id:
-            self._counted = max(self._counted, self.not_taken() - (0 if self._idle() else self._waiting_at_most))
         yield CounterMetricFamily(
             "banditmesh_grpc_unserved",
             "Calls that ended before this process could look at them: the line in front of it was full (their clients "
             "see CANCELLED), or their deadline passed while they stood in it",
-            value=self._counted,
+            value=self.count(idle=self._idle()),
         )
 
 

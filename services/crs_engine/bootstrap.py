@@ -133,7 +133,13 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     engine = Engine(placements, pipeline, reads, metrics, RuleCosts(metrics), keeper, selections)
     engine = replace(engine, sampler=_sampler(settings, mesh, server, catalog, metrics))
     batcher = Batcher(
-        engine.select, mesh.engine.max_batch, clock, metrics, mesh.engine.max_waiting, arrivals=server.calls_taken
+        engine.select,
+        mesh.engine.max_batch,
+        clock,
+        metrics,
+        mesh.engine.max_waiting,
+        arrivals=server.calls_taken,
+        crowded=server.overflows,
     )
     explainer = Explainer(engine, mesh.token.max_age)
     maintenance = Maintenance(engine, newest, clock, metrics)

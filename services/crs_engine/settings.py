@@ -16,6 +16,12 @@ class EngineSettings(ServiceSettings, MayUseKafka, UsesRedis, UsesStore, UsesTok
     grpc_address: HostPortSetting = Field(
         HostPort("0.0.0.0", 50052), description="host:port to serve gRPC on; port 0 takes a free one"
     )
+    max_waiting_rpcs: int = Field(
+        256,
+        ge=1,
+        description="calls that stand in line for the event loop; one more is cut off (CANCELLED). As many as are "
+        "taken up in a tenth of a second: callers that have waited longer are answered in vain",
+    )
     model_cache: Path | None = Field(
         None, description="folder for downloaded models, shared by the engines of a host; empty: keep them in memory"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 import grpc
@@ -162,6 +163,24 @@ async def test_calls_that_the_transport_cut_off_are_counted() -> None:
         cut_off = sum([await call.code() is grpc.StatusCode.CANCELLED for call in calls])
         assert cut_off > 0
         await eventually_so(lambda: server.registry.get_sample_value("banditmesh_grpc_unserved_total") == cut_off)
+
+
+async def test_callers_that_come_again_and_again_are_told_to_wait_once_the_transport_cuts_them_off() -> None:
+    async with server_of(Echo(), max_waiting_rpcs=1) as server, channel_to(server) as channel:
+        stub, ended = EchoStub(channel), Counter[grpc.StatusCode]()
+
+        async def caller() -> None:
+            while not ended[grpc.StatusCode.RESOURCE_EXHAUSTED]:
+                ended[await stub.Unary(StringValue(value="x"), timeout=20).code()] += 1
+
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(caller() for _ in range(200)))
+        assert ended[grpc.StatusCode.CANCELLED]
+        labels = {"method": UNARY, "reason": "overflow"}
+        assert (
+            server.registry.get_sample_value("banditmesh_grpc_refused_total", labels)
+            == ended[grpc.StatusCode.RESOURCE_EXHAUSTED]
+        )
 
 
 async def test_a_server_that_stops_cuts_off_nobody_who_stands_in_line() -> None:

@@ -217,6 +217,19 @@ async def test_while_calls_keep_coming_they_are_taken_in_before_a_batch_starts_b
     assert gate.batches == [["a", "b", "c", "d"]]
 
 
+async def test_while_calls_stand_in_line_a_batch_waits_for_some_of_them() -> None:
+    gate, crowded = Gate(), True
+    gate.open.set()
+    metrics = EngineMetrics(CollectorRegistry())
+    queue = Batcher(gate.select, 4, ManualClock(), metrics, arrivals=lambda: 7, crowded=lambda: crowded)
+    call = asyncio.create_task(queue.submit(requests("a")))
+    await settle()
+    assert gate.batches == []
+    crowded = False
+    await call
+    assert gate.batches == [["a"]]
+
+
 async def test_a_full_batch_starts_when_nobody_else_is_coming() -> None:
     gate = Gate()
     gate.open.set()

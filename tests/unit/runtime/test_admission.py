@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from banditmesh.runtime.admission import FIRST_DELAY_S, READY, Refusal, Refusals, RetryDelay
+from banditmesh.runtime.admission import FIRST_DELAY_S, READY, Overflow, Refusal, Refusals, RetryDelay
 
 
 class Steady:
@@ -42,3 +42,25 @@ def test_when_more_are_refused_than_served_the_next_refusals_tell_longer_delays(
     before = [delay_s(refusals.next()) for _ in range(50 * READY)]
     time_s.now_s += 1.0
     assert min(delay_s(refusals.next()) for _ in range(READY)) > max(before)
+
+
+def told(overflow: Overflow, calls: int) -> int:
+    """How many of so many calls are told to wait."""
+    return sum(overflow.refuses() for _ in range(calls))
+
+
+def test_while_the_transport_cuts_calls_off_one_in_ten_of_the_others_is_told_to_wait() -> None:
+    time_s, cut_off = Steady(), 0
+    overflow = Overflow(lambda: cut_off, RetryDelay(time_s), time_s)
+    time_s.now_s += 1.0
+    assert told(overflow, 100) == 0
+    cut_off = 500
+    time_s.now_s += 1.0
+    assert told(overflow, 100) == 10
+    first = delay_s(overflow.refusal())
+    cut_off = 1000
+    time_s.now_s += 1.0
+    assert told(overflow, 100) == 10
+    assert delay_s(overflow.refusal()) > first  # those that were cut off count as refused
+    time_s.now_s += 1.0
+    assert told(overflow, 100) == 0
