@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -223,8 +224,17 @@ def main() -> None:
         lines.append(f"| {share} % | {without:.3f} ms | {cached:.3f} ms |")
     if served:
         found = asyncio.run(shelf_served.measure(ratings, als))
-        shelf_served.draw(found, report.with_suffix(".png"))
-        lines += ["", *RESPONSE, "", *shelf_served.table(found), "", f"![]({report.with_suffix('.png').name})"]
+        shelf_served.draw(found, report.with_suffix(".svg"))
+        load = f"Load of the machine's {os.cpu_count()} cores meanwhile: about {os.getloadavg()[1]:.0f}."
+        lines += [
+            "",
+            *RESPONSE,
+            load,
+            "",
+            *shelf_served.table(found),
+            "",
+            f"![response time by share]({report.with_suffix('.svg').name})",
+        ]
     report.write_text("\n".join(lines) + "\n")
     print(report.read_text())
 

@@ -273,26 +273,26 @@ def table(served: Sequence[Served]) -> list[str]:
 
 
 def draw(served: Sequence[Served], path: Path) -> None:
-    """Response time by the share of users on the model, a PNG file."""
-    import matplotlib
+    """Response time by the share of users on the model: the median and p99, side by side."""
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = path.name
+    from matplotlib import pyplot as plt
 
-    figure, axes = pyplot.subplots(figsize=(7, 4))
+    figure, (median, high) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for cached, color in ((False, "tab:red"), (True, "tab:blue")):
         own = [each for each in served if each.cached == cached]
         label = "with cache" if cached else "without cache"
         shares = [each.share for each in own]
-        axes.plot(shares, [each.p50_ms for each in own], "-o", color=color, label=f"{label}, p50")
-        axes.plot(shares, [each.p99_ms for each in own], "--o", color=color, label=f"{label}, p99")
-    axes.set_xlabel("share of the users on the model, %")
-    axes.set_ylabel("response time of a list of ten, ms")
-    axes.set_ylim(bottom=0)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
+        median.plot(shares, [each.p50_ms for each in own], "-o", color=color, label=label)
+        high.plot(shares, [each.p99_ms for each in own], "-o", color=color, label=label)
+    for axes, name in ((median, "median"), (high, "p99")):
+        axes.set(xlabel="share of the users on the model, %", ylabel=f"{name} of a list of ten, ms", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
 
 
 if __name__ == "__main__":
