@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
 
+from banditmesh.cli.evaluation_tables import show_judgement
 from banditmesh.cli.plots import check_plot
 from banditmesh.runtime.errors import ConfigurationError, InvalidArgument
 
 if TYPE_CHECKING:
     from banditmesh.decisions.spec import Spec
-    from banditmesh.ope.lists import ListJudgement
-    from banditmesh.replay.judgement import Judgement
     from banditmesh.runtime.placement import Placement
 
 NOT_TO_BE_BELIEVED: Final = 3
@@ -119,6 +117,8 @@ def evaluate(
         except BanditError as error:
             raise InvalidArgument(f"the policy cannot learn from these decisions: {error}") from error
     if plot is not None:
+        from banditmesh.cli.evaluation_plot import draw
+
         draw(found, plot)
     if as_json:
         print(json.dumps({"placement": placement, **report(found)}, allow_nan=False))
@@ -200,80 +200,3 @@ def _time(name: str, text: str | None) -> datetime | None:
     except ValueError as error:
         raise InvalidArgument("must be like 2026-11-01 or 2026-11-01T12:00:00Z", field=name, value=text) from error
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def show_judgement(found: Judgement, console: Console) -> None:
-    """Print a judgement."""
-    from banditmesh.replay.judgement import SHOWN_ESTIMATORS
-
-    console.print(f"{found.policy}, on {found.rows:,} decisions")
-    table = Table("metric", "estimator", *map(_right, ("value", "95 % interval", "logged")), header_style="bold")
-    for metric, judged in found.metrics.items():
-        names = [f"best ({judged.best.name})", *SHOWN_ESTIMATORS]
-        estimates = [judged.best, *(judged.estimates[name] for name in SHOWN_ESTIMATORS)]
-        for at, (name, estimate) in enumerate(zip(names, estimates, strict=True)):
-            lower, upper = estimate.interval
-            table.add_row(
-                "" if at else metric,
-                name,
-                f"{estimate.value:.5g}",
-                f"{lower:.5g} to {upper:.5g}",
-                "" if at else f"{judged.logged:.5g}",
-                end_section=at == len(names) - 1,
-            )
-    console.print(table)
-    if found.lists is not None:
-        console.print(_of_lists(found.lists))
-    support = found.support
-    console.print(
-        f"Effective sample size {support.effective:,.0f} of {found.rows:,}; matched weight {support.mean_weight:.3g} "
-        f"(1 when the log supports the policy); largest weight {support.largest:.3g}; contents never shown "
-        f"{found.never_shown:.1%}"
-    )
-
-
-def _of_lists(found: ListJudgement) -> Table:
-    title = f"Of a whole list ({found.lists:,} lists, {found.mean_length:.3g} positions each)"
-    columns = map(_right, ("value", "95 % interval", "effective contents", "logged"))
-    table = Table("sum of", "assumption", *columns, header_style="bold", title=title, title_justify="left")
-    for metric, estimates in found.estimates.items():
-        for at, (assumption, each) in enumerate(estimates.items()):
-            lower, upper = each.interval
-            table.add_row(
-                "" if at else metric.removesuffix("_rate"),
-                assumption,
-                f"{each.value:.5g}",
-                f"{lower:.5g} to {upper:.5g}",
-                f"{each.effective:,.0f}",
-                "" if at else f"{found.logged[metric]:.5g}",
-                end_section=at == len(estimates) - 1,
-            )
-    return table
-
-
-def draw(found: Judgement, path: Path) -> None:
-    """Draw a PNG file: each metric's estimates with their intervals, and what the log had."""
-    import matplotlib as mpl  # heavy, and only needed at the very end
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    from banditmesh.replay.judgement import SHOWN_ESTIMATORS
-
-    figure, axes = plt.subplots(1, len(found.metrics), figsize=(4 * len(found.metrics), 3.5), layout="constrained")
-    for axis, (metric, judged) in zip(axes if len(found.metrics) > 1 else [axes], found.metrics.items(), strict=True):
-        names = ["best", *SHOWN_ESTIMATORS]
-        for at, estimate in enumerate([judged.best, *(judged.estimates[name] for name in SHOWN_ESTIMATORS)]):
-            axis.plot([estimate.interval.lower, estimate.interval.upper], [-at, -at], linewidth=3, color=f"C{at}")
-            axis.plot([estimate.value], [-at], "o", color=f"C{at}")
-        axis.axvline(judged.logged, color="black", linewidth=0.8, linestyle="--", label="logged")
-        axis.set_yticks([-at for at in range(len(names))], names)
-        axis.set(title=metric, xlabel="95 % interval")
-        axis.legend(fontsize="small")
-    figure.suptitle(found.policy, fontsize="small")
-    figure.savefig(path, format="png", dpi=110)
-    plt.close(figure)
-
-
-def _right(name: str) -> Column:
-    return Column(name, justify="right")

@@ -26,6 +26,7 @@ class LoggedBatch:
             None unless they were asked for.
         lists: uint64[n], equal for the positions of one ranked list.
         positions: int64[n], the place on it, from 0; -1 for a row of no list.
+        fallback: bool[n], whether the placement's fallback answered, as it would have under any policy.
     """
 
     lines: NDArray[np.int64]
@@ -38,6 +39,7 @@ class LoggedBatch:
     targets: NDArray[np.float64] | None
     lists: NDArray[np.uint64]
     positions: NDArray[np.int64]
+    fallback: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -71,6 +73,7 @@ class LoggedBatch:
             None if self.targets is None else self.targets[first:last],
             self.lists[start:stop],
             self.positions[start:stop],
+            self.fallback[start:stop],
         )
 
     def examples(

@@ -49,6 +49,7 @@ def encode(decisions: Sequence[Decision], view: View) -> LoggedBatch:
         lists,
         positions,
         _,
+        fallback,
     ) = zip(*decisions, strict=True)
     if view.needed:
         for decision in decisions:
@@ -83,6 +84,7 @@ def encode(decisions: Sequence[Decision], view: View) -> LoggedBatch:
         np.array(
             [-1 if name is None or at is None else at for name, at in zip(lists, positions, strict=True)], np.int64
         ),
+        np.array(fallback, np.bool_),
     )
 
 

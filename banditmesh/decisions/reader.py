@@ -31,6 +31,7 @@ COLUMNS: Final = (
     "reactions",
     "list",
     "position",
+    "origin",
 )
 RULE_COLUMNS: Final = ("barred", "rules")
 _FORMAT: Final = "a log is JSON lines, one object a line and no array around them, or Parquet: docs/decision-log.md"

@@ -54,6 +54,7 @@ class Decision(NamedTuple):
         position: the place on that list, from 0; None when it is not logged.
         ruled: what rules did, where that was asked for and is logged. Then the n candidates are those that could be
             shown, and behind them those that a rule barred.
+        fallback: whether the placement's fallback answered, as it would have under any policy.
     """
 
     line: int
@@ -74,6 +75,7 @@ class Decision(NamedTuple):
     listed: str | None
     position: int | None
     ruled: Ruled | None
+    fallback: bool
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -156,6 +158,7 @@ def parse(row: object, line: int, where: str, target: str | None = None, *, rule
             None if position is None else _list(row, user, time_s, where),
             position,
             rules,
+            _is_fallback(row),
         )
     )
 
@@ -237,6 +240,12 @@ def _reactions(row: Mapping[str, Any], where: str) -> Sequence[str] | None:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return value
     raise BrokenRow(where, "must be a list of names such as click and mute", field="reactions", value=value)
+
+
+def _is_fallback(row: Mapping[str, Any]) -> bool:
+    """By the row's `origin`, as engines say it; one that says something else, or nothing, is a policy's."""
+    origin = row.get("origin")
+    return isinstance(origin, str) and origin.startswith("fallback_")
 
 
 def _position(row: Mapping[str, Any], where: str) -> int | None:

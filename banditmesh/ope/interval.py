@@ -55,7 +55,7 @@ class Interval(NamedTuple):
 UNKNOWN = Interval(math.nan, math.nan)
 
 
-def lower(moments: Moments, gradient: Floats, worst: tuple[float, float], confidence: float) -> float:
+def lower(moments: Moments, gradient: Floats, worst: tuple[float, ...], confidence: float) -> float:
     """How far below the mean of gradient · (a, b) the bound lies, with `worst` as one more pair: at most 0.
 
     The mean is that of the pairs without the worst one, whose effect on it is part of the answer. NaN with fewer than
@@ -70,7 +70,7 @@ def lower(moments: Moments, gradient: Floats, worst: tuple[float, float], confid
     return min(shift - error * reach, 0.0)
 
 
-def upper(moments: Moments, gradient: Floats, worst: tuple[float, float], confidence: float) -> float:
+def upper(moments: Moments, gradient: Floats, worst: tuple[float, ...], confidence: float) -> float:
     """How far above the mean the bound lies: at least 0. See `lower`."""
     return -lower(moments, -gradient, worst, confidence)
 

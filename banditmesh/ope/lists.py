@@ -5,7 +5,8 @@ beginning. Where a row is missing (it was never seen, or its record was dropped)
 weight: a list ends above its first hole, for all assumptions alike, and how much was left out is said.
 
 ``independence`` has to do with these conditional propensities too: it judges each position below what the log had above
-it, so where lists are drawn without replacement it is off by as much as the two policies' upper positions differ.
+it, so where lists are drawn without replacement it is off by as much as the two policies' upper positions differ. Where
+that may be so, its estimates say it (`ListEstimate.caveat`); ``cascade`` has what stands above in its weights.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from numpy.typing import NDArray
 from banditmesh.bandits import segments
 from banditmesh.ope.interval import Interval
 from banditmesh.ope.rows import Floats
+from banditmesh.ope.slate_difference import SlateDifference
 from banditmesh.ope.slates import ASSUMPTIONS, Assumption, ListRows, SlateIps
 
 APART: Final = 4096
 """A list's rows stand at most so many rows apart: engines write side by side, each a list at a time."""
 _FEWEST_EFFECTIVE: Final = 100.0
 _LEFT_OUT: Final = 0.01
+_MOVED: Final = 0.01
+"""Mean distance from 1 of the weights of what stands above, below which two policies have the same upper positions."""
 
 
 class Positions(NamedTuple):
@@ -36,6 +40,8 @@ class Positions(NamedTuple):
         positions: int64[n], from 0.
         propensities, targets: float64[n], see `ListRows`.
         rewards: by metric, float64[n].
+        spent: bool[n], whether what stands directly above could not have stood here too.
+        base: float64[n], the targets of another policy to compare with; None: there is none.
     """
 
     lists: NDArray[np.uint64]
@@ -43,11 +49,22 @@ class Positions(NamedTuple):
     propensities: Floats
     targets: Floats
     rewards: Mapping[str, Floats]
+    spent: NDArray[np.bool_]
+    base: Floats | None = None
 
     def part(self, at: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
         """Some of the rows."""
         rewards = {metric: each[at] for metric, each in self.rewards.items()}
-        return type(self)(self.lists[at], self.positions[at], self.propensities[at], self.targets[at], rewards)
+        base = None if self.base is None else self.base[at]
+        return type(self)(
+            self.lists[at],
+            self.positions[at],
+            self.propensities[at],
+            self.targets[at],
+            rewards,
+            self.spent[at],
+            base,
+        )
 
     @classmethod
     def concat(cls, parts: Sequence[Positions]) -> Self:
@@ -58,6 +75,8 @@ class Positions(NamedTuple):
             np.concatenate([part.propensities for part in parts]),
             np.concatenate([part.targets for part in parts]),
             {metric: np.concatenate([part.rewards[metric] for part in parts]) for metric in parts[0].rewards},
+            np.concatenate([part.spent for part in parts]),
+            None if parts[0].base is None else np.concatenate([part.base for part in parts if part.base is not None]),
         )
 
 
@@ -68,12 +87,24 @@ class ListEstimate:
     Attributes:
         effective: Kish's effective number of contents.
         mean_weight: 1 where the log supports the policy.
+        shifted: whether it is certainly less.
+        caveat: why this assumption is not to be believed here, though others may be; empty: nothing is known against
+        it.
     """
 
     value: float
     interval: Interval
     effective: float
     mean_weight: float
+    shifted: bool
+    caveat: str
+
+
+class ListDifference(NamedTuple):
+    """What one assumption says of how much more a list earns than by another policy."""
+
+    value: float
+    interval: Interval
 
 
 @dataclass(frozen=True)
@@ -86,6 +117,8 @@ class ListJudgement:
         left_out: share of the positions that stand below a hole.
         estimates: by metric and assumption.
         logged: by metric, what the lists of the log had.
+        differences: by metric and assumption, what a list earns more than by the policy that it is compared with; the
+            interval is paired, list by list. None where there is no such policy.
     """
 
     lists: int
@@ -93,6 +126,7 @@ class ListJudgement:
     left_out: float
     estimates: Mapping[str, Mapping[Assumption, ListEstimate]]
     logged: Mapping[str, float]
+    differences: Mapping[str, Mapping[Assumption, ListDifference]] | None
 
     @property
     def warnings(self) -> list[str]:
@@ -108,6 +142,12 @@ class ListJudgement:
                     f"lists by {assumption}: the effective number of contents is {each.effective:.3g} of "
                     f"{self.lists * self.mean_length:.0f}"
                 )
+        cascade = next(iter(self.estimates.values()))["cascade"]
+        if cascade.shifted:
+            found.append(
+                f"lists by cascade: the mean weight is {cascade.mean_weight:.3g} and not 1: the log never showed "
+                "some of what would stand there, and the sums lack what it earns"
+            )
         for metric, estimates in self.estimates.items():
             weak, strong = estimates["cascade"].interval, estimates["independence"].interval
             if weak.upper < strong.lower or strong.upper < weak.lower:
@@ -123,11 +163,15 @@ class ListEvaluation:
 
     Args:
         metrics: what a row has rewards of.
+        compared: whether rows have the targets of another policy to compare with.
     """
 
-    def __init__(self, metrics: Sequence[str]) -> None:
+    def __init__(self, metrics: Sequence[str], *, compared: bool = False) -> None:
         self._estimators = {metric: [SlateIps(each) for each in ASSUMPTIONS] for metric in metrics}
+        self._differences = {metric: [SlateDifference(each) for each in ASSUMPTIONS] for metric in metrics if compared}
         self._sums = dict.fromkeys(metrics, 0.0)
+        self._below = self._spent = 0
+        self._moved = 0.0  # sum over the positions below others of how far the weight of what stands above is from 1
         self._used = self._seen = 0
         self._longest = 0
         self._waiting: list[Positions] = []
@@ -168,11 +212,32 @@ class ListEvaluation:
             return
         self._longest = max(self._longest, 1 + int(ranks[used].max()))
         rows, lists = rows.part(used), order[used]
+        self._note(ListRows(lists, rows.propensities, rows.propensities, rows.targets), rows.spent)
         for metric, estimators in self._estimators.items():
             given = ListRows(lists, rows.rewards[metric], rows.propensities, rows.targets)
             for estimator in estimators:
                 estimator.add(given)
+            if metric in self._differences:
+                assert rows.base is not None, "rows that are compared have both targets"
+                base = ListRows(lists, rows.rewards[metric], rows.propensities, rows.base)
+                for difference in self._differences[metric]:
+                    difference.add(given, base)
             self._sums[metric] += float(rows.rewards[metric].sum(dtype=np.float64))
+
+    def _note(self, rows: ListRows, spent: NDArray[np.bool_]) -> None:
+        below = np.flatnonzero(np.diff(rows.lists, prepend=-1) == 0)
+        above = rows.weights("cascade")[below - 1]
+        self._below += len(below)
+        self._spent += int(spent[below].sum())
+        self._moved += float(np.abs(above - 1.0).sum())
+
+    def _caveat(self, assumption: Assumption) -> str:
+        if assumption != "independence" or not self._spent or self._moved < _MOVED * self._below:
+            return ""
+        return (
+            "lists are drawn without replacement, so what can stand at a position depends on what stands above it, "
+            "and there independence goes by the log's lists, not the policy's: take cascade"
+        )
 
     @property
     def judgement(self) -> ListJudgement | None:
@@ -187,10 +252,22 @@ class ListEvaluation:
             1 - self._used / self._seen,
             {
                 metric: {
-                    each.assumption: ListEstimate(each.value, each.interval(), each.effective, each.mean_weight)
+                    each.assumption: ListEstimate(
+                        each.value,
+                        each.interval(),
+                        each.effective,
+                        each.mean_weight,
+                        each.shifted,
+                        self._caveat(each.assumption),
+                    )
                     for each in estimators
                 }
                 for metric, estimators in self._estimators.items()
             },
             {metric: total / lists for metric, total in self._sums.items()},
+            {
+                metric: {each.assumption: ListDifference(each.value, each.interval()) for each in differences}
+                for metric, differences in self._differences.items()
+            }
+            or None,
         )

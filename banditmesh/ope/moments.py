@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ class Moments:
 
     Attributes:
         n: how many pairs.
-        mean: float64[2].
+        mean: float64[2]; `wide` has more numbers than two in the place of a pair.
         scatter: float64[2, 2], sums of products of the deviations from the mean.
         third: float64[2, 2, 2], sums of triple products of the deviations from the mean.
     """
@@ -25,6 +26,11 @@ class Moments:
     mean: Floats = field(default_factory=lambda: np.zeros(2))
     scatter: Floats = field(default_factory=lambda: np.zeros((2, 2)))
     third: Floats = field(default_factory=lambda: np.zeros((2, 2, 2)))
+
+    @classmethod
+    def wide(cls, width: int) -> Self:
+        """Of so many numbers together."""
+        return cls(0, np.zeros(width), np.zeros((width, width)), np.zeros((width, width, width)))
 
     def add(self, pairs: Floats) -> None:
         """Takes in float64[n, 2]."""
@@ -52,9 +58,9 @@ class Moments:
             self.mean = self.mean + step * (other.n / n)
             self.n = n
 
-    def beside(self, pair: tuple[float, float]) -> Moments:
+    def beside(self, pair: tuple[float, ...]) -> Moments:
         """The same with one more pair."""
-        found = Moments(1, np.array(pair))
+        found = Moments(1, np.array(pair), np.zeros_like(self.scatter), np.zeros_like(self.third))
         found.merge(self)
         return found
 

@@ -27,6 +27,7 @@ from banditmesh.bandits.errors import InvalidBatch, InvalidParams
 from banditmesh.ope.interval import UNKNOWN, Interval, lower, upper
 from banditmesh.ope.moments import Moments
 from banditmesh.ope.rows import LARGEST_WEIGHT, Floats
+from banditmesh.ope.support import ROUNDED, SHIFTED_AT
 
 Assumption = Literal["independence", "cascade", "standard"]
 ASSUMPTIONS: Final[tuple[Assumption, ...]] = ("independence", "cascade", "standard")
@@ -97,6 +98,7 @@ class SlateIps:
         self.assumption = assumption
         self._moments = Moments()
         self._weights = Moments()
+        self._gaps = Moments()  # of a list's weights beyond 1
         self._heaviest = 0.0
         self._rewards = (0.0, 0.0)
 
@@ -113,6 +115,8 @@ class SlateIps:
         terms = np.add.reduceat(weights * rows.rewards, starts)
         self._moments.add(np.column_stack((terms, np.ones(len(terms)))))
         self._weights.add(np.column_stack((weights, weights)))
+        gaps = np.add.reduceat(weights - 1.0, starts)
+        self._gaps.add(np.column_stack((gaps, gaps)))
         heaviest = np.add.reduceat(weights, starts).max()
         self._heaviest = max(self._heaviest, float(heaviest))
         least, most = self._rewards
@@ -122,6 +126,7 @@ class SlateIps:
         """Adds the lists that `other` has seen."""
         self._moments.merge(other._moments)
         self._weights.merge(other._weights)
+        self._gaps.merge(other._gaps)
         self._heaviest = max(self._heaviest, other._heaviest)
         least, most = self._rewards
         self._rewards = (min(least, other._rewards[0]), max(most, other._rewards[1]))
@@ -135,6 +140,14 @@ class SlateIps:
     def mean_weight(self) -> float:
         """1 where the log supports the policy."""
         return float(self._weights.mean[0]) if self.lists else float("nan")
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the mean weight is certainly below 1: then the sums lack what the log never showed."""
+        if self.lists < 2:
+            return False
+        reach = upper(self._gaps, _PLAIN, (self._heaviest, 0.0), SHIFTED_AT)
+        return float(self._gaps.mean[0]) + reach < -ROUNDED
 
     @property
     def effective(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -15,9 +16,9 @@ from banditmesh.ope.interval import Interval, lower, upper
 from banditmesh.ope.moments import Moments
 from banditmesh.ope.rows import Rows
 
-_SHIFTED_AT = 0.999
+SHIFTED_AT: Final = 0.999
 """Confidence at which a mean weight counts as another one than 1."""
-_ROUNDED = 1e-4
+ROUNDED: Final = 1e-4
 """Logged propensities are float32: where all weights are 1, their mean is certainly not, and nothing is wrong."""
 _NOTHING = (0.0, 0.0)
 _NO_REWARD = Interval(math.inf, -math.inf)
@@ -92,8 +93,8 @@ class Support:
             return False
         gradient, mean = np.array([0.0, 1.0]), self.mean_weight
         return (
-            mean + upper(self._moments, gradient, (0.0, self.largest), _SHIFTED_AT) < 1.0 - _ROUNDED
-            or mean + lower(self._moments, gradient, _NOTHING, _SHIFTED_AT) > 1.0 + _ROUNDED
+            mean + upper(self._moments, gradient, (0.0, self.largest), SHIFTED_AT) < 1.0 - ROUNDED
+            or mean + lower(self._moments, gradient, _NOTHING, SHIFTED_AT) > 1.0 + ROUNDED
         )
 
     def bounds(self, confidence: float = 0.95, rewards: Interval | None = None) -> Interval:

@@ -55,6 +55,8 @@ class Worst:
 
     def _extreme(self, intercepts: Floats, gradient: Floats, reward: float) -> tuple[float, float]:
         there = np.isfinite(intercepts)
+        if not there.any():
+            return 0.0, 0.0
         pairs = np.column_stack([intercepts + self.slopes * reward, self.bs])[there]
         a, b = pairs[int(np.argmin(pairs @ gradient))].tolist()
         return a, b

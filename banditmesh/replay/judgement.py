@@ -22,13 +22,22 @@ from banditmesh.decisions.encoder import encode
 from banditmesh.decisions.reader import batches
 from banditmesh.decisions.row import Decision
 from banditmesh.decisions.spec import Spec, parse
+from banditmesh.ope.difference import BOUNDS, Difference
 from banditmesh.ope.evaluation import Estimate, Evaluation
 from banditmesh.ope.interval import Interval
 from banditmesh.ope.lists import ListEvaluation, ListJudgement
 from banditmesh.ope.support import Support
 from banditmesh.ope.unseen import Unseen
 from banditmesh.ope.warnings import warnings
-from banditmesh.replay.offpolicy import LEARN_EVERY, REWARD, positions_of, rows_of
+from banditmesh.replay.offpolicy import (
+    LEARN_EVERY,
+    REWARD,
+    nothing_of_a_policy,
+    pair_of,
+    positions_of,
+    rows_of,
+    unseen_of,
+)
 from banditmesh.replay.reward_model import Folds, first_rows
 from banditmesh.replay.ruled import Left, left_by_rules
 from banditmesh.replay.run import Run
@@ -62,6 +71,31 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """What the policy would earn more without a rule: by the same decisions, each beside itself (`ope.difference`).
+
+    Attributes:
+        estimates: by metric.
+        moved: share of the decisions that it would make otherwise.
+        told: share of what moves that the log tells of; NaN where nothing moves.
+    """
+
+    estimates: Mapping[str, Estimate]
+    moved: float
+    told: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why it should not be believed, in words."""
+        if all(each.name != BOUNDS for each in self.estimates.values()):
+            return ()
+        return (
+            f"the log tells of {self.told:.0%} of what the rule moves: the interval of the difference spans whatever "
+            "the rest might earn",
+        )
+
+
+@dataclass(frozen=True)
 class Judgement:
     """The policy on the log.
 
@@ -71,10 +105,13 @@ class Judgement:
         metrics: by name: reward, and click_rate and mute_rate where the log knows of reactions.
         support: the weights and what they say: effective rows, mean weight.
         never_shown: share of the policy's decisions that are contents which the log never showed.
+        fallback: rows beside them that the placement's fallback answered: they are left out, as it would have answered
+            under this policy too.
         warnings: why it should not be believed.
         time_s: of the log's first and last row.
         lists: the same metrics of whole ranked lists; None where the log has none.
         without: the policy if one of the placement's rules were not there, by the rule's name.
+        gain: of these, what it would earn more than with all rules.
     """
 
     policy: str
@@ -85,7 +122,9 @@ class Judgement:
     warnings: tuple[str, ...]
     time_s: tuple[float, float]
     lists: ListJudgement | None
+    fallback: int
     without: Mapping[str, Judgement] = field(default_factory=dict)
+    gain: Gain | None = None
 
 
 class Policy(Run):
@@ -106,27 +145,46 @@ class Policy(Run):
 
 
 class _Sums:
-    """Of the policy under some rules: all estimators, metric by metric."""
+    """Of the policy under some rules: all estimators, metric by metric, and beside the policy under all rules."""
 
-    def __init__(self, metrics: Sequence[str]) -> None:
+    def __init__(self, metrics: Sequence[str], *, compared: bool) -> None:
         self._unseen, self._logged = Unseen(), dict.fromkeys(metrics, 0.0)
-        self._lists = ListEvaluation(metrics)
-        self._evaluations = {
-            metric: Evaluation(rewards=None if metric == REWARD else Interval(0.0, 1.0)) for metric in metrics
-        }
+        self._lists = ListEvaluation(metrics, compared=compared)
+        ranges = {metric: None if metric == REWARD else Interval(0.0, 1.0) for metric in metrics}
+        self._evaluations = {metric: Evaluation(rewards=each) for metric, each in ranges.items()}
+        self._differences = {metric: Difference(rewards=each) for metric, each in ranges.items() if compared}
+        self._fallback = 0
 
-    def add(self, probabilities: NDArray[np.float64], parts: Mapping[str, LoggedBatch], predicted: Predicted) -> None:
-        """Take in a block: by metric with its labels, and what the reward model predicts of its candidates."""
+    def add(
+        self,
+        probabilities: NDArray[np.float64],
+        base: NDArray[np.float64],
+        parts: Mapping[str, LoggedBatch],
+        predicted: Predicted,
+    ) -> None:
+        """Take in a block: by metric with its labels, and what the reward model predicts of its candidates.
+
+        Args:
+            probabilities: float64[n_candidates], under these rules.
+            base: the same under all rules.
+        """
         for metric, part in parts.items():
             self._evaluations[metric].add(rows_of(part, probabilities, predicted[metric]))
-            self._logged[metric] += float(part.rewards.sum(dtype=np.float64))
+            self._logged[metric] += float(part.rewards[~part.fallback].sum(dtype=np.float64))
+            if metric in self._differences:
+                self._differences[metric].add(pair_of(part, probabilities, base, predicted[metric]))
         block = parts[REWARD]
-        self._lists.add(positions_of(block, probabilities, {metric: part.rewards for metric, part in parts.items()}))
-        self._unseen.add(block.candidates.contents, np.nan_to_num(probabilities), block.shown)
+        rewards = {metric: part.rewards for metric, part in parts.items()}
+        self._lists.add(positions_of(block, probabilities, rewards, base if self._differences else None))
+        unseen_of(block, probabilities, self._unseen)
+        self._fallback += int(block.fallback.sum())
 
     def judgement(self, policy: str, time_s: tuple[float, float]) -> Judgement:
         """What came out."""
         support, lists = self._evaluations[REWARD].support, self._lists.judgement
+        if not support.n:
+            raise nothing_of_a_policy(self._fallback)
+        gain = self._gain
         return Judgement(
             policy,
             support.n,
@@ -136,10 +194,23 @@ class _Sums:
             },
             support,
             self._unseen.share,
-            (*warnings(support, self._unseen, "row"), *(lists.warnings if lists else ())),
+            (
+                *warnings(support, self._unseen, "row"),
+                *(lists.warnings if lists else ()),
+                *(gain.warnings if gain else ()),
+            ),
             time_s,
             lists,
+            self._fallback,
+            gain=gain,
         )
+
+    @property
+    def _gain(self) -> Gain | None:
+        if not self._differences:
+            return None
+        first = self._differences[REWARD]
+        return Gain({metric: each.estimate for metric, each in self._differences.items()}, first.moved, first.told)
 
 
 def judge(
@@ -184,7 +255,7 @@ def judge(
         rows += len(decisions)
         progress("fitting", rows, share)
     policy, rules = Policy(spec, seed, None), (None, *without)
-    sums = {rule: _Sums(metrics) for rule in rules}
+    sums = {rule: _Sums(metrics, compared=rule is not None) for rule in rules}
     known: set[str] = set()
     rows = blocks = 0
     for decisions in batches(log, tell, ruled=True):
@@ -200,8 +271,9 @@ def judge(
             parts = {metric: batch.part(start, end) for metric, batch in batches_of.items()}
             predicted = {metric: folds[metric].predict(part, blocks) for metric, part in parts.items()}
             scores = policy.scores(block)
-            for rule in rules:
-                sums[rule].add(policy.probabilities(block, scores, left[rule].part(*flat)), parts, predicted)
+            under = {rule: policy.probabilities(block, scores, left[rule].part(*flat)) for rule in rules}
+            for rule, probabilities in under.items():
+                sums[rule].add(probabilities, under[None], parts, predicted)
             policy.take(block, None)
             blocks += 1
         rows += len(decisions)

@@ -7,7 +7,7 @@ from typing import Any
 
 from banditmesh.ope.evaluation import Estimate
 from banditmesh.ope.lists import ListEstimate, ListJudgement
-from banditmesh.replay.judgement import SHOWN_ESTIMATORS, Judged, Judgement
+from banditmesh.replay.judgement import SHOWN_ESTIMATORS, Gain, Judged, Judgement
 
 
 def report(found: Judgement) -> dict[str, Any]:
@@ -22,9 +22,20 @@ def report(found: Judgement) -> dict[str, Any]:
         "mean_weight": _known(found.support.mean_weight),
         "largest_weight": _known(found.support.largest),
         "never_shown": _known(found.never_shown),
+        "fallback_rows": found.fallback,
         "lists": None if found.lists is None else lists_report(found.lists),
         "warnings": list(found.warnings),
+        **({"difference": gain_report(found.gain)} if found.gain else {}),
         **({"without": {rule: report(each) for rule, each in found.without.items()}} if found.without else {}),
+    }
+
+
+def gain_report(found: Gain) -> dict[str, Any]:
+    """What a policy would earn more without a rule."""
+    return {
+        "moved": _known(found.moved),
+        "told": _known(found.told),
+        "metrics": {metric: _estimate(each) for metric, each in found.estimates.items()},
     }
 
 
@@ -41,6 +52,23 @@ def lists_report(found: ListJudgement) -> dict[str, Any]:
             }
             for metric, estimates in found.estimates.items()
         },
+        **(
+            {}
+            if found.differences is None
+            else {
+                "difference": {
+                    metric: {
+                        assumption: {
+                            "value": _known(each.value),
+                            "lower": _known(each.interval.lower),
+                            "upper": _known(each.interval.upper),
+                        }
+                        for assumption, each in differences.items()
+                    }
+                    for metric, differences in found.differences.items()
+                }
+            }
+        ),
     }
 
 
@@ -51,6 +79,7 @@ def _list_estimate(estimate: ListEstimate) -> dict[str, Any]:
         "upper": _known(estimate.interval.upper),
         "effective": _known(estimate.effective),
         "mean_weight": _known(estimate.mean_weight),
+        **({"caveat": estimate.caveat} if estimate.caveat else {}),
     }
 
 

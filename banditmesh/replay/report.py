@@ -45,6 +45,7 @@ def report(runs: Sequence[Run]) -> dict[str, Any]:
         found["estimators"] = {name: _estimate(each) for name, each in first.evaluation.estimates.items()}
         found["mean_weight"] = _known(first.evaluation.support.mean_weight)
         found["support"] = _support(first)
+        found["fallback_rows"] = first.fallback
         found["lists"] = None if first.lists is None else lists_report(first.lists)
         found["warnings"] = first.warnings
     return found

@@ -18,6 +18,7 @@ from services.learner.evaluations import Question
 
 BEST: Final = "best"
 LOGGED: Final = "logged"
+DIFFERENCE: Final = "difference"
 
 
 def question(request: pb.EvaluatePolicyRequest) -> Question:
@@ -44,7 +45,8 @@ def evaluated(found: Judgement) -> pb.EvaluatePolicyResponse:
         never_shown=found.never_shown,
         warnings=found.warnings,
         lists=None if found.lists is None else _lists(found.lists),
-        without=[pb.EvaluatedWithout(rule=rule, result=evaluated(each)) for rule, each in found.without.items()],
+        without=[_without(rule, each) for rule, each in found.without.items()],
+        fallback_decisions=found.fallback,
     )
     for metric, judged in found.metrics.items():
         answer.estimates.append(_estimate(metric, BEST, judged.best, found.rows))
@@ -54,11 +56,27 @@ def evaluated(found: Judgement) -> pb.EvaluatePolicyResponse:
     return answer
 
 
+def _without(rule: str, found: Judgement) -> pb.EvaluatedWithout:
+    answer = pb.EvaluatedWithout(rule=rule, result=evaluated(found))
+    if found.gain is not None:
+        for metric, each in found.gain.estimates.items():
+            answer.differences.append(_estimate(metric, DIFFERENCE, each, found.rows))
+        answer.moved, answer.told = _known(found.gain.moved), _known(found.gain.told)
+    if found.lists is not None and found.lists.differences is not None:
+        for metric, differences in found.lists.differences.items():
+            for assumption, gain in differences.items():
+                said = _number(metric, assumption, gain.value, gain.interval, found.lists.lists, assumption)
+                answer.list_differences.append(said)
+    return answer
+
+
 def _lists(found: ListJudgement) -> pb.EvaluatedLists:
     answer = pb.EvaluatedLists(lists=found.lists, mean_length=found.mean_length, left_out=found.left_out)
     for metric, estimates in found.estimates.items():
         for assumption, each in estimates.items():
-            answer.estimates.append(_number(metric, assumption, each.value, each.interval, found.lists, assumption))
+            said = _number(metric, assumption, each.value, each.interval, found.lists, assumption)
+            said.caveat = each.caveat
+            answer.estimates.append(said)
         answer.estimates.append(_logged(metric, found.logged[metric], found.lists))
     return answer
 

@@ -85,16 +85,63 @@ def test_without_a_rule_by_its_name_or_number_is_a_second_table(run: Run, tmp_pa
     named = words(tmp_path, "--policy", "chance")
     ended = run(*named, "--without-rule", "1")
     assert "chance (random) without boost_2, on 60 decisions" in ended.out
-    ended = run(*named, "--without-rule", "all", "--json")
+    assert (
+        "It would make 75.0% of them otherwise than under all rules, and earn more:" in ended.out
+    )  # by chance, with a boost
+    ended = run(*named, "--without-rule", "all", "--json", "--plot", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     said = json.loads(ended.out)
     assert list(said["without"]) == ["boost", "boost_2"]
     assert said["without"]["boost_2"]["metrics"]["reward"]["logged"] == said["metrics"]["reward"]["logged"]
+    gain = said["without"]["boost_2"]["difference"]
+    assert (gain["moved"], gain["metrics"]["reward"]["estimator"]) == (0.75, "dr")
+    assert gain["metrics"]["reward"]["lower"] < 0 < gain["metrics"]["reward"]["upper"]
     assert "without boost: boost did nothing in any decision of the log" in ended.err
     for wrong in ("2", "pin"):
         ended = run(*named, "--without-rule", wrong)
         assert ended.code == 2
         assert "no such rule" in ended.err
         assert "there are: boost, boost_2" in ended.err
+
+
+def test_what_the_fallback_answered_is_left_out_counted_and_said(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    policies = [{**row, "t": number} for number, row in enumerate(rows(np.random.default_rng(1), 60))]
+    others = [{**row, "origin": "fallback_no_candidates", "propensity": 1.0, "reward": 9.0} for row in policies[:20]]
+    log, named = Path("log.jsonl"), ("evaluate", "--placement", "home", "--log", "log.jsonl", "--policy", "random")
+    log.write_text("\n".join(map(json.dumps, [*others, *({**each, "origin": "policy"} for each in policies)])))
+    said = json.loads(run(*named, "--json").out)
+    assert (said["rows"], said["fallback_rows"]) == (60, 20)
+    assert said["metrics"]["reward"]["logged"] < 1
+    assert said["mean_weight"] == pytest.approx(1, abs=0.3)
+    ended = run(*named)
+    assert "Left out: 20 decisions (25.0% of all) that the fallback answered" in " ".join(ended.out.split())
+    ended = run("replay", "log.jsonl", "--policy", "random", "--method", "ips", "--json")
+    assert json.loads(ended.out)["policies"][0]["support"]["rows"] == 60
+    log.write_text("\n".join(map(json.dumps, others)))
+    for words_of in (named, ("replay", "log.jsonl", "--policy", "random", "--method", "ips")):
+        ended = run(*words_of)
+        assert ended.code == 2
+        assert "the fallback answered all 20 decisions of the log" in ended.err
+
+
+def test_a_list_ends_where_the_fallback_begins_to_fill_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    logged = [row for number in range(60) for row in shown_list(rng, number, length=3)]
+    filled = [{**row, "origin": "fallback_no_candidates" if row["position"] == 2 else "policy"} for row in logged]
+    Path("log.jsonl").write_text("\n".join(map(json.dumps, filled)))
+    ended = run("evaluate", "--placement", "home", "--log", "log.jsonl", "--policy", "random", "--json")
+    lists = json.loads(ended.out)["lists"]
+    assert (lists["lists"], lists["mean_length"], lists["left_out"]) == (60, 2, 0)
+    assert "take cascade" in lists["metrics"]["reward"]["independence"]["caveat"]
+    assert "caveat" not in lists["metrics"]["reward"]["cascade"]
+    ended = run("evaluate", "--placement", "home", "--log", "log.jsonl", "--policy", "random")
+    assert "* independence: lists are drawn without replacement" in ended.out
 
 
 @pytest.mark.parametrize(

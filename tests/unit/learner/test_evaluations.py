@@ -16,7 +16,7 @@ from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.store import Store, open_store
 from services.learner.evaluation_reply import evaluated, question
 from services.learner.evaluations import Evaluations
-from tests.support.decisions import LOGGED, NAMES, NOON, archive, rows, shown_list, truth
+from tests.support.decisions import CLICKS, LOGGED, NAMES, NOON, archive, rows, shown_list, truth
 from tests.support.eventually import eventually_so
 
 TEXT = """
@@ -92,6 +92,13 @@ async def test_the_policy_is_judged_without_each_rule_that_is_named(tmp_path: Pa
     assert without.rule == "pin"
     assert answer.largest_weight > without.result.largest_weight
     assert {each.metric for each in without.result.estimates} == {"reward", "click_rate", "mute_rate"}
+    assert [each.metric for each in without.differences] == ["reward", "click_rate", "mute_rate"]
+    by_metric = {each.metric: each for each in without.differences}
+    assert (by_metric["reward"].estimator, by_metric["reward"].by) == ("difference", "dr")
+    gained = (np.full(4, 0.25) - np.exp([0, 0, 0, 1]) / np.exp([0, 0, 0, 1]).sum()) @ (0.75 * CLICKS)
+    assert by_metric["click_rate"].lower <= gained <= by_metric["click_rate"].upper
+    assert without.moved == pytest.approx(np.e / (3 + np.e) - 0.25, rel=1e-4)
+    assert without.told == pytest.approx(1, abs=0.3)
     with pytest.raises(InvalidArgument, match="no such rule"):
         await one.run(question(asked(without_rules=["boost"])))
 

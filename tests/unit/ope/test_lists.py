@@ -18,7 +18,12 @@ OF_OBP: dict[Assumption, float] = {"standard": 1.7384719129119255, "cascade": 1.
 def positions(lists: Any = ROW // 3, at: Any = ROW % 3, rewards: Any = GOLDEN.rewards) -> Positions:
     n = len(lists)
     return Positions(
-        np.asarray(lists, np.uint64), np.asarray(at), GOLDEN.propensities[:n], GOLDEN.targets[:n], {"reward": rewards}
+        np.asarray(lists, np.uint64),
+        np.asarray(at),
+        GOLDEN.propensities[:n],
+        GOLDEN.targets[:n],
+        {"reward": rewards},
+        np.zeros(n, np.bool_),
     )
 
 
@@ -91,7 +96,12 @@ def lists_world(rng: np.random.Generator, n: int) -> tuple[Positions, float]:
     propensities, targets, rewards = (np.array(each).T.ravel() for each in zip(*rows, strict=True))
     return (
         Positions(
-            np.repeat(users, 3).astype(np.uint64), np.tile(np.arange(3), n), propensities, targets, {"r": rewards}
+            np.repeat(users, 3).astype(np.uint64),
+            np.tile(np.arange(3), n),
+            propensities,
+            targets,
+            {"r": rewards},
+            np.tile([False, True, True], n),
         ),
         _truth(policy, rates),
     )
@@ -112,7 +122,8 @@ def independent_world(rng: np.random.Generator, n: int) -> tuple[Positions, floa
     """n lists of two whose positions know nothing of each other."""
     rows, value = world(rng, n, cascade=False)
     at = np.tile(np.arange(2), n)
-    return Positions(rows.lists.astype(np.uint64), at, rows.propensities, rows.targets, {"r": rows.rewards}), value
+    lists, again = rows.lists.astype(np.uint64), np.zeros(2 * n, np.bool_)
+    return Positions(lists, at, rows.propensities, rows.targets, {"r": rows.rewards}, again), value
 
 
 @pytest.mark.parametrize("assumption", ASSUMPTIONS)
@@ -139,8 +150,72 @@ def test_the_assumptions_are_warned_of_where_they_contradict_each_other() -> Non
     targets = np.column_stack([np.where(first, 0.9, 0.1), np.full(n, 0.5)]).ravel()
     lists = np.repeat(np.arange(n), 2).astype(np.uint64)
     evaluation = ListEvaluation(["reward"])
-    evaluation.add(Positions(lists, np.tile([0, 1], n), chances, targets, {"reward": rewards}))
+    again = np.zeros(2 * n, np.bool_)
+    evaluation.add(Positions(lists, np.tile([0, 1], n), chances, targets, {"reward": rewards}, again))
     found = evaluation.judgement
     assert found is not None
     assert set(found.estimates["reward"]) == set(ASSUMPTIONS)
     assert any("independence and cascade contradict each other" in each for each in found.warnings)
+
+
+def caveats(rows: Positions) -> dict[Assumption, str]:
+    evaluation = ListEvaluation(["r"])
+    evaluation.add(rows)
+    found = evaluation.judgement
+    assert found is not None
+    return {assumption: each.caveat for assumption, each in found.estimates["r"].items()}
+
+
+def test_independence_says_where_it_is_not_to_be_believed_and_what_is() -> None:
+    rows, truth = lists_world(np.random.default_rng(1), 20_000)
+    said = caveats(rows)
+    assert "drawn without replacement" in said["independence"]
+    assert said["independence"].endswith("take cascade")
+    assert said["cascade"] == said["standard"] == ""
+    evaluation = ListEvaluation(["r"])
+    evaluation.add(rows)
+    found = evaluation.judgement
+    assert found is not None
+    biased, sound = (found.estimates["r"][each].interval for each in ("independence", "cascade"))
+    assert not biased.lower <= truth <= biased.upper
+    assert sound.lower <= truth <= sound.upper
+
+
+def test_independence_is_not_doubted_where_the_draws_are_independent_or_the_policy_is_the_logs() -> None:
+    rows, _ = independent_world(np.random.default_rng(1), 300)
+    assert caveats(rows)["independence"] == ""
+    rows, _ = lists_world(np.random.default_rng(1), 300)
+    assert caveats(rows._replace(targets=rows.propensities))["independence"] == ""
+
+
+def test_lists_that_the_log_does_not_support_are_warned_of() -> None:
+    rows, _ = lists_world(np.random.default_rng(1), 300)
+    evaluation = ListEvaluation(["r"])
+    evaluation.add(rows._replace(targets=rows.targets * 0.7))  # the rest goes to what was never shown
+    found = evaluation.judgement
+    assert found is not None
+    assert any("lists by cascade: the mean weight is 0.5" in each for each in found.warnings), found.warnings
+    evaluation = ListEvaluation(["r"])
+    evaluation.add(rows)
+    found = evaluation.judgement
+    assert found is not None
+    assert not any("mean weight" in each for each in found.warnings)
+
+
+def test_two_policies_are_compared_list_by_list() -> None:
+    """Of the same lists the difference is known better than the two values; of equal policies it is 0."""
+    rows, _ = lists_world(np.random.default_rng(2), 300)
+    evaluation = ListEvaluation(["r"], compared=True)
+    evaluation.add(rows._replace(base=rows.propensities))
+    found = evaluation.judgement
+    assert found is not None
+    assert found.differences is not None
+    for assumption, difference in found.differences["r"].items():
+        assert difference.value == pytest.approx(found.estimates["r"][assumption].value - found.logged["r"])
+        assert difference.interval.lower < difference.value < difference.interval.upper
+    evaluation = ListEvaluation(["r"], compared=True)
+    evaluation.add(rows._replace(base=rows.targets))
+    found = evaluation.judgement
+    assert found is not None
+    assert found.differences is not None
+    assert found.differences["r"]["cascade"] == (0, (0, 0))

@@ -57,6 +57,12 @@ def test_shifts_are_in_force_but_those_of_the_rule_that_is_left_out(tmp_path: Pa
     lower, upper = without.metrics["reward"].best.interval
     assert lower <= 0.4 <= upper
     assert found.warnings == without.warnings == ()
+    assert without.gain is not None
+    assert without.gain.moved == pytest.approx(share - 0.5, rel=1e-5)
+    assert without.gain.told == pytest.approx(1, abs=0.1)
+    cost = without.gain.estimates["reward"].interval
+    assert cost.lower <= (0.6 - 0.2) * (0.5 - share) <= cost.upper < 0
+    assert cost.width < without.metrics["reward"].best.interval.width
 
 
 def test_who_could_only_be_there_without_a_rule_gets_a_share_and_who_could_not_gets_none(tmp_path: Path) -> None:
@@ -67,6 +73,10 @@ def test_who_could_only_be_there_without_a_rule_gets_a_share_and_who_could_not_g
     assert without.support.mean_weight == pytest.approx(0.5, abs=0.1)  # a alone, with half of the chances
     assert without.never_shown == pytest.approx(0.5)
     assert "50% of what the policy would show are contents that the log never showed" in without.warnings[0]
+    assert without.gain is not None
+    assert without.gain.estimates["reward"].name == "bounds"
+    assert without.gain.estimates["reward"].interval.width > without.gain.moved
+    assert any("of what the rule moves" in each for each in without.warnings)
 
 
 def test_a_rule_that_no_decision_speaks_of_is_warned_of(tmp_path: Path) -> None:
@@ -76,6 +86,8 @@ def test_a_rule_that_no_decision_speaks_of_is_warned_of(tmp_path: Path) -> None:
         "pin did nothing in any decision of the log: it never mattered, or was not in force yet",
     )
     assert found.without["pin"].metrics["reward"].best == found.metrics["reward"].best
+    assert found.without["pin"].gain is not None
+    assert found.without["pin"].gain.estimates["reward"].interval == (0, 0)
 
 
 def test_a_log_that_does_not_say_what_rules_did_cannot_answer(tmp_path: Path) -> None:
