@@ -62,6 +62,9 @@ class Seen:
     at_s: list[float] = field(default_factory=list)
     mb: dict[str, list[float]] = field(default_factory=dict)
     events: Counter[str] = field(default_factory=Counter)
+    nothing_until_s: dict[str, float] = field(default_factory=dict)
+    """Why there was nothing to show → seconds from the start to when that was said last."""
+    began_s: float = field(default_factory=time.monotonic)
 
 
 def write_files(folder: Path) -> dict[str, Path]:
@@ -103,7 +106,8 @@ async def visit(client: MeshClient, number: int, seen: Seen) -> None:
     try:
         selection = await client.select(placement, f"u{number * 7919 % USERS}", context={"device": f"d{number % 3}"})
         if not isinstance(selection, Selected):
-            seen.events["nothing to show"] += 1
+            seen.events[f"nothing to show: {selection.message}"] += 1
+            seen.nothing_until_s[selection.message] = time.monotonic() - seen.began_s
             return
         events: list[Event] = [shown(selection)]
         if number % 4 < 2:
@@ -169,7 +173,8 @@ async def run(folder: Path, minutes: float, rate: float, flush_every_s: float) -
     try:
         await asyncio.to_thread(mesh.start)
         await import_all(mesh.addresses["importer"], write_files(folder))
-        until_s = time.monotonic() + 60 * minutes
+        seen.began_s = time.monotonic()
+        until_s = seen.began_s + 60 * minutes
         patient = ClientLimits(deadline_s=DEADLINE_S)
         async with (
             MeshClient(mesh.addresses["crs_engine"], mesh.addresses["tracker"], limits=patient) as client,
@@ -196,9 +201,12 @@ def main() -> None:
     found = figures(seen, 60 * options.warm_up)
     stored = seen.events["stored"] / (60 * options.minutes)
     if options.json:
-        print(json.dumps({"processes": found, "events": seen.events, "stored_a_second": stored}))
+        said = {"events": seen.events, "nothing_until_s": seen.nothing_until_s, "stored_a_second": stored}
+        print(json.dumps({"processes": found, **said}))
         return
     print(f"{stored:.0f} events a second were stored over {options.minutes:g} minutes; {dict(seen.events)}")
+    for message, at_s in seen.nothing_until_s.items():
+        print(f"{message}: last said {at_s:.0f} s after traffic began")
     print(f"{'process':<12}{'start':>9}{'first':>9}{'last':>9}{'a minute':>11}   MB resident")
     for name, each in found.items():
         print("{:<12}{:>9.1f}{:>9.1f}{:>9.1f}{:>+11.3f}".format(name, *each.values()))
