@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -18,6 +17,7 @@ from banditmesh.bandits.hashing import content_key, logic_key, service_key
 from banditmesh.bandits.rewards import CAP_FACTOR
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.deadletters import Unreadable
+from services.learner.packed import Packed, packed
 
 Name = TypeVar("Name", bound=tuple[str, ...])
 
@@ -25,11 +25,29 @@ MAX_REWARD = CAP_FACTOR * rewards.MAX_REWARD
 """The largest that a joiner gives: no ``rewards.cap`` is above it."""
 
 
-def decode(value: bytes) -> events_pb2.Example | None:
+class Received(NamedTuple):
+    """An example with the parts of its message at hand: protobuf makes an object anew each time that one is asked for a
+    part of it, and an example is asked by many."""
+
+    example: events_pb2.Example
+    source: events_pb2.Source
+    joined: events_pb2.JoinedImpression
+    decision: events_pb2.Decision
+    features: Packed
+    placement: str
+
+
+def received(example: events_pb2.Example) -> Received:
+    """The parts of an example."""
+    joined = example.joined
+    decision = joined.decision
+    return Received(example, example.source, joined, decision, packed(decision.features), decision.placement)
+
+
+def decode(value: bytes) -> Received | None:
     """The example in a record's value; None for a tick. Raises Unreadable."""
-    example = events_pb2.Example()
     try:
-        example.ParseFromString(value)
+        example = events_pb2.Example.FromString(value)
     except DecodeError as error:
         raise Unreadable("not_a_protobuf", f"{len(value)} bytes are no events.v1.Example: {error}") from error
     body = example.WhichOneof("body")
@@ -39,12 +57,14 @@ def decode(value: bytes) -> events_pb2.Example | None:
         raise Unreadable("empty", "the record has neither a joined impression nor a tick")
     if not example.HasField("source"):
         raise Unreadable("no_source", "source is not said, so a second copy could not be recognised")
-    _check(example.joined)
-    return example
+    one = received(example)
+    _check(one)
+    return one
 
 
-def _check(joined: events_pb2.JoinedImpression) -> None:
+def _check(one: Received) -> None:
     """Each field is fetched once, and what is usual is passed by one comparison: this is half of a decoder's time."""
+    joined, decision = one.joined, one.decision
     if joined.outcome == events_pb2.OUTCOME_UNSPECIFIED:
         raise Unreadable("no_outcome", "joined.outcome is not said, so there is no reward")
     reward = joined.reward
@@ -52,21 +72,21 @@ def _check(joined: events_pb2.JoinedImpression) -> None:
         if not math.isfinite(reward):
             raise Unreadable("not_finite", f"joined.reward is {reward}")
         raise Unreadable("reward", f"joined.reward is {reward}, beyond {MAX_REWARD:g}")
-    decision = joined.decision
-    if not (decision.placement and decision.service and decision.content_id):
+    if not (one.placement and decision.service and decision.content_id):
         raise Unreadable("no_decision", "joined.decision lacks its placement, service or content")
     propensity = decision.propensity
     if not 0 <= propensity <= 1:  # also false for NaN
         raise Unreadable("propensity", f"joined.decision.propensity is {propensity}, not in [0, 1]")
-    features = decision.features
-    values = features.values
-    if not values:
-        return
-    if len(values) != len(features.ids):
-        raise Unreadable("features", f"joined.decision.features has {len(features.ids)} ids and {len(values)} values")
-    for position, number in enumerate(values):
-        if not math.isfinite(number):
-            raise Unreadable("not_finite", f"joined.decision.features.values[{position}] is {number}")
+    if one.features.values:
+        _check_values(one.features)
+
+
+def _check_values(features: Packed) -> None:
+    ids, values = np.frombuffer(features.ids, "<u4"), np.frombuffer(features.values, "<f4")
+    if len(values) != len(ids):
+        raise Unreadable("features", f"joined.decision.features has {len(ids)} ids and {len(values)} values")
+    for position in np.flatnonzero(~np.isfinite(values)).tolist():
+        raise Unreadable("not_finite", f"joined.decision.features.values[{position}] is {float(values[position])}")
 
 
 @dataclass(frozen=True)
@@ -84,18 +104,19 @@ class Columns:
     """int64[n], offset there."""
     source_logs: NDArray[np.int64]
     """int64[n], which log that offset counts; 0: not said."""
-    joined: Sequence[events_pb2.JoinedImpression]
+    received: Sequence[Received]
     """n, as they came."""
 
     def __len__(self) -> int:
         return len(self.offsets)
 
 
-def columns(rows: Sequence[tuple[int, int, events_pb2.Example]]) -> Columns:
+def columns(rows: Sequence[tuple[int, int, Received]]) -> Columns:
     """Columns of (partition, offset, example) rows."""
-    sources = [example.source for _, _, example in rows]
-    joined = [example.joined for _, _, example in rows]
-    decisions = [each.decision for each in joined]
+    partitions, offsets, found = zip(*rows, strict=True) if rows else ((), (), ())
+    sources = [each.source for each in found]
+    joined = [each.joined for each in found]
+    decisions = [each.decision for each in found]
     services = [each.service for each in decisions]
     names = list(zip(services, [each.content_id for each in decisions], strict=True))
     logics = zip(services, [each.logic for each in decisions], strict=True)
@@ -103,7 +124,7 @@ def columns(rows: Sequence[tuple[int, int, events_pb2.Example]]) -> Columns:
         contents=_keys(names, content_key),
         logics=_keys(list(logics), logic_key),
         services=_keys(list(zip(services, strict=True)), service_key),
-        features=_features([each.features for each in decisions]),
+        features=_features([each.features for each in found]),
         rewards=np.array([each.reward for each in joined], np.float32),
         # 0 says that it is not known; 1 leaves such an example as it is.
         propensities=np.array([each.propensity or 1.0 for each in decisions], np.float32),
@@ -113,25 +134,24 @@ def columns(rows: Sequence[tuple[int, int, events_pb2.Example]]) -> Columns:
     )
     return Columns(
         examples,
-        np.array([partition for partition, _, _ in rows], np.int64),
-        np.array([offset for _, offset, _ in rows], np.int64),
+        np.array(partitions, np.int64),
+        np.array(offsets, np.int64),
         np.array([source.partition for source in sources], np.int64),
         np.array([source.offset for source in sources], np.int64),
         np.array([source.log for source in sources], np.int64),
-        joined,
+        found,
     )
 
 
-def _features(features: Sequence[events_pb2.Features]) -> SparseRows:
+def _features(features: Sequence[Packed]) -> SparseRows:
     ids = [each.ids for each in features]
     offsets = np.zeros(len(features) + 1, np.int64)
-    np.cumsum([len(each) for each in ids], out=offsets[1:])
-    n = int(offsets[-1])
-    values = np.ones(n, np.float32)
+    np.cumsum([len(each) >> 2 for each in ids], out=offsets[1:])
+    values = np.ones(int(offsets[-1]), np.float32)
     for row, given in enumerate([each.values for each in features]):
         if given:
-            values[offsets[row] : offsets[row + 1]] = given
-    return SparseRows(offsets, np.fromiter(chain.from_iterable(ids), np.uint32, n), values)
+            values[offsets[row] : offsets[row + 1]] = np.frombuffer(given, "<f4")
+    return SparseRows(offsets, np.frombuffer(b"".join(ids), "<u4"), values)
 
 
 def _keys(names: Sequence[Name], key: Callable[..., int]) -> NDArray[np.uint64]:

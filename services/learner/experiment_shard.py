@@ -3,7 +3,7 @@ example counts exactly once whatever dies."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.experiments.era import Plan, Shown
 from banditmesh.experiments.tally import NAME, Tally
 from services.learner.catalog import ModelSpec, ShardId
-from services.learner.examples import Columns
+from services.learner.examples import Columns, Received
 from services.learner.shard import Shard, State
 
 EXPERIMENT: Final = NAME
@@ -31,7 +31,7 @@ class TallyState:
 
     def learn(self, columns: Columns, rows: NDArray[np.intp]) -> None:
         """See `State`."""
-        self.tally.learn(shown([columns.joined[row] for row in rows.tolist()]))
+        self.tally.learn(shown([columns.received[row] for row in rows.tolist()]))
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """See `State`."""
@@ -70,10 +70,11 @@ class ExperimentShard(Shard):
         return TallyState(tally)
 
 
-def shown(joined: list[events_pb2.JoinedImpression]) -> Shown:
+def shown(given: Sequence[Received]) -> Shown:
     """Closed impressions as columns. What a joiner of before has no list of reactions for had its outcome alone."""
-    reactions = [each.reactions or (each.outcome,) for each in joined]
-    decisions = [each.decision for each in joined]
+    joined = [each.joined for each in given]
+    decisions = [each.decision for each in given]
+    reactions = [tuple(each.reactions) or (each.outcome,) for each in joined]
 
     def had(outcome: int) -> NDArray[np.bool_]:
         return np.array([outcome in each for each in reactions], np.bool_)
@@ -82,7 +83,13 @@ def shown(joined: list[events_pb2.JoinedImpression]) -> Shown:
         users=np.array([key64(each.user_id) for each in decisions], np.uint64),
         variants=[each.variant for each in decisions],
         # Of a decision without a time, when it was shown is the next best.
-        decided_ms=np.array([each.decision.decided_at_ms or each.impression_time_ms for each in joined], np.int64),
+        decided_ms=np.array(
+            [
+                decision.decided_at_ms or each.impression_time_ms
+                for decision, each in zip(decisions, joined, strict=True)
+            ],
+            np.int64,
+        ),
         shown_ms=np.array([each.impression_time_ms for each in joined], np.int64),
         rewards=np.array([each.reward for each in joined], np.float64),
         clicked=had(events_pb2.OUTCOME_CLICK),

@@ -8,14 +8,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 
-from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.deadletters import Unreadable
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.stream import Consumed
 from services.learner.cohorts import NEAR_MS, Cohort, cohorts
-from services.learner.examples import columns, decode
+from services.learner.examples import Received, columns, decode
 from services.learner.merge import Cut, Merge, Record
 from services.learner.metrics import LearnerMetrics
 from services.learner.reader import Known, Reader
@@ -33,7 +32,7 @@ RETRY_S = 1.0
 OpenReader = Callable[[Known], AbstractAsyncContextManager[Reader]]
 GiveUp = Callable[[Consumed, Unreadable], Awaitable[None]]
 Restore = Callable[[Shard], Awaitable[None]]
-Row = Record[events_pb2.Example]
+Row = Record[Received]
 
 
 class Learner:
@@ -117,7 +116,7 @@ class Learner:
             for shard in cohort.shards:
                 shard.adopt(reader.logs)
             self._note_given_up(reader)
-        merge: Merge[events_pb2.Example] = Merge(reader.positions)
+        merge: Merge[Received] = Merge(reader.positions)
         heard_s = dict.fromkeys(reader.positions, self._clock.monotonic_s())
         lost = 0
         while not self._rewind:
@@ -162,7 +161,7 @@ class Learner:
         """Records of a partition for the merge; one that nobody can read is a dead letter before it counts as read."""
         rows: list[Row] = []
         for each in consumed:
-            example: events_pb2.Example | None = None
+            example: Received | None = None
             first_time = each.offset >= self._given_up.get(each.partition, 0)
             try:
                 example = decode(each.value)
@@ -172,7 +171,7 @@ class Learner:
             if first_time:
                 self._given_up[each.partition] = each.offset + 1
             if example is not None:
-                placement = example.joined.decision.placement
+                placement = example.placement
                 if first_time and placement not in self._placements:
                     self._metrics.unknown_placement.inc()
                 if placement not in cohort.by_placement:
@@ -185,9 +184,7 @@ class Learner:
         log.warning("dead letter", partition=consumed.partition, offset=consumed.offset, reason=str(error))
         await self._give_up(consumed, error)
 
-    async def _release_silent(
-        self, merge: Merge[events_pb2.Example], reader: Reader, heard_s: dict[int, float]
-    ) -> None:
+    async def _release_silent(self, merge: Merge[Received], reader: Reader, heard_s: dict[int, float]) -> None:
         """Stop waiting for partitions in which, by the broker's own word, nothing has happened for long.
 
         A partition whose broker does not answer is waited for: going on without it would change the order.
@@ -202,7 +199,7 @@ class Learner:
                 log.warning("partition is silent and not waited for", partition=partition, silent_s=now_s - since_s)
                 merge.release(partition)
 
-    async def _apply(self, cut: Cut[events_pb2.Example], cohort: Cohort) -> bool:
+    async def _apply(self, cut: Cut[Received], cohort: Cohort) -> bool:
         """Whether the cut is learned; False: the shards do not stand where it begins, or ends."""
         async with self.learning:
             if self._rewind:
@@ -229,7 +226,7 @@ class Learner:
         return not failed
 
     def _learn(
-        self, cut: Cut[events_pb2.Example], cohort: Cohort
+        self, cut: Cut[Received], cohort: Cohort
     ) -> tuple[list[tuple[Consumed, Unreadable]], list[LearningFailed]]:
         """On the learning thread: all shards take in all buckets, then note where they stand.
 
@@ -242,7 +239,7 @@ class Learner:
             of_placement: dict[str, list[Row]] = defaultdict(list)
             for record in bucket:
                 if record.body is not None:
-                    of_placement[record.body.joined.decision.placement].append(record)
+                    of_placement[record.body.placement].append(record)
             for placement, rows in of_placement.items():
                 batch = columns([(row.partition, row.offset, row.body) for row in rows if row.body is not None])
                 for shard in cohort.by_placement[placement]:
@@ -262,7 +259,7 @@ class Learner:
                 shard.advance(cut.positions, cut.watermark_ms)
         return refused, list(failed.values())
 
-    def _show(self, merge: Merge[events_pb2.Example], reader: Reader) -> None:
+    def _show(self, merge: Merge[Received], reader: Reader) -> None:
         self._metrics.buffered.set(merge.buffered)
         self._metrics.stalled.set(len(merge.released))
         for partition, lag in reader.lag().items():
@@ -277,7 +274,7 @@ def _refused(row: Row, shard: Shard, reason: str) -> tuple[Consumed, Unreadable]
         row.partition,
         row.offset,
         row.time_ms,
-        row.body.joined.decision.user_id.encode(),
-        row.body.SerializeToString(deterministic=True),
+        row.body.decision.user_id.encode(),
+        row.body.example.SerializeToString(deterministic=True),
     )
     return record, Unreadable("refused_by_policy", f"{shard.id.placement}/{shard.id.model}: {reason}")

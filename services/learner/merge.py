@@ -88,7 +88,9 @@ class Merge(Generic[T]):
                 self._late.append(record)
             else:
                 state.released = False
-                state.queue.append(record._replace(time_ms=state.seen_ms))
+                state.queue.append(
+                    record if record.time_ms == state.seen_ms else record._replace(time_ms=state.seen_ms)
+                )
 
     def release(self, partition: int) -> None:
         """Wait no longer for this partition; until it delivers something that is not too late."""

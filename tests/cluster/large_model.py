@@ -17,7 +17,7 @@ from banditmesh.runtime.settings import UsesStore, load_settings
 from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.store import connect
 from services.learner.catalog import Catalog
-from services.learner.examples import Columns
+from services.learner.examples import Columns, received
 from services.learner.shard import Shard
 
 ROWS, FEATURES = 2048, 64
@@ -34,7 +34,7 @@ def some(rng: np.random.Generator, start: int) -> Columns:
         names=[("hello", f"c{row}") for row in range(ROWS)],
     )  # fmt: skip
     zero, offsets = np.zeros(ROWS, np.int64), np.arange(start, start + ROWS)
-    return Columns(examples, zero, offsets, zero, offsets, zero, [events_pb2.JoinedImpression()] * ROWS)
+    return Columns(examples, zero, offsets, zero, offsets, zero, [received(events_pb2.Example())] * ROWS)
 
 
 def large(mesh: Mesh, placement: str, megabytes: float) -> Shard:

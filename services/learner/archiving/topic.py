@@ -67,8 +67,7 @@ async def examples(
                         continue
                     seen[source.log, source.partition] = source.offset
                     if start_ms <= example.joined.impression_time_ms < end_ms:
-                        placement = example.joined.decision.placement
-                        rows.setdefault(placement, []).append(Row(record.offset, record.timestamp, example))
+                        rows.setdefault(example.placement, []).append(Row(record.offset, record.timestamp, example))
                 for placement, of_this in rows.items():
                     yield placement, chunk(of_this, 0, at.partition, user_id).rows
     except TimeoutError as error:

@@ -28,7 +28,7 @@ from banditmesh.runtime.snapshots import Manifest, Snapshots
 from banditmesh.runtime.store import Store
 from services.learner.archiving.rows import ORIGINS, OUTCOMES
 from services.learner.catalog import ModelSpec, ShardId
-from services.learner.examples import columns
+from services.learner.examples import columns, received
 from services.learner.merge import BUCKET_MS
 from services.learner.shard import Shard
 
@@ -102,7 +102,12 @@ async def verify(
     async for rows in _in_order(store, target, begin):
         for bucket in _buckets(rows):
             shard.learn(
-                columns([(row["example_partition"], row["example_offset"], _example(row, placement)) for row in bucket])
+                columns(
+                    [
+                        (row["example_partition"], row["example_offset"], received(_example(row, placement)))
+                        for row in bucket
+                    ]
+                )
             )
         told(shard.examples - before, target.examples - before)
     body = tensorfile.encode(shard.tensors())

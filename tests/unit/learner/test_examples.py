@@ -8,7 +8,7 @@ import pytest
 from banditmesh.bandits.hashing import content_key, logic_key, service_key
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.deadletters import Unreadable
-from services.learner.examples import columns, decode
+from services.learner.examples import columns, decode, received
 from tests.support.examples import T0_MS, example, tick
 
 
@@ -72,7 +72,7 @@ def test_columns_hold_the_examples_in_their_order() -> None:
     second = example(source=(4, 71), content="b", reward=0.5, ids=(9,), time_ms=T0_MS + 1500)
     second.joined.reactions.append(events_pb2.OUTCOME_CLICK)
     second.joined.decision.propensity = 0.0
-    found = columns([(0, 10, first), (1, 20, second)])
+    found = columns([(0, 10, received(first)), (1, 20, received(second))])
     assert found.partitions.tolist() == [0, 1]
     assert found.offsets.tolist() == [10, 20]
     assert found.source_partitions.tolist() == [3, 4]

@@ -20,12 +20,16 @@ from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.snapshots import BadSnapshot, Snapshot
 from banditmesh.runtime.tensorfile import encode
 from services.learner.catalog import ModelSpec, ShardId
-from services.learner.examples import columns
+from services.learner.examples import Columns, columns, received
 from services.learner.shard import LearningFailed, Shard
 from tests.support.examples import example, traffic
 
 SPEC = ModelSpec("linucb", registry.policy_params("linucb", {"dimension": 4}).model_dump(mode="json"))
 Row = tuple[int, int, events_pb2.Example]
+
+
+def columns_of(some: Sequence[Row]) -> Columns:
+    return columns([(partition, offset, received(one)) for partition, offset, one in some])
 
 
 def shard(*, batch: int = 1024) -> Shard:
@@ -45,7 +49,7 @@ def rows(n: int, seed: int = 1) -> list[Row]:
 
 def learn(one: Shard, some: Sequence[Row]) -> int:
     """Learn rows as one cut."""
-    n = one.learn(columns(some)).applied
+    n = one.learn(columns_of(some)).applied
     ends: dict[int, int] = {}
     for partition, offset, _ in some:
         ends[partition] = offset + 1
@@ -114,7 +118,7 @@ def test_a_shard_can_take_a_model_back_without_going_back_itself() -> None:
 
 def test_learning_that_stops_half_way_leaves_nothing_to_publish() -> None:
     one = shard()
-    one.learn(columns(rows(5)))
+    one.learn(columns_of(rows(5)))
     with pytest.raises(RuntimeError, match="must not be published"):
         one.manifest(0)
 
@@ -167,12 +171,12 @@ def test_what_a_policy_refuses_is_found_and_the_rest_is_learned() -> None:
     one = Shard(ShardId("home", "linear-0000"), LOGIT, batch=64)
     rewards = [1.0, 0.0, 0.5, 1.0] * 8
     rewards[5], rewards[20] = 2.0, -1.0
-    learned = one.learn(columns(mixed(*rewards)))
+    learned = one.learn(columns_of(mixed(*rewards)))
     assert learned.applied == one.examples == 30
     assert [row for row, _ in learned.refused] == [5, 20]
     assert "is not in [0, 1]" in learned.refused[0][1]
     without = Shard(ShardId("home", "linear-0000"), LOGIT, batch=64)
-    without.learn(columns([row for row in mixed(*rewards) if row[1] not in (5, 20)]))
+    without.learn(columns_of([row for row in mixed(*rewards) if row[1] not in (5, 20)]))
     assert encode(one.tensors()) == encode(without.tensors())
 
 
@@ -206,11 +210,11 @@ def fragile(monkeypatch: pytest.MonkeyPatch) -> Shard:
 def test_a_policy_that_breaks_names_the_examples_and_with_these_as_suspects_finds_the_one(fragile: Shard) -> None:
     given_rows = mixed(1, 1, 1, 1, 2, 7, 2, 2, 3)
     with pytest.raises(LearningFailed) as failure:
-        fragile.learn(columns(given_rows))
+        fragile.learn(columns_of(given_rows))
     assert failure.value.rows == {(0, 4), (0, 5), (0, 6), (0, 7)}
     fragile.reset()
     fragile.suspects = failure.value.rows
-    learned = fragile.learn(columns(given_rows))
+    learned = fragile.learn(columns_of(given_rows))
     assert (learned.applied, [row for row, _ in learned.refused]) == (8, [5])
     assert fragile.tensors()["learned"].tolist() == [13.0]
 
