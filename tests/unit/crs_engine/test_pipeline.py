@@ -11,6 +11,7 @@ from banditmesh.bandits import hashing
 from banditmesh.bandits.batch import Examples, SparseRows
 from banditmesh.bandits.popularity import Popularity
 from banditmesh.bandits.registry import build
+from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.contracts.events.v1.events_pb2 import Origin
 from banditmesh.runtime.mesh import parse_mesh
@@ -259,6 +260,24 @@ def test_while_redis_is_away_what_is_remembered_of_a_user_counts() -> None:
     slot = bench.user("slot", {"comics/new": keys}, reactions=[("mute", "weather", "x", 60.0)])
     answered = run(bench, untrained(bench, keys), [ann, slot], reads=BenchReads(bench, reached=False))
     assert origins(answered) == {"ann": [("c1", "FALLBACK_STORE_UNAVAILABLE")], "slot": []}
+
+
+def test_while_redis_is_away_a_mesh_without_a_popularity_yet_shows_nothing_and_says_why_unless_newest_fills_in() -> (
+    None
+):
+    bench = Bench()
+    ann = bench.user("ann", {"comics/new": [bench.content("comics", "c1")]})
+    (outcome,) = run(bench, untrained(bench), [ann], reads=BenchReads(bench, reached=False)).outcomes
+    assert outcome.empty is not None
+    assert outcome.empty.reason == pb.NO_CONTENT_REASON_NO_CANDIDATES
+    assert outcome.empty.message == (
+        "Redis is away, so the user's candidates are not known, and the fallback has none either"
+    )
+
+    bench = Bench(with_line("fallback: [popularity, newest]"))
+    ann = bench.user("ann", {"comics/new": [bench.content("comics", "c1", age_s=60)]})
+    answered = run(bench, untrained(bench), [ann], reads=BenchReads(bench, reached=False))
+    assert origins(answered) == {"ann": [("c1", "FALLBACK_STORE_UNAVAILABLE")]}
 
 
 def test_a_retriever_may_be_a_source_and_its_candidates_go_through_the_policy() -> None:
