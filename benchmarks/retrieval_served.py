@@ -114,8 +114,11 @@ async def read(port: int, path: Path) -> None:
                 try:
                     answer = await stub.RecommendContents(request, timeout=10)
                     good = len(answer.contents) == LIST
-                except grpc.aio.AioRpcError:
+                    if not good:
+                        print(f"{len(answer.contents)} contents: {answer.no_content.message}", flush=True)
+                except grpc.aio.AioRpcError as error:
                     good = False
+                    print(f"{error.code().name}: {error.details()}", flush=True)
                 calls.append((at_s, time.perf_counter() - began, float(good)))
                 await asyncio.sleep(PAUSE_S)
 

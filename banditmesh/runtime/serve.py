@@ -242,7 +242,7 @@ class Server:
         unserved = self._unserved = UnservedCalls(lambda: calls.accepted, lambda: calls.idle, options.max_waiting_rpcs)
         server = self._grpc = grpc.aio.server(interceptors=(calls,), options=channel_options(options))
         unserved.watch()
-        calls.watch_overflow(lambda: unserved.count(idle=False))  # as a call is being taken up
+        calls.watch_overflow(unserved.certain)
         self.registry.register(unserved)
         self._generation.register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, server)

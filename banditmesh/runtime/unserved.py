@@ -35,6 +35,8 @@ class UnservedCalls(Collector):
         self._others = _server_ids()
         self._server_id = 0
         self._counted = 0
+        self._certain = 0
+        self._at_last_look = 0
 
     def watch(self) -> None:
         """Find the server that was made."""
@@ -47,11 +49,23 @@ class UnservedCalls(Collector):
         server: dict[str, Any] = json.loads(cygrpc.channelz_get_server(self._server_id))["server"]
         return int(server.get("data", {}).get("callsStarted", 0)) - self._taken()
 
-    def count(self, *, idle: bool) -> int:
-        """Those that never will be, as far as it is known by now; some 0.1 ms. ``idle``: nobody stands in line."""
+    def certain(self) -> int:
+        """Those that never will be, whoever stands in line at this moment; some 0.1 ms.
+
+        What :meth:`collect` thinks does not count: nobody must be refused because somebody was on the way then.
+        """
         if self._server_id:
-            on_their_way = 0 if idle else self._waiting_at_most + HANDED_OVER
-            self._counted = max(self._counted, self.not_taken() - on_their_way)
+            self._certain = max(self._certain, self.not_taken() - self._waiting_at_most - HANDED_OVER)
+        return self._certain
+
+    def _count(self) -> int:
+        found = self.certain()
+        if self._idle():
+            # Nobody stands in line, but one may have come this very moment: so what was so at the last look, too.
+            now = self.not_taken()
+            found = max(found, min(now, self._at_last_look))
+            self._at_last_look = now
+        self._counted = max(self._counted, found)
         return self._counted
 
     def collect(self) -> Iterator[CounterMetricFamily]:
@@ -60,7 +74,7 @@ class UnservedCalls(Collector):
             "banditmesh_grpc_unserved",
             "Calls that ended before this process could look at them: the line in front of it was full (their clients "
             "see CANCELLED), or their deadline passed while they stood in it",
-            value=self.count(idle=self._idle()),
+            value=self._count(),
         )
 
 

@@ -165,6 +165,20 @@ async def test_calls_that_the_transport_cut_off_are_counted() -> None:
         await eventually_so(lambda: server.registry.get_sample_value("banditmesh_grpc_unserved_total") == cut_off)
 
 
+async def test_a_scrape_while_calls_are_on_their_way_takes_none_for_cut_off() -> None:
+    async with server_of(Echo()) as server:
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:  # its threads go on while the loop stands
+            stub, unserved = EchoStub(channel), server._unserved
+            assert unserved is not None
+            await asyncio.to_thread(stub.Unary, StringValue(value="connected"))
+            calls = [stub.Unary.future(StringValue(value="x"), timeout=20) for _ in range(5)]
+            while unserved.not_taken() < len(calls):
+                time.sleep(0.001)  # noqa: ASYNC251 so that none of them is taken up before the scrape
+            assert server.registry.get_sample_value("banditmesh_grpc_unserved_total") == 0
+            assert unserved.certain() == 0, "by which callers are refused"
+            assert [await asyncio.to_thread(call.result) for call in calls] == [StringValue(value="x")] * 5
+
+
 async def test_callers_that_come_again_and_again_are_told_to_wait_once_the_transport_cuts_them_off() -> None:
     async with server_of(Echo(), max_waiting_rpcs=1) as server, channel_to(server) as channel:
         stub, ended = EchoStub(channel), Counter[grpc.StatusCode]()
