@@ -10,20 +10,17 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from banditmesh.archive.index import HeldIndex, counting, get_index, put_index
-from banditmesh.archive.layout import HOUR, Folder, Kind, range_of
+from banditmesh.archive.layout import HOUR, Folder, Kind, compacted_name, is_compacted, range_of
 from banditmesh.archive.rewriting import Told, all_folders, nobody, write_merged
 from banditmesh.archive.state import States
-from banditmesh.runtime.errors import Aborted
-from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.errors import Aborted, DataLoss
 from banditmesh.runtime.store import Store
-
-log = get_logger(__name__)
 
 SETTLED_AFTER: Final = timedelta(hours=2)
 """After the end of an hour. Later examples of it are rare; they get files of their own."""
@@ -35,12 +32,15 @@ MOST_COMPACTED: Final = 8
 
 @dataclass
 class Compacted:
-    """What was done: so many folders, whose so many files have become so many."""
+    """What was done: so many folders, whose so many files have become so many. ``broken``: keys of files that cannot
+    be read; their hours stay as they are. ``contended``: hours that somebody else rewrites; left for the next time."""
 
     folders: int = 0
     files_before: int = 0
     files_after: int = 0
     rows: int = 0
+    contended: int = 0
+    broken: list[str] = field(default_factory=list)
 
 
 async def compact(
@@ -66,10 +66,10 @@ async def compact(
                 small = _small(counting(names, held.index, states))
                 if len(small) > 1:
                     await _compact(store, folder, small, held, target_bytes, done)
-            except Aborted as error:
-                log.info(
-                    "somebody else rewrites this hour; left for the next time", folder=folder.prefix, why=str(error)
-                )
+            except DataLoss as error:
+                done.broken.append(folder.prefix + str(error.value).rpartition("/")[2])
+            except Aborted:
+                done.contended += 1
         told(number, len(folders))
     return done
 
@@ -83,11 +83,7 @@ def _small(names: Sequence[str]) -> list[str]:
 
 async def _tidy(store: Store, folder: Folder, names: Sequence[str], held: HeldIndex) -> HeldIndex:
     """Delete what a death has left: files that are replaced, and compacted ones that nothing names."""
-    orphans = [
-        name
-        for name in names
-        if name.endswith(".parquet") and range_of(name) is None and name not in held.index.compacted
-    ]
+    orphans = [name for name in names if is_compacted(name) and name not in held.index.compacted]
     if orphans:
         # Somebody may be about to name one of them. Once the index has moved on, that fails.
         held = await put_index(store, folder, replace(held.index, moved=held.index.moved + 1), held)
@@ -103,7 +99,7 @@ async def _compact(
         for group in await _fetched(store, folder, names, Path(temporary), target_bytes):
             if len(group) < 2:
                 continue
-            target, name = Path(temporary) / "compacted", f"compact-{uuid.uuid4().hex}.parquet"
+            target, name = Path(temporary) / "compacted", compacted_name(uuid.uuid4().hex)
             rows = await write_merged(group, target, folder.kind)
             await store.upload_new(folder.prefix + name, target)
             replaced = [path.name for path in group]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from banditmesh.archive.forgotten import drop_old
-from banditmesh.archive.layout import HOUR, INDEX, KINDS
+from banditmesh.archive.layout import HOUR, INDEX, KINDS, is_ours
 from banditmesh.archive.rewriting import Told, all_folders, nobody
 from banditmesh.runtime.store import Store
 
@@ -27,10 +27,11 @@ async def expire(store: Store, keep: timedelta, now: datetime, *, told: Told = n
         for number, (folder, names) in enumerate(folders.items(), start=1):
             if folder.hour + HOUR + keep <= now:
                 # The index at the end: as long as there are files, it says which of them count.
-                for name in sorted(names, key=lambda each: each == INDEX):
+                ours = [name for name in names if is_ours(name)]
+                for name in (*ours, *(name for name in names if name == INDEX)):
                     await store.delete(folder.prefix + name)
-                done.folders += 1
-                done.files += len([name for name in names if name != INDEX])
+                done.folders += bool(ours)
+                done.files += len(ours)
             told(number, len(folders))
     await drop_old(store, now)
     return done

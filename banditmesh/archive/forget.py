@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -20,11 +20,11 @@ from pyarrow import parquet
 
 from banditmesh.archive.forgotten import remember
 from banditmesh.archive.index import get_index, put_index
-from banditmesh.archive.layout import KINDS, Folder, Kind
-from banditmesh.archive.parquet import encode
+from banditmesh.archive.layout import KINDS, Folder, Kind, is_ours
+from banditmesh.archive.parquet import encode, readable
 from banditmesh.archive.rewriting import Told, all_folders, nobody
 from banditmesh.archive.state import States
-from banditmesh.runtime.errors import Aborted, NotFound
+from banditmesh.runtime.errors import Aborted, DataLoss, NotFound
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.store import Store
 
@@ -38,10 +38,11 @@ _ASK_EVERY_S: Final = 0.2
 
 @dataclass
 class Forgotten:
-    """What was done."""
+    """What was done. ``broken``: keys of files that cannot be read; whether the user is in them is not known."""
 
     files: int = 0
     rows: int = 0
+    broken: set[str] = field(default_factory=set)
 
 
 async def forget(store: Store, users: Collection[str], until_ms: int, *, told: Told = nobody) -> Forgotten:
@@ -82,9 +83,12 @@ async def _rewritten(store: Store, folder: Folder, users: set[str], done: Forgot
     changed = False
     names = [key.rpartition("/")[2] async for key in store.list(folder.prefix)]
     for name in names:
-        if name.endswith(".parquet"):
+        if is_ours(name):
             try:
                 rows = await _without(store, folder.prefix + name, users)
+            except DataLoss:
+                done.broken.add(folder.prefix + name)
+                continue
             except NotFound:  # compacted meanwhile
                 return False
             except Aborted:  # erased from by somebody else meanwhile
@@ -104,7 +108,8 @@ async def _rewritten(store: Store, folder: Folder, users: set[str], done: Forgot
 async def _without(store: Store, key: str, users: set[str]) -> int:
     """Replace a file by one without these users; returns how many rows it has lost. Raises NotFound, Aborted."""
     found = await store.get(key)
-    rows, body = await asyncio.to_thread(_filtered, found.body, users)
+    with readable(key):
+        rows, body = await asyncio.to_thread(_filtered, found.body, users)
     if rows:
         await store.replace(key, body, found.etag)
     return rows

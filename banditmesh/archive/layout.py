@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
@@ -20,6 +19,8 @@ _FOLDER = re.compile(
 _RANGE = re.compile(
     r"(?P<kind>examples|decisions)-(?P<log>[0-9a-f]{8})-p(?P<partition>\d{5})-(?P<start>\d{20})-(?P<end>\d{20})\.parquet"
 )
+
+_COMPACTED = re.compile(r"compact-[0-9a-f]{32}\.parquet")
 
 
 @dataclass(frozen=True, order=True)
@@ -93,7 +94,10 @@ def folder_of(key: str) -> Folder | None:
     found = _FOLDER.match(key)
     if found is None:
         return None
-    hour = datetime.strptime(f"{found['day']} {found['hour']}", "%Y-%m-%d %H").replace(tzinfo=UTC)
+    try:
+        hour = datetime.strptime(f"{found['day']} {found['hour']}", "%Y-%m-%d %H").replace(tzinfo=UTC)
+    except ValueError:  # no day of the calendar: somebody else's folder
+        return None
     kind: Kind = "examples" if found["kind"] == "examples" else "decisions"
     return Folder(kind, unquote(found["placement"]), hour)
 
@@ -104,9 +108,16 @@ def range_of(name: str) -> Range | None:
     return found and Range(int(found["log"], 16), *(int(found[each]) for each in ("partition", "start", "end")))
 
 
-def hours(start: datetime, end: datetime) -> Iterator[datetime]:
-    """The begins of all hours that have a moment in start (included) to end (excluded)."""
-    hour = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    while hour < end:
-        yield hour
-        hour += HOUR
+def compacted_name(unique: str) -> str:
+    """The name of a compacted file; ``unique``: 32 hexadecimal digits."""
+    return f"compact-{unique}.parquet"
+
+
+def is_compacted(name: str) -> bool:
+    """Whether a file's name is that of a compacted one."""
+    return _COMPACTED.fullmatch(name) is not None
+
+
+def is_ours(name: str) -> bool:
+    """Whether the archive makes files of this name: what lies beside them is somebody else's, and stays as it is."""
+    return _RANGE.fullmatch(name) is not None or is_compacted(name)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import pyarrow as pa
 from pyarrow import parquet
+
+from banditmesh.runtime.errors import DataLoss
 
 ROWS_A_GROUP: Final = 262_144
 _RANDOM: Final = ("impression_id",)
@@ -24,6 +28,21 @@ _COUNTED: Final = (
 """Numbers that grow from row to row: their differences are small."""
 
 
+@contextmanager
+def readable(key: str) -> Iterator[None]:
+    """Around reading a file of the archive. Raises DataLoss, with the key, where it is no whole Parquet file of
+    ours."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DataLoss(
+            f"a file of the archive cannot be read: {' '.join(str(error).split())[:200]}",
+            field="key",
+            value=key,
+            hint="restore it as it was written; without it its rows are missing",
+        ) from error
+
+
 def encode(table: pa.Table) -> pa.Buffer:
     """The file of these rows."""
     sink = pa.BufferOutputStream()
@@ -36,7 +55,7 @@ def writer(sink: object, schema: pa.Schema) -> parquet.ParquetWriter:
     """Writes rows of this schema, group by group, into a path or a stream."""
     encoding = {name: "DELTA_BINARY_PACKED" for name in _COUNTED if name in schema.names}
     encoding |= {name: "DELTA_LENGTH_BYTE_ARRAY" for name in _RANDOM if name in schema.names}
-    return parquet.ParquetWriter(
+    made = parquet.ParquetWriter(
         sink,
         schema,
         compression="zstd",
@@ -45,6 +64,9 @@ def writer(sink: object, schema: pa.Schema) -> parquet.ParquetWriter:
         column_encoding=encoding,
         store_schema=False,  # plain types alone, and 3 KB less a file
     )
+    if schema.metadata:  # which goes with the schema that is not stored
+        made.add_key_value_metadata(schema.metadata)
+    return made
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

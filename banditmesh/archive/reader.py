@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from banditmesh.archive.index import Index, counting, get_index
-from banditmesh.archive.layout import INDEX, Folder, Kind, Range, day_prefix, folder_of, range_of
-from banditmesh.archive.layout import hours as hours_between
+from banditmesh.archive.layout import INDEX, Folder, Kind, Range, day_prefix, folder_of, placement_prefix, range_of
+from banditmesh.archive.parquet import readable
 from banditmesh.archive.schema import EXAMPLES, OFFSET_COLUMNS, TIME_COLUMN, conform
 from banditmesh.archive.state import States
 from banditmesh.decisions.columns import values
@@ -27,6 +27,8 @@ from banditmesh.runtime.store import Store
 
 ROWS_AT_ONCE: Final = 16_384
 _DECISIONS_AT_ONCE: Final = 64
+_DAYS_ASKED: Final = 62
+"""A longer span is not listed day by day: one list of all that a placement has takes fewer requests."""
 
 
 async def read(
@@ -50,6 +52,7 @@ async def read(
 
     Raises:
         InvalidArgument: A time has no zone.
+        DataLoss: A file is not whole; it names the file.
         MeshError: The store's.
     """
     for name, given in (("start", start), ("end", end)):
@@ -75,7 +78,9 @@ async def read(
                     if not len(found):
                         continue
                     if kind == "examples":
-                        yield conform(found, wanted)
+                        with readable(folder.prefix + name):
+                            found = conform(found, wanted)
+                        yield found
                     else:
                         yield found if columns is None else found.select(list(columns))
 
@@ -103,12 +108,18 @@ async def folders(
     """The folders of a span of time with the names of the files that count, in the order of time."""
     # What is complete is asked first: a range that is completed meanwhile is left out as a whole.
     states = await States(store, kind).all()
-    hours = list(hours_between(start, end))
+    first = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    days = range((end - first) // timedelta(days=1) + 2)
+    prefixes = (
+        [day_prefix(kind, placement, first + timedelta(days=each)) for each in days]
+        if len(days) <= _DAYS_ASKED
+        else [placement_prefix(kind, placement)]
+    )
     found: dict[Folder, list[str]] = defaultdict(list)
-    for day in dict.fromkeys(hour.replace(hour=0) for hour in hours):
-        async for key in store.list(day_prefix(kind, placement, day)):
+    for prefix in prefixes:
+        async for key in store.list(prefix):
             folder = folder_of(key)
-            if folder is not None and folder.hour in hours:
+            if folder is not None and first <= folder.hour < end:
                 found[folder].append(key.rpartition("/")[2])
     return {
         folder: counting(
@@ -133,11 +144,17 @@ async def _rows(
         if owner is None:
             raise
         await store.download(folder.prefix + owner, path)
-    file = await asyncio.to_thread(parquet.ParquetFile, path, memory_map=True)
+    key = folder.prefix + name
+    with readable(key):
+        file = await asyncio.to_thread(parquet.ParquetFile, path, memory_map=True)
     with file:
         there = [name for name in wanted if name in file.schema_arrow.names] if wanted else None
         batches = file.iter_batches(batch_size=ROWS_AT_ONCE, columns=there)
-        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+        while True:
+            with readable(key):
+                batch = await asyncio.to_thread(next, batches, None)
+            if batch is None:
+                return
             yield _of(batch, ranges, OFFSET_COLUMNS[folder.kind]) if ranges else batch
 
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from banditmesh.archive.layout import Folder, Kind, folder_of
-from banditmesh.archive.parquet import ROWS_A_GROUP, writer
-from banditmesh.archive.schema import EXAMPLES, conform
+from banditmesh.archive.parquet import ROWS_A_GROUP, readable, writer
+from banditmesh.archive.schema import EXAMPLES, VERSION, VERSION_KEY, conform
 from banditmesh.runtime.store import Store
 
 Told = Callable[[int, int], None]
@@ -37,14 +37,23 @@ async def all_folders(store: Store, kind: Kind) -> Mapping[Folder, list[str]]:
 
 def merged_schema(files: list[Path], kind: Kind) -> pa.Schema:
     """The schema that has the columns of all files."""
-    if kind == "examples":
-        return EXAMPLES
-    return pa.unify_schemas([parquet.read_schema(path) for path in files], promote_options="permissive")
+    known = EXAMPLES.names if kind == "examples" else []
+    found, version = pa.schema([]), VERSION
+    for path in files:
+        with readable(path.name):
+            schema = parquet.read_schema(path)
+            others = pa.schema([field for field in schema if field.name not in known])
+            found = pa.unify_schemas([found, others], promote_options="permissive")
+            version = max(version, int((schema.metadata or {}).get(VERSION_KEY, VERSION)))
+    if kind == "decisions":
+        return found
+    # What a later release has written has columns that this one does not know: they are kept as they are.
+    return pa.schema([*EXAMPLES, *found], metadata={VERSION_KEY: str(version).encode()})
 
 
 def batches_of(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows of a file, with the columns of a schema."""
-    with parquet.ParquetFile(path, memory_map=True) as file:
+    with readable(path.name), parquet.ParquetFile(path, memory_map=True) as file:
         for batch in file.iter_batches(batch_size=_AT_ONCE):
             yield conform(batch, schema)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+import sys
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 from rich.console import Console
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from banditmesh.runtime.store import Store
 
 T = TypeVar("T")
+_YEARS: Final = range(1970, 9000)
 app = typer.Typer(
     help="Look after the [bold]archive[/]: compact, expire, erase a user, list its files. See docs/archive.md.",
     no_args_is_help=True,
@@ -44,7 +46,40 @@ def moment(text: str, name: str) -> datetime:
         raise InvalidArgument(
             "must be a time like 2026-11-29T14:00:00Z or 2026-11-29, or how long ago, like 7d", field=name, value=text
         ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    try:
+        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except OverflowError:
+        found = datetime.min.replace(tzinfo=UTC)
+    if not _YEARS.start <= found.year < _YEARS.stop:
+        raise InvalidArgument(
+            f"must be a time of the years {_YEARS.start} to {_YEARS.stop - 1}", field=name, value=text
+        )
+    return found
+
+
+def between(since: str, until: str) -> tuple[datetime, datetime]:
+    """The times of --from and --to. Raises InvalidArgument, also where nothing lies between them."""
+    end = moment(until, "--to")  # before --from is read: what is `0s` ago moves on
+    start = moment(since, "--from")
+    if start >= end:
+        raise InvalidArgument("must be before --to", field="--from", value=since)
+    return start, end
+
+
+def demand_known(wanted: Sequence[str] | None, known: Sequence[str], option: str = "--placement") -> None:
+    """Raises InvalidArgument for a placement of which there is nothing."""
+    for each in wanted or ():
+        if each not in known:
+            hint = f"there are: {', '.join(known) or 'none yet'}"
+            raise InvalidArgument("the archive has nothing of it", field=option, value=each, hint=hint)
+
+
+def demand_whole(broken: Collection[str], what: str) -> None:
+    """Name the files that cannot be read, and end with 1 if there are any."""
+    for key in sorted(broken):
+        print(f"banditmesh: {key} cannot be read: {what}", file=sys.stderr)
+    if broken:
+        raise typer.Exit(1)
 
 
 def span(text: str, name: str) -> timedelta:
@@ -115,10 +150,12 @@ def compact(
         found = with_store(store, all_kinds)
     if as_json:
         print(json.dumps({kind: vars(each) for kind, each in found.items()}))
-        return
-    for kind, each in found.items():
-        became = f"{each.files_before:,} files of {each.folders:,} hours became {each.files_after:,}"
-        print(f"{kind}: {became}, {each.rows:,} rows")
+    else:
+        for kind, each in found.items():
+            became = f"{each.files_before:,} files of {each.folders:,} hours became {each.files_after:,}"
+            left = f"; {each.contended:,} hours are rewritten by somebody else, and left" if each.contended else ""
+            print(f"{kind}: {became}, {each.rows:,} rows{left}")
+    demand_whole([key for each in found.values() for key in each.broken], "its hour is left as it is")
 
 
 @app.command("expire")
@@ -182,7 +219,9 @@ def forget(
     until_ms = int(datetime.now(UTC).timestamp() * 1000)
     with progress("hours") as told:
         done = with_store(store, lambda each: run(each, users, until_ms, told=told))
-    print(json.dumps(vars(done)) if as_json else f"erased {done.rows:,} rows from {done.files:,} files")
+    said = {**vars(done), "broken": sorted(done.broken)}
+    print(json.dumps(said) if as_json else f"erased {done.rows:,} rows from {done.files:,} files")
+    demand_whole(done.broken, "whether the user is in it is not known")
 
 
 @app.command("files")
@@ -197,12 +236,14 @@ def files(
 
     Files hold whole hours.
     """
+    from banditmesh.archive.export import placements
     from banditmesh.archive.reader import folders
 
     which = checked_kind(kind)
-    start, end = moment(since, "--from"), moment(until, "--to")
+    start, end = between(since, until)
 
     async def listed(given: Store) -> list[str]:
+        demand_known([placement], await placements(given, which), "PLACEMENT")
         root = given.location.partition("?")[0].rstrip("/")
         found = await folders(given, placement, start, end, which)
         return [f"{root}/{folder.prefix}{name}" for folder, names in found.items() for name in names]

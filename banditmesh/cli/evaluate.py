@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from banditmesh.cli.archive import moment
 from banditmesh.cli.evaluation_tables import show_judgement
 from banditmesh.cli.plots import check_plot
 from banditmesh.runtime.errors import ConfigurationError, InvalidArgument
@@ -51,7 +52,12 @@ def evaluate(
         str, typer.Option(help="An exploration in the place of the policy's own: ucb:alpha=0.5,floor=0.01.")
     ] = "",
     start: Annotated[
-        str | None, typer.Option("--from", help="Decisions from this time on, such as 2026-11-01; absent: 30 days.")
+        str | None,
+        typer.Option(
+            "--from",
+            help="Decisions from this time on: 2026-11-01T14:00:00Z, 2026-11-01 (UTC), or how long ago: 7d. "
+            "Absent: 30 days.",
+        ),
     ] = None,
     end: Annotated[str | None, typer.Option("--to", help="Decisions up to this time; absent: now.")] = None,
     without_rule: Annotated[
@@ -75,6 +81,7 @@ def evaluate(
     from banditmesh.bandits.errors import BanditError
     from banditmesh.replay.judgement import judge
     from banditmesh.replay.judgement_report import report
+    from banditmesh.replay.of_mesh import DAYS
 
     check_plot(plot)
     columns = (
@@ -96,10 +103,10 @@ def evaluate(
             bar.update(task, description=stage, completed=share, total=1.0 if share else None, rows=rows)
 
         path = log or Path(folder) / "decisions.parquet"
-        until = _time("to", end) or datetime.now(UTC)
-        since = _time("from", start) or until - timedelta(days=30)
+        until = moment(end, "--to") if end else datetime.now(UTC)
+        since = moment(start, "--from") if start else until - timedelta(days=DAYS)
         if since >= until:
-            raise InvalidArgument("must be before --to", field="from", value=start)
+            raise InvalidArgument("must be before --to", field="--from", value=start)
         spec, without = asyncio.run(
             _prepare(
                 store,
@@ -189,14 +196,3 @@ def _rules(placement: Placement | None, said: Sequence[str]) -> list[str]:
         return list(dict.fromkeys(said))
     each = [rule for one in said for rule in (names(placement.rules) if one == ALL_RULES else [one])]
     return list(dict.fromkeys(rule_name(placement, one) for one in each))
-
-
-def _time(name: str, text: str | None) -> datetime | None:
-    """A time by ISO 8601; without a zone it is UTC."""
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidArgument("must be like 2026-11-01 or 2026-11-01T12:00:00Z", field=name, value=text) from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

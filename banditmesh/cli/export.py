@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from banditmesh.cli.archive import checked_kind, moment, with_store
+from banditmesh.cli.archive import between, checked_kind, demand_known, with_store
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def examples(
     as_json: Json = False,
 ) -> None:
     """Write every example of a span of time: what was shown to whom, by which variant, and what came of it."""
-    start, end = moment(since, "--from"), moment(until, "--to")
+    start, end = between(since, until)
     count = (
         _of_topic(out, start, end, placement, config)
         if topic
@@ -71,7 +71,7 @@ def decisions(
     as_json: Json = False,
 ) -> None:
     """Write the sampled decisions of a span of time, with all their candidates: what `replay` judges any policy on."""
-    start, end = moment(since, "--from"), moment(until, "--to")
+    start, end = between(since, until)
     _say(out, _of_archive(out, checked_kind("decisions"), start, end, placement, store), as_json)
 
 
@@ -85,7 +85,7 @@ def _of_archive(
 
     async def run(store: Store) -> int:
         known = await placements(store, kind)
-        _demand_known(wanted, known)
+        demand_known(wanted, known)
         count = 0
         with written(out, kind) as file:
             for each in wanted or known:
@@ -95,13 +95,6 @@ def _of_archive(
         return count
 
     return with_store(url, run)
-
-
-def _demand_known(wanted: list[str] | None, known: list[str]) -> None:
-    for each in wanted or ():
-        if each not in known:
-            hint = f"there are: {', '.join(known) or 'none yet'}"
-            raise InvalidArgument("the archive has nothing of it", field="--placement", value=each, hint=hint)
 
 
 def _of_topic(out: Path, start: datetime, end: datetime, wanted: list[str] | None, config: Path) -> int:
@@ -116,7 +109,7 @@ def _of_topic(out: Path, start: datetime, end: datetime, wanted: list[str] | Non
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs while it tries is what we raise
     mesh = load_mesh(config)
-    _demand_known(wanted, list(mesh.placements))
+    demand_known(wanted, list(mesh.placements))
     kafka = load_settings(UsesKafka).kafka
     user_id = _pseudonyms() if mesh.archive.user_ids == "keyed" else None
 

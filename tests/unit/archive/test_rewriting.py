@@ -77,7 +77,8 @@ async def test_small_files_become_one_with_the_same_rows(tmp_path: Path) -> None
 
     done = await compact(store, "examples", LATER)
 
-    assert vars(done) == {"folders": 1, "files_before": 4, "files_after": 1, "rows": 12}
+    counts = {"folders": 1, "files_before": 4, "files_after": 1, "rows": 12}
+    assert vars(done) == {**counts, "contended": 0, "broken": []}
     assert await by_reader(store) == in_files(tmp_path) == sorted(ALL)
     assert len(list((tmp_path / HOME.prefix).glob("*.parquet"))) == 1
 
@@ -161,16 +162,16 @@ async def test_a_forgotten_user_is_in_no_file_and_everybody_else_is(tmp_path: Pa
 
     done = await forget(store, {"u7"}, 10**15)
 
-    assert vars(done) == {"files": 1, "rows": 1}
+    assert vars(done) == {"files": 1, "rows": 1, "broken": set()}
     assert await by_reader(store) == in_files(tmp_path) == sorted(ALL - {7})
     assert sorted(path.name for path in (tmp_path / HOME.prefix).glob("*.parquet")) == names
-    assert vars(await forget(store, {"u7"}, 10**15)) == {"files": 0, "rows": 0}
+    assert vars(await forget(store, {"u7"}, 10**15)) == {"files": 0, "rows": 0, "broken": set()}
 
 
 async def test_a_user_is_erased_from_what_is_not_complete_and_from_what_nothing_names(tmp_path: Path) -> None:
     store = await small_files(tmp_path)
     await put(store, HOME, rows(12, 15, user="u7-"), complete=False)
-    await store.put_new(HOME.prefix + "compact-orphan.parquet", as_file(rows(6, 9)))
+    await store.put_new(HOME.prefix + f"compact-{0:032x}.parquet", as_file(rows(6, 9)))
 
     done = await forget(store, {"u7", "u7-13"}, 10**15)
 

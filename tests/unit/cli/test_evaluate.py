@@ -148,7 +148,7 @@ def test_a_list_ends_where_the_fallback_begins_to_fill_it(
     ("more", "message"),
     [
         (["--policy", "chanec"], "it is no variant of home either: chance"),
-        (["--policy", "chance", "--from", "yesterday"], "must be like 2026-11-01"),
+        (["--policy", "chance", "--from", "yesterday"], "must be a time like 2026-11-29T14:00:00Z"),
         (["--policy", "chance", "--from", "2027-01-01"], "must be before --to"),
     ],
 )
