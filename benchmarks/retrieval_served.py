@@ -53,10 +53,10 @@ OPENED: Final = 12
 LIST: Final = 10
 AT_ONCE: Final = 2
 PAUSE_S: Final = 0.005
-QUIET_S: Final = 8.0
+QUIET_S: Final = 12.0
 AFTER_S: Final = 0.5
 CHANGED: Final = 20_000
-SWAPS: Final = 3
+SWAPS: Final = 6
 TTL_MS: Final = 3_600_000
 
 
