@@ -6,7 +6,6 @@ is passed over: the other one makes a dead letter of it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -25,9 +24,11 @@ from services.joiner.reactions import start_anew
 from services.joiner.users import Users
 
 STREAM = "shown"
-REMEMBERED = 50_000
-"""Ids of the newest impressions of a partition, by which a second copy is recognised. An app sends again within
-seconds; a copy that comes after another process has taken the partition over is counted twice."""
+REMEMBERED_MS = 120_000
+MOST_REMEMBERED = 50_000
+"""For how long, by the broker's times, and how many ids of the newest impressions of a partition are remembered at
+least; at most it is twice as much. An app sends again within seconds; a copy that comes after another process has taken
+the partition over is counted twice."""
 
 
 class Shown(NamedTuple):
@@ -36,6 +37,28 @@ class Shown(NamedTuple):
     offset: int
     time_ms: int
     decision: events_pb2.Decision
+
+
+class Recent:
+    """Ids that came lately. In two generations, for to forget a whole one costs nothing, and what is remembered depends
+    on the traffic and not on how long the process has run."""
+
+    def __init__(self) -> None:
+        self._new: set[bytes] = set()
+        self._old: set[bytes] = set()
+        self._since_ms = 0
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._old)
+
+    def add(self, identity: bytes, time_ms: int) -> bool:
+        """Whether it is not known yet; it is from now on."""
+        if time_ms - self._since_ms >= REMEMBERED_MS or len(self._new) >= MOST_REMEMBERED:
+            self._old, self._new, self._since_ms = self._new, set(), time_ms
+        if identity in self._new or identity in self._old:
+            return False
+        self._new.add(identity)
+        return True
 
 
 def advance(records: Mapping[str, UserRecord], shown: Sequence[Shown], log: int) -> dict[str, UserRecord]:
@@ -87,7 +110,7 @@ class ShownProcessor:
         self._clock = clock
         self._metrics = metrics
         self._last_end = last_end
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._seen = Recent()
 
     async def start_offset(self) -> int:
         """Where Redis says; when it knows nothing, at ``now - horizon``."""
@@ -137,10 +160,6 @@ class ShownProcessor:
                 decision = read_impression(record.value)
             except Unreadable:
                 continue
-            if decision.impression_id in self._seen:
-                continue
-            self._seen[decision.impression_id] = None
-            if len(self._seen) > REMEMBERED:
-                self._seen.popitem(last=False)
-            shown.append(Shown(record.offset, record.time_ms, decision))
+            if self._seen.add(decision.impression_id, record.time_ms):
+                shown.append(Shown(record.offset, record.time_ms, decision))
         return shown
