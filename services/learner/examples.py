@@ -17,7 +17,7 @@ from banditmesh.bandits.hashing import content_key, logic_key, service_key
 from banditmesh.bandits.rewards import CAP_FACTOR
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.deadletters import Unreadable
-from services.learner.packed import Packed, packed
+from services.learner.packed import packed
 
 Name = TypeVar("Name", bound=tuple[str, ...])
 
@@ -33,15 +33,18 @@ class Received(NamedTuple):
     source: events_pb2.Source
     joined: events_pb2.JoinedImpression
     decision: events_pb2.Decision
-    features: Packed
     placement: str
+    ids: bytes
+    """Of its features: little-endian uint32."""
+    values: bytes
+    """Little-endian float32, one for each id; empty: each is 1."""
 
 
 def received(example: events_pb2.Example) -> Received:
     """The parts of an example."""
     joined = example.joined
     decision = joined.decision
-    return Received(example, example.source, joined, decision, packed(decision.features), decision.placement)
+    return Received(example, example.source, joined, decision, decision.placement, *packed(decision.features))
 
 
 def decode(value: bytes) -> Received | None:
@@ -77,12 +80,12 @@ def _check(one: Received) -> None:
     propensity = decision.propensity
     if not 0 <= propensity <= 1:  # also false for NaN
         raise Unreadable("propensity", f"joined.decision.propensity is {propensity}, not in [0, 1]")
-    if one.features.values:
-        _check_values(one.features)
+    if one.values:
+        _check_values(one)
 
 
-def _check_values(features: Packed) -> None:
-    ids, values = np.frombuffer(features.ids, "<u4"), np.frombuffer(features.values, "<f4")
+def _check_values(one: Received) -> None:
+    ids, values = np.frombuffer(one.ids, "<u4"), np.frombuffer(one.values, "<f4")
     if len(values) != len(ids):
         raise Unreadable("features", f"joined.decision.features has {len(ids)} ids and {len(values)} values")
     for position in np.flatnonzero(~np.isfinite(values)).tolist():
@@ -124,7 +127,7 @@ def columns(rows: Sequence[tuple[int, int, Received]]) -> Columns:
         contents=_keys(names, content_key),
         logics=_keys(list(logics), logic_key),
         services=_keys(list(zip(services, strict=True)), service_key),
-        features=_features([each.features for each in found]),
+        features=_features(found),
         rewards=np.array([each.reward for each in joined], np.float32),
         # 0 says that it is not known; 1 leaves such an example as it is.
         propensities=np.array([each.propensity or 1.0 for each in decisions], np.float32),
@@ -143,14 +146,14 @@ def columns(rows: Sequence[tuple[int, int, Received]]) -> Columns:
     )
 
 
-def _features(features: Sequence[Packed]) -> SparseRows:
-    ids = [each.ids for each in features]
-    offsets = np.zeros(len(features) + 1, np.int64)
+def _features(given: Sequence[Received]) -> SparseRows:
+    ids = [each.ids for each in given]
+    offsets = np.zeros(len(given) + 1, np.int64)
     np.cumsum([len(each) >> 2 for each in ids], out=offsets[1:])
     values = np.ones(int(offsets[-1]), np.float32)
-    for row, given in enumerate([each.values for each in features]):
-        if given:
-            values[offsets[row] : offsets[row + 1]] = np.frombuffer(given, "<f4")
+    for row, said in enumerate([each.values for each in given]):
+        if said:
+            values[offsets[row] : offsets[row + 1]] = np.frombuffer(said, "<f4")
     return SparseRows(offsets, np.frombuffer(b"".join(ids), "<u4"), values)
 
 

@@ -160,23 +160,25 @@ class Learner:
     async def _rows(self, consumed: Sequence[Consumed], cohort: Cohort) -> list[Row]:
         """Records of a partition for the merge; one that nobody can read is a dead letter before it counts as read."""
         rows: list[Row] = []
+        partition = consumed[0].partition
+        given_up = self._given_up.get(partition, 0)
         for each in consumed:
             example: Received | None = None
-            first_time = each.offset >= self._given_up.get(each.partition, 0)
+            first_time = each.offset >= given_up
             try:
                 example = decode(each.value)
             except Unreadable as error:
-                if first_time:
+                if each.offset >= self._given_up.get(partition, 0):  # another cohort may have been here meanwhile
                     await self._dead_letter(each, error)
-            if first_time:
-                self._given_up[each.partition] = each.offset + 1
+                    self._given_up[partition] = each.offset + 1
             if example is not None:
                 placement = example.placement
                 if first_time and placement not in self._placements:
                     self._metrics.unknown_placement.inc()
                 if placement not in cohort.by_placement:
                     example = None
-            rows.append(Record(each.time_ms, each.partition, each.offset, example))
+            rows.append(Record(each.time_ms, partition, each.offset, example))
+        self._given_up[partition] = max(self._given_up.get(partition, 0), consumed[-1].offset + 1)
         return rows
 
     async def _dead_letter(self, consumed: Consumed, error: Unreadable) -> None:

@@ -6,50 +6,40 @@ Both fields of `Features` are packed numbers of 32 bits, so what protobuf writes
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from banditmesh.contracts.events.v1 import events_pb2
 
+Packed = tuple[bytes, bytes]
+"""Of one example: ids, little-endian uint32; values, little-endian float32, empty where each is 1."""
+
 _IDS: Final = 1 << 3 | 2
 _VALUES: Final = 2 << 3 | 2
 """Number and wire type of the two fields."""
-
-
-class Packed(NamedTuple):
-    """Features of one example.
-
-    Attributes:
-        ids: little-endian uint32.
-        values: little-endian float32; empty: each is 1.
-    """
-
-    ids: bytes
-    values: bytes
-
-
-NOTHING: Final = Packed(b"", b"")
+_TWO_BYTES: Final = 1 << 14
+"""Lengths below take two bytes at most."""
 
 
 def packed(features: events_pb2.Features) -> Packed:
     """The memory of both fields."""
     raw = features.SerializeToString()
-    if not raw:
-        return NOTHING
-    if raw[0] == _IDS:
+    n = len(raw)
+    if not n:
+        return b"", b""
+    if raw[0] == _IDS and n < _TWO_BYTES:
         size, at = raw[1], 2
         if size & 0x80:
             size, at = size & 0x7F | raw[2] << 7, 3
-        if size < 1 << 14:
-            end = at + size
-            if end == len(raw):  # no values: what is usual
-                return Packed(raw[at:], b"")
-            if raw[end] == _VALUES:
-                more, begin = raw[end + 1], end + 2
-                if more & 0x80:
-                    more, begin = more & 0x7F | raw[end + 2] << 7, end + 3
-                if more < 1 << 14 and begin + more == len(raw):
-                    return Packed(raw[at:end], raw[begin:])
-    # Longer ones, values alone, fields of a later schema.
-    return Packed(np.array(features.ids, "<u4").tobytes(), np.array(features.values, "<f4").tobytes())
+        end = at + size
+        if end == n:  # no values: what is usual
+            return raw[at:], b""
+        if raw[end] == _VALUES:
+            more, begin = raw[end + 1], end + 2
+            if more & 0x80:
+                more, begin = more & 0x7F | raw[end + 2] << 7, end + 3
+            if begin + more == n:
+                return raw[at:end], raw[begin:]
+    # Long ones, values alone, fields of a later schema.
+    return np.array(features.ids, "<u4").tobytes(), np.array(features.values, "<f4").tobytes()

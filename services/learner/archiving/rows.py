@@ -59,7 +59,6 @@ def chunk(rows: Sequence[Row], log: int, partition: int, user_id: Callable[[str]
     joined = [row.example.joined for row in rows]
     decided = [row.example.decision for row in rows]
     sources = [row.example.source for row in rows]
-    features = [row.example.features for row in rows]
     users: list[str] = [each.user_id for each in decided]
     shown_ms = np.array([each.impression_time_ms for each in joined], np.int64)
     reacted_ms = np.array([each.reaction_time_ms for each in joined], np.int64)
@@ -76,8 +75,8 @@ def chunk(rows: Sequence[Row], log: int, partition: int, user_id: Callable[[str]
         "model_version": [each.model_version for each in decided],
         "propensity": pa.array(propensities, mask=propensities == 0),
         "origin": [ORIGINS.get(each.origin, "unspecified") for each in decided],
-        "feature_ids": _lists([each.ids for each in features], "<u4", pa.int64()),
-        "feature_values": _lists([each.values for each in features], "<f4", pa.float32(), none_if_empty=True),
+        "feature_ids": _lists([row.example.ids for row in rows], "<u4", pa.int64()),
+        "feature_values": _lists([row.example.values for row in rows], "<f4", pa.float32(), none_if_empty=True),
         "outcome": [OUTCOMES.get(each.outcome, "unspecified") for each in joined],
         "target": [each.target or None for each in joined],
         "reward": np.array([each.reward for each in joined], np.float32),

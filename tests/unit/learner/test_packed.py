@@ -23,6 +23,6 @@ def features(ids: int, values: int) -> events_pb2.Features:
 @pytest.mark.parametrize("later", [b"", LATER_FIELD], ids=["of today", "of a later schema"])
 def test_what_is_packed_is_what_the_message_says(ids: int, values: int, later: bytes) -> None:
     given = events_pb2.Features.FromString(features(ids, values).SerializeToString() + later)
-    found = packed(given)
-    assert np.frombuffer(found.ids, "<u4").tolist() == list(given.ids)
-    assert np.frombuffer(found.values, "<f4").tolist() == list(given.values)
+    found_ids, found_values = packed(given)
+    assert np.frombuffer(found_ids, "<u4").tolist() == list(given.ids)
+    assert np.frombuffer(found_values, "<f4").tolist() == list(given.values)
