@@ -108,6 +108,12 @@ class Child:
             log.seek(max(self._log_begin, size - TAIL_BYTES))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
 
+    def has_logged(self, words: str) -> bool:
+        """Whether these words stand anywhere in what this child has logged."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_begin)
+            return words.encode() in log.read()
+
     def wait_until_ready(self, ready: Callable[[], bool], *, timeout_s: float) -> None:
         """Ask ``ready`` until it says yes; an OSError from it (connection refused, say) means not yet.
 

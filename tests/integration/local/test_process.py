@@ -96,6 +96,16 @@ def test_only_the_lines_of_this_start_are_told(tmp_path: Path) -> None:
     assert caught.value.log_end == "of this run"
 
 
+def test_what_was_said_long_ago_was_said_and_what_another_run_said_was_not(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("of an earlier run\n")
+    child = Child("oven", python("print('at first')", "print('and on\\n' * 20_000)", READY, WAIT), log=tmp_path / "log")
+    child.wait_until_ready(lambda: "listening" in child.log_end(), timeout_s=20)
+    assert "at first" not in child.log_end()
+    assert child.has_logged("at first")
+    assert not child.has_logged("of an earlier run")
+    child.kill()
+
+
 def test_stop_lets_a_child_end_by_itself(tmp_path: Path) -> None:
     child = started(python("signal.signal(signal.SIGTERM, lambda *_: exit(3))", READY, WAIT), tmp_path / "log")
     assert child.stop(grace_s=20) == 3
