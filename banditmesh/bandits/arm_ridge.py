@@ -271,6 +271,11 @@ class ArmRidge:
         self._stale[:] = True
         self._refresh()
 
+    @property
+    def passes(self) -> float:
+        """How often examples were gone through."""
+        return float(self._total[2])
+
     def start_pass(self) -> None:
         """Sums will count each example once more: deviations are for as many passes."""
         self._total[2] += 1.0

@@ -150,9 +150,9 @@ class HashedPolicy(ABC):
 
     def _fade(self, left: float) -> None:
         """Multiplies the evidence, above the prior, by `left`."""
-        ridge = self._params.ridge
+        ridge, prior = self._params.ridge, self._priors()
         precision = self._table.column("precision")
-        precision[:] = ridge + (precision - ridge) * np.float32(left)
+        precision[:] = prior + (precision - prior) * np.float32(left)
         self._intercept[1] = ridge + (self._intercept[1] - ridge) * left
 
     def _start_pass(self) -> None:
@@ -179,6 +179,20 @@ class HashedPolicy(ABC):
     def generation(self) -> int:
         """Another number whenever a feature was added or dropped, which moves the rows of `estimates`."""
         return self._table.generation
+
+    def _priors(self) -> NDArray[np.float32] | np.float32:
+        """float32[n_features], or one number: precisions of the priors of all weights, in the table's order."""
+        return np.float32(self._params.ridge)
+
+    def _precisions(self, own: SparseRows, rows: Rows, candidates: Candidates) -> NDArray[np.float32]:
+        """float32[n_entries]: of the weights of the candidates' own features, which stand in these rows."""
+        return self._table["precision"].take(rows)
+
+    def _claimed(self, batch: Batch, ids: NDArray[np.uint32], entries: Rows, new: Rows) -> None:
+        """Called when a mini-batch's features, `ids` and `entries` as in its step, stand in the table."""
+
+    def _learned(self, step: Step, residuals: NDArray[np.float64], before: int) -> None:
+        """Called when a mini-batch was learned, of which there were `before` examples before."""
 
     # -- scoring
 
@@ -207,7 +221,7 @@ class HashedPolicy(ABC):
         own, shared = self._own(candidates), self._shared(candidates)
         rows, x = self._found(own)
         z = segments.sums(self._table["weight"].take(rows) * x, own.offsets)
-        variance = segments.sums(x * x / self._table["precision"].take(rows), own.offsets)
+        variance = segments.sums(x * x / self._precisions(own, rows, candidates), own.offsets)
         rows, x = self._found(shared)
         common = segments.sums(self._table["weight"].take(rows) * x, shared.offsets)
         common += np.float32(self._offset + self._intercept[0])
@@ -297,19 +311,22 @@ class HashedPolicy(ABC):
         # Here, not when the examples arrive: what `distinct` reorders must not depend on how they were cut.
         features = distinct(batch.features)
         entries, new = self._table.claim(features.ids)
+        self._claimed(batch, features.ids, entries, new)
         group, owner = Grouping.of(entries), segments.owners(features.offsets)
         x, share = self._measure(group, features.values)
         crossed = features.ids >= CROSSED
-        residuals = self._step(Step(features.offsets, owner, entries, new, group, x, share, batch.rewards, crossed))
+        step = Step(features.offsets, owner, entries, new, group, x, share, batch.rewards, crossed)
+        residuals = np.asarray(self._step(step), np.float64)
         n = min(self._seen + _FIRST_RESIDUALS + len(residuals), _RESIDUALS)
         self._residual += (np.square(residuals).mean() - self._residual) * (len(residuals) / n)
         self._table.touch(entries, batch.times_s[owner])
         before, self._seen = self._seen, self._seen + len(batch.rewards)
         self._now_s = max(self._now_s, float(batch.times_s.max()))
+        self._learned(step, residuals, before)
         self._forget()
         if before // RETIRE_EVERY != self._seen // RETIRE_EVERY:
             self._table.retire(self._now_s, self._params.max_features, self._params.retire_after)
-        return np.asarray(residuals, np.float64)
+        return residuals
 
     def _measure(self, group: Grouping, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """`Step.x` and `Step.share`, after the units have taken these values in. A value of 0 is as good as none."""

@@ -10,6 +10,11 @@ of the regression's prior variance that the arm's examples have resolved in this
 where all means are those before example j was learned from, f and y - s in units of the noise, over the last
 `_MEMORY` examples or so (stacking: Wolpert 1992; Breiman 1996). At first g is 1: k alone decides then, and an arm that
 nobody knows is judged by `fm`.
+
+Two things that `fm` is told, this policy finds. How wide the prior of the weights is, for each kind of feature, is
+read off the weights (`prior_width`), in the first pass over the examples. And a weight whose residuals lean to one side
+gives up what it learned before (`surprise`). The regressions of the arms forget by `half_life` alone. Each live feature
+has 12 bytes more than in `fm`.
 """
 
 from __future__ import annotations
@@ -21,12 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from banditmesh.bandits import segments
+from banditmesh.bandits import prior_width, segments
 from banditmesh.bandits.arm_ridge import ArmRidge, Floats, Predicted
 from banditmesh.bandits.batch import Candidates, Scores, SparseRows
+from banditmesh.bandits.durations import Positive
+from banditmesh.bandits.errors import InvalidTensors
 from banditmesh.bandits.fm import Fm, FmParams
-from banditmesh.bandits.minibatch import Batch
+from banditmesh.bandits.minibatch import Batch, Step
 from banditmesh.bandits.policy import PerArmParams, PolicyParams, Tensors, tensor
+from banditmesh.bandits.surprise import noticed
+from banditmesh.bandits.table import Column, Rows
 
 _MEMORY = 4096.0
 _FIRST = 1.0
@@ -37,6 +46,16 @@ _RESIDUALS = 100_000
 class StackedParams(FmParams):
     """Parameters of `stacked`."""
 
+    ridge: float = Field(
+        default=3.0,
+        gt=0,
+        description="Precision of the prior on each weight, in examples, to begin with; then read off the weights.",
+    )
+    half_life: Positive | None = Field(
+        default=None,
+        description="Age at which evidence counts half (drift); null: none by its age. Evidence that newer examples "
+        "contradict is given up either way.",
+    )
     dimension: int = Field(
         default=64, ge=2, le=256, description="Coordinates of the regression of an arm, the bias included."
     )
@@ -53,20 +72,73 @@ class Stacked(Fm):
 
     name: ClassVar[str] = "stacked"
     Params: ClassVar[type[PolicyParams]] = StackedParams
+    added: ClassVar[frozenset[str]] = frozenset({"kind", "surprise", "prior"})
+    """Tensors that models saved earlier do not have."""
 
     def __init__(self, params: StackedParams | None = None) -> None:
         given = params or StackedParams()
         super().__init__(given)
+        self._prior = np.full(prior_width.KINDS, given.ridge)  # precision of the prior of the weights of each kind
         kept = PerArmParams(max_arms=given.max_arms, retire_after=given.retire_after)
         self._ridge = ArmRidge(given.dimension, given.arm_ridge, kept)
         self._stack = np.array(
             [_FIRST, _FIRST, 0.25, 16.0]
         )  # sums of f² and of f (y - s); mean square error, its weight
 
+    def _columns(self) -> dict[str, Column]:
+        return {**super()._columns(), "kind": Column(0, 0.0, added=True), "surprise": Column(2, 0.0, added=True)}
+
     @property
     def _share(self) -> float:
         """g."""
         return float(min(max(self._stack[1] / self._stack[0], 0.0), 1.0))
+
+    # -- the priors of the weights, and what is given up
+
+    def _priors(self) -> NDArray[np.float32]:
+        return self._prior[self._table.column("kind").astype(np.int64)].astype(np.float32)
+
+    def _precisions(self, own: SparseRows, rows: Rows, candidates: Candidates) -> NDArray[np.float32]:
+        precisions = super()._precisions(own, rows, candidates)
+        unseen = np.flatnonzero(rows == 0)
+        if len(unseen):
+            arms = np.zeros(0, np.uint32) if self.params.arm == "none" else self._arm_ids(candidates)
+            precisions[unseen] = self._prior[prior_width.kinds(own.ids[unseen], arms)]
+        return precisions
+
+    def _claimed(self, batch: Batch, ids: NDArray[np.uint32], entries: Rows, new: Rows) -> None:
+        if not len(new):
+            return
+        fresh = np.flatnonzero(entries >= new[0])
+        _, arms = self._apart(batch.features)
+        kinds = prior_width.kinds(ids[fresh], arms.astype(np.uint32))
+        self._table["kind"][entries[fresh]] = kinds
+        self._table["precision"][entries[fresh]] = self._prior[kinds]
+
+    def _learned(self, step: Step, residuals: Floats, before: int) -> None:
+        self._give_up(step, residuals)
+        if self._ridge.passes == 1.0 and prior_width.due(before, self._seen):
+            self._fit_priors()
+
+    def _give_up(self, step: Step, residuals: Floats) -> None:
+        table, rows = self._table, step.group.rows
+        prior = self._prior[table["kind"][rows].astype(np.int64)]
+        sums, precision = table["surprise"][rows].astype(np.float64), table["precision"][rows].astype(np.float64)
+        curvature = 1.0 if self.params.link == "identity" else self._size**2
+        found = noticed(step, residuals / max(self._size, 1e-30), sums, precision, prior, curvature)
+        table["surprise"][rows], table["precision"][rows] = found
+
+    def _fit_priors(self) -> None:
+        """Reads the width of each kind's prior off its weights, and shrinks them as far as that would have."""
+        kind, weight = self._table.column("kind"), self._table.column("weight")
+        precision = self._table.column("precision")
+        noise = self._size**2 if self.params.link == "identity" else 1.0
+        for each, prior in enumerate(self._prior.tolist()):
+            mine = np.flatnonzero(kind == each)
+            now = prior_width.width(weight[mine], precision[mine], prior, self.params.ridge, noise)
+            after = np.maximum(precision[mine] + np.float32(now - prior), np.float32(now))
+            weight[mine] *= precision[mine] / after
+            precision[mine], self._prior[each] = after, now
 
     # -- scoring
 
@@ -130,18 +202,24 @@ class Stacked(Fm):
 
     def _start_pass(self) -> None:
         super()._start_pass()
+        self._table.column("surprise")[:] = 0.0
         self._ridge.start_pass()
 
     def _fade(self, left: float) -> None:
         super()._fade(left)
+        self._table.column("surprise")[:] *= np.float32(left)
         self._ridge.fade(left)
 
     # -- saving
 
     def _dense(self) -> Tensors:
-        return {**super()._dense(), "stack": self._stack, **self._ridge.tensors()}
+        return {**super()._dense(), "stack": self._stack, "prior": self._prior, **self._ridge.tensors()}
 
     def _restore_dense(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         super()._restore_dense(tensors)
         self._stack = tensor(tensors, "stack", np.float64, (4,)).copy()
+        if "prior" in tensors:
+            self._prior = tensor(tensors, "prior", np.float64, (prior_width.KINDS,)).copy()
+            if not (np.isfinite(self._prior).all() and (self._prior > 0).all()):
+                raise InvalidTensors("must be above 0 and finite", field="prior")
         self._ridge.restore(tensors)

@@ -23,10 +23,12 @@ Rows = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A float32 column: `width` numbers a feature, or one where that is 0; an unseen feature has `prior` in each."""
+    """A float32 column: `width` numbers a feature, or one where that is 0; an unseen feature has `prior` in each.
+    `added`: models that were saved before there was such a column are at its prior."""
 
     width: int
     prior: float
+    added: bool = False
 
     def blank(self, n: int) -> NDArray[np.float32]:
         """float32[n] or float32[n, width], all at the prior."""
@@ -139,6 +141,9 @@ class FeatureTable:
             raise InvalidTensors(f"{ids[-1]} is above {self._mask}, the largest of this many bits", field="ids")
         for name, column in self._types.items():
             shape = (len(ids) + 1, column.width) if column.width else (len(ids) + 1,)
+            if column.added and name not in tensors:
+                self._columns[name] = column.blank(len(ids) + 1)
+                continue
             restored = tensor(tensors, name, np.float32, shape)
             if not np.isfinite(restored).all():
                 raise InvalidTensors("holds a number that is not finite", field=name)

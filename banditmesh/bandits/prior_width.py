@@ -1,0 +1,67 @@
+"""How wide the prior of the weights is, read off the weights (empirical Bayes).
+
+Weights of one kind share a prior N(0, s^2 / p), with p in examples and s the noise of one reward. Its width is where
+the weights are as large as it says: with m_i the mean and q_i >= p the precision of weight i in examples, 1 - p / q_i
+is the part of it that its examples have settled, and
+
+    s^2 / p = sum_i m_i^2 / sum_i (1 - p / q_i)                            (MacKay 1992, "Bayesian Interpolation", 4)
+
+with one settled weight of the first width added to both sums. A prior that is too wide believes the luck of a
+content's first clicks, and explores what is not worth it: the rarer clicks are, the smaller are all effects beside the
+noise, and the larger is p. Hashed features do not say which field they are of, so there are three kinds: features as
+they were given, crosses, and arms.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from banditmesh.bandits.hashing import CROSSED
+
+GIVEN, CROSS, ARM = range(3)
+KINDS: Final = 3
+
+_FIRST_EXAMPLES = 16
+_NARROWEST = 1e5
+_MOST_CHANGE = 2.0
+
+
+def kinds(ids: NDArray[np.uint32], arms: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """int64[n]: what these folded features are. arms: uint32[k], the folded ids of the arms among them."""
+    return np.where(np.isin(ids, arms), ARM, np.where(ids >= CROSSED, CROSS, GIVEN))
+
+
+def due(before: int, now: int) -> bool:
+    """Whether widths are read anew when the number of examples goes from one to the other: at each eighth or so more of
+    them, so that a sweep over all weights costs next to nothing an example."""
+    return now >= _FIRST_EXAMPLES and _leading(before) != _leading(now)
+
+
+def _leading(examples: int) -> tuple[int, int]:
+    shift = max(examples.bit_length() - 4, 0)
+    return shift, examples >> shift
+
+
+def width(mean: NDArray[np.float32], precision: NDArray[np.float32], prior: float, first: float, noise: float) -> float:
+    """The prior's precision p after another look at the weights of one kind, in examples: never more than doubled or
+    halved at once, for m and q follow from p.
+
+    Args:
+        mean, precision: float32[n], m and q.
+        prior: p so far.
+        first: p before anything was known.
+        noise: s^2.
+    """
+    settled = _sum(1.0 - prior / np.maximum(precision.astype(np.float64), prior))
+    power = _sum(np.square(mean, dtype=np.float64)) / max(noise, 1e-300)
+    found = (settled + 1.0) / (power + 1.0 / first)
+    least = max(prior / _MOST_CHANGE, min(first, 1.0))
+    return float(np.clip(found, least, max(min(prior * _MOST_CHANGE, _NARROWEST * max(first, 1.0)), least)))
+
+
+def _sum(values: NDArray[np.float64]) -> float:
+    """In order of size: a model that was loaded has its features in another order, and learns on to the same bit."""
+    return float(np.sort(values).sum())
