@@ -23,7 +23,10 @@ def show_judgement(found: Judgement, console: Console) -> None:
             "that the fallback answered, as it would have under any policy"
         )
     if found.gain is not None:
-        console.print(f"It would make {found.gain.moved:.1%} of them otherwise than under all rules, and earn more:")
+        told = f" (the log tells of {found.gain.told:.0%} of that)" if found.gain.moved else ""
+        console.print(
+            f"It would make {found.gain.moved:.1%} of them otherwise than under all rules{told}, and earn more:"
+        )
         console.print(_of_gain(found))
     table = Table("metric", "estimator", *map(_right, ("value", "95 % interval", "logged")), header_style="bold")
     for metric, judged in found.metrics.items():

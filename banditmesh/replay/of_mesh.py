@@ -148,7 +148,8 @@ async def spool(
             f"the archive has no decisions of {placement} from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}",
             field="placement",
             value=placement,
-            hint="`decisions: {sample: 0.01}` of the placement in mesh.yaml has engines sample them",
+            hint="`decisions: {sample: 0.01}` of the placement in mesh.yaml has engines sample them; they come "
+            "token.max_age and a window after they were made",
         )
     return rows
 

@@ -206,7 +206,8 @@ class EngineMetrics:
         self.rule_cost = Gauge(
             "banditmesh_engine_rule_cost",
             "Reward that a list would be expected to earn more without the rule (all: without any); about the last "
-            "1000 lists that were drawn twice. Below 0 is chance, or a rule that serves the model's own aim",
+            "1000 lists that were drawn twice, by the model's own scores: what the fallback fills in is left out, and "
+            "quotas that leave room for a pin go on doing so. Below 0 is chance, or a rule that serves the model's aim",
             ["placement", "rule"],
             registry=registry,
         )
