@@ -91,7 +91,7 @@ def fit(
         from banditmesh.fit.save import publish
 
         now_ms, name = int(time.time() * 1000), where or "default"
-        version = with_store(save, lambda store: publish(store, name, model, len(found), now_ms=now_ms))
+        version = with_store(save, lambda store: publish(store, name, model, len(found), now_ms=now_ms), make=True)
         report["saved"] = {"store": save, "version": version}
     if plot is not None and replayed is not None:
         from banditmesh.fit.als_plot import draw

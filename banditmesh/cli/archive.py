@@ -107,12 +107,13 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
-def with_store(url: str, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Do something with a store, and close it. Ctrl-C ends it cleanly: everything here can be begun again."""
-    from banditmesh.runtime.store import open_existing
+def with_store(url: str, work: Callable[[Store], Awaitable[T]], *, make: bool = False) -> T:
+    """Do something with a store, and close it. Ctrl-C ends it cleanly: everything here can be begun again. ``make``: a
+    folder that is not there is made; else it is taken for a typing error."""
+    from banditmesh.runtime.store import open_existing, open_store
 
     async def run() -> T:
-        store = open_existing(url)
+        store = open_store(url) if make else open_existing(url)
         try:
             await store.ping()
             return await work(store)

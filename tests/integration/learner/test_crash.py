@@ -163,8 +163,8 @@ async def test_a_second_learner_with_the_same_ordinal_is_superseded_and_ends_wit
             request = learner_pb2.RollbackSnapshotRequest(placement="home", model="linucb", version=version)
             await successor.stub.RollbackSnapshot(request)
             await topic.send(records[200:])
-            crash = await until_logged(zombie, says("background task crashed"))
-            assert "Superseded" in str(crash)
+            crash = await until_logged(zombie, says("background task ends the service"))
+            assert "this publisher last saw" in str(crash["reason"])
             await until_logged(zombie, says("stopped"))
             assert await zombie.wait() == 1
             await successor.until_learned(400)

@@ -12,7 +12,7 @@ from banditmesh.contracts.tracker.v1 import tracker_pb2
 from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.errors import InvalidArgument, Unavailable
 from banditmesh.runtime.kafka.producer import Record
-from banditmesh.runtime.kafka.sizes import MessageSizes
+from banditmesh.runtime.kafka.sizes import LEAST_BYTES, MessageSizes
 from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.token import KeyRing
@@ -51,9 +51,13 @@ class Case:
         intake = Intake(MESH, KEYS, self.clock)
         self.tracker = Tracker(intake, self.log, Topics.named("t-"), TrackerMetrics(self.registry), self.clock)
 
-    def event(self, user: str = "u", **kind: object) -> tracker_pb2.Event:
+    def event(self, user: str = "u", features: int = 0, **kind: object) -> tracker_pb2.Event:
         decision = events_pb2.Decision(
-            impression_id=bytes(16), user_id=user, placement="head", decided_at_ms=int(self.clock.now_s() * 1000)
+            impression_id=bytes(16),
+            user_id=user,
+            placement="head",
+            decided_at_ms=int(self.clock.now_s() * 1000),
+            features=events_pb2.Features(ids=range(features)),
         )
         return tracker_pb2.Event(impression_token=KEYS.sign(decision), **(kind or {"shown": tracker_pb2.Shown()}))
 
@@ -84,14 +88,14 @@ async def test_a_bad_event_does_not_keep_the_good_ones_back(case: Case) -> None:
 
 
 async def test_an_event_that_its_topic_does_not_take_is_refused_and_the_others_are_stored(case: Case) -> None:
-    case.log.sizes.refused("t-reactions", 110, 1)
-    results = await case.tracker.track([case.event("a"), case.event("b", click=events_pb2.Click())])
+    case.log.sizes.refused("t-impressions", LEAST_BYTES, 1)
+    results = await case.tracker.track([case.event("a"), case.event("b", features=LEAST_BYTES // 4)])
     assert [status_of(each) for each in results] == [
         tracker_pb2.EVENT_STATUS_ACCEPTED,
         tracker_pb2.EVENT_STATUS_INVALID,
     ]
     assert isinstance(results[1], Refused)
-    assert "more than topic t-reactions takes" in results[1].message
+    assert "more than topic t-impressions takes" in results[1].message
     assert [record.topic for record in case.log.sent[0]] == ["t-impressions"]
 
 
