@@ -19,7 +19,7 @@ from banditmesh.bandits.minibatch import Step
 
 Floats = NDArray[np.float64]
 
-_MEMORY = 30.0
+_MEMORY = 100.0
 _TOLD = 3.0
 _LARGEST = 10.0
 """A residual counts up to so many units of the noise."""
