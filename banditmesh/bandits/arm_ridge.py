@@ -192,7 +192,10 @@ class ArmRidge:
         readout, width = self._arms["readout"], self._width
         for start in range(0, len(known), _GATHER_AT_ONCE):
             part = known[start : start + _GATHER_AT_ONCE]
-            read = np.matmul(readout[slots[part], :, :width], z[part, :, None])[:, :, 0]
+            # All of it is finite. A BLAS that reads beyond a row's end sets the flag for what it finds there (numpy 2's
+            # OpenBLAS, seen in one process of hundreds), and numpy would warn of a result that has none of it.
+            with np.errstate(invalid="ignore"):
+                read = np.matmul(readout[slots[part], :, :width], z[part, :, None])[:, :, 0]
             mean[part] += read[:, -2] - average * read[:, -1]
             variance[part] = np.einsum("ij,ij->i", read[:, :-2], read[:, :-2])
         resolved = np.clip(1.0 - variance / prior, 0.0, 1.0)

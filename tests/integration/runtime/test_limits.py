@@ -134,7 +134,8 @@ async def test_a_door_refuses_calls_before_their_requests_are_received() -> None
             assert server.registry.get_sample_value(f"banditmesh_grpc_{name}_total", {"method": UNARY, **reason}) == 1
         open_ = True
         assert (await stub.Unary(StringValue(value="y"))).value == "y"
-        assert [each is not None and 0 < each <= 10 for each in asked] == [True, False]
+        # gRPC rounds a deadline up on its way.
+        assert [each is not None and 0 < each <= 10.5 for each in asked] == [True, False]
 
 
 async def test_a_door_that_is_replaced_is_not_asked_any_more() -> None:
