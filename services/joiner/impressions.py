@@ -179,8 +179,8 @@ class ImpressionsProcessor:
         lost = [(record, decision) for record, decision in read if not isinstance(decision, Unreadable)]
         following = self._marks.following(records[-1].offset + 1, records[-1].time_ms)
         while True:
-            progress = await self._ledger.progress()
             found = await self._ledger.reactions([decision.impression_id for _, decision in lost])
+            progress = await self._ledger.progress()  # after them: where there are any, it is there
             late = [
                 Late(progress.log, each.offset, each.time_ms, each.value)
                 for (record, decision), reactions in zip(lost, found, strict=True)
