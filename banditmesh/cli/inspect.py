@@ -27,7 +27,7 @@ def inspect(
     snapshot: Annotated[
         str | None,
         typer.Argument(
-            help="With verify: a folder, or s3://…, that ends in models/PLACEMENT/MODEL[/VERSION], in the store that "
+            help=r"With verify: a folder, or s3://…, that ends in models/PLACEMENT/MODEL\[/VERSION], in the store that "
             "has the archive."
         ),
     ] = None,

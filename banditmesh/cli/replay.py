@@ -55,7 +55,7 @@ def replay(
         typer.Option(
             metavar="ADDRESS[::PARAM,…]",
             help="A saved or published model as it is: a folder, or s3://…, that ends in "
-            "models/PLACEMENT/MODEL[/VERSION]. PARAMs as in a policy: explore=greedy.",
+            r"models/PLACEMENT/MODEL\[/VERSION]. PARAMs as in a policy: explore=greedy.",
         ),
     ] = None,
     target_column: Annotated[

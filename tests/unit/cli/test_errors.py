@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from banditmesh.cli import app
 from banditmesh.local import ports
@@ -83,6 +84,23 @@ def test_help_lists_every_command(run: Run) -> None:
     assert ended.code == 0
     for name in ("up", "demo", "check", "policies", "inspect", "dead-letters"):
         assert name in ended.out
+
+
+def of_commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield from of_commands(command, (*words, name)) if hasattr(command, "commands") else [(*words, name)]
+
+
+@pytest.mark.parametrize("words", list(of_commands(typer.main.get_command(app))), ids=" ".join)
+def test_a_command_helps(run: Run, words: tuple[str, ...]) -> None:
+    ended = run(*words, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert "--help" in ended.out
+
+
+def test_what_stands_in_brackets_is_not_taken_for_markup(run: Run) -> None:
+    for words in (["inspect"], ["replay"]):
+        assert "models/PLACEMENT/MODEL[/VERSION]" in "".join(run(*words, "--help").out.replace("│", " ").split())
 
 
 def test_ratings_that_cannot_be_read_end_the_demo_with_1(run: Run, tmp_path: Path) -> None:
