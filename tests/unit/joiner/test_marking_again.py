@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from banditmesh.contracts.events.v1 import events_pb2
 from services.joiner.checkpoint import Checkpoint, Progress
 from services.joiner.ledger import Late, Mark, StoredReaction
-from tests.unit.joiner.test_processors import (
+from tests.unit.joiner.told import (
     CLICK,
     DECISION,
     LOG,
