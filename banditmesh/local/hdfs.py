@@ -48,7 +48,14 @@ class Hdfs(Server):
         ]
         if not data.exists():
             arguments.append("-format")
-        for setting in (f"hdfs.minidfs.basedir={data}", "dfs.permissions.enabled=false", "dfs.webhdfs.enabled=false"):
+        settings = (
+            f"hdfs.minidfs.basedir={data}",
+            "dfs.permissions.enabled=false",
+            "dfs.webhdfs.enabled=false",
+            # Of one block the default share, .999, is none: it would be in service before it knows where that block is.
+            "dfs.namenode.safemode.threshold-pct=1.0",
+        )
+        for setting in settings:
             arguments += ["-D", setting]
         flags = ["-Xmx512m", *java.SMALL, f"-Djava.io.tmpdir={scratch}", "-cp", jars.class_path(libraries)]
         return Command(
