@@ -31,6 +31,7 @@ from banditmesh.runtime.logging import configure_logging
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.store import open_store
 from banditmesh.runtime.stream import Consumed
+from benchmarks.endless import Endless
 from benchmarks.stream.learner import POLICIES
 from benchmarks.stream.stage import MESH, PARTITIONS, examples
 from services.learner.archiving.archiver import Archiver
@@ -47,14 +48,12 @@ START_MS = 1_764_400_000_000
 Records = Mapping[int, Sequence[Consumed]]
 
 
-class FromMemory:
+class FromMemory(Endless):
     """See `reader.Reader`."""
 
     def __init__(self, records: Records) -> None:
+        super().__init__(records)
         self._records = records
-        self.logs = {partition: 100 + partition for partition in records}
-        self.positions = dict.fromkeys(records, 0)
-        self.lost = 0
 
     async def read(self, partitions: Sequence[int], timeout_s: float) -> Records:
         """See `Reader.read`."""
@@ -66,21 +65,6 @@ class FromMemory:
                 found[partition] = some
                 self.positions[partition] += len(some)
         return found
-
-    async def is_at_end(self, partition: int) -> bool:
-        """See `Reader.is_at_end`."""
-        return False
-
-    def lag(self) -> Mapping[int, int]:
-        """See `Reader.lag`."""
-        return {}
-
-    def grown(self) -> bool:
-        """See `Reader.grown`."""
-        return False
-
-    def report(self, positions: Mapping[int, int]) -> None:
-        """See `Reader.report`."""
 
 
 def opened(records: Records) -> Callable[[object], AbstractAsyncContextManager[FromMemory]]:

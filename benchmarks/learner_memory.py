@@ -29,6 +29,7 @@ from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.store import Store, open_store
 from banditmesh.runtime.stream import Consumed
+from benchmarks.endless import Endless
 from benchmarks.stream.stage import rss_mb
 
 if TYPE_CHECKING:
@@ -82,17 +83,15 @@ class Gate:
             self.opened.notify_all()
 
 
-class Feed:
+class Feed(Endless):
     """A `reader.Reader` whose every read is a quarter of a second of traffic."""
 
     def __init__(self, clock: FastClock, gate: Gate, rate: float) -> None:
+        super().__init__(range(PARTITIONS))
         self._clock, self._gate, self._rate = clock, gate, rate
         self._rng = np.random.default_rng(5)
         self._features = self._rng.integers(1, 1 << 32, (997, FEATURES), dtype=np.uint64).tolist()
         self._number, self._owed = 0, 0.0
-        self.logs = {partition: 100 + partition for partition in range(PARTITIONS)}
-        self.positions = dict.fromkeys(range(PARTITIONS), 0)
-        self.lost = 0
         self.every_10_s: Callable[[], object] | None = None
         self._turn = 0
 
@@ -146,21 +145,6 @@ class Feed:
         source = events_pb2.Source(partition=partition, offset=offset, log=1)
         value = events_pb2.Example(schema_version=1, source=source, joined=joined).SerializeToString()
         return Consumed("examples", partition, offset, now_ms, f"u{user}".encode(), value)
-
-    async def is_at_end(self, partition: int) -> bool:
-        """See `Reader.is_at_end`."""
-        return False
-
-    def lag(self) -> Mapping[int, int]:
-        """See `Reader.lag`."""
-        return {}
-
-    def grown(self) -> bool:
-        """See `Reader.grown`."""
-        return False
-
-    def report(self, positions: Mapping[int, int]) -> None:
-        """See `Reader.report`."""
 
 
 def archiver_of(feed: Feed, clock: FastClock, store: Store, flush_every_s: float) -> Archiver[object]:
