@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
@@ -19,7 +20,7 @@ from aiokafka.errors import (
     TopicAlreadyExistsError,
     for_code,
 )
-from aiokafka.partitioner import murmur2
+from murmurhash2 import murmurhash2
 
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import ConfigurationError, Unavailable
@@ -58,11 +59,13 @@ _RETENTION_MS = {
 }
 
 
+_KAFKAS_SEED: Final = 0x9747B28C
+
+
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key, as the default partitioner of Kafka's Java client chooses it (murmur2), so that producers
     in other languages agree about where a user is."""
-    hashed: int = murmur2(key)
-    return (hashed & 0x7FFFFFFF) % partitions
+    return (murmurhash2(key, _KAFKAS_SEED) & 0x7FFFFFFF) % partitions
 
 
 async def ensure_topics(
