@@ -89,8 +89,8 @@ async def measure(bootstrap: str) -> dict[str, float]:
     topics = Topics.named(f"bench-{secrets.token_hex(4)}-")
     await ensure_topics(bootstrap, topics, partitions=4, replication=1)
     producer = Producer(bootstrap)
-    intake = Intake(MESH, KEYS, SystemClock())
-    tracker = Tracker(intake, producer, topics, TrackerMetrics(CollectorRegistry()), SystemClock())
+    intake = Intake(MESH, KEYS, topics, SystemClock())
+    tracker = Tracker(intake, producer, TrackerMetrics(CollectorRegistry()), SystemClock())
     servicer = EventTrackerServicer(tracker)
     parsed = [tracker_pb2.TrackEventsRequest.FromString(body) for body in requests(100)]
     records = [Record(topics.impressions, b"user-%08d" % number, bytes(250)) for number in range(100)]

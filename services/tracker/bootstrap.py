@@ -39,7 +39,7 @@ async def bootstrap(settings: TrackerSettings, server: Server) -> None:
     metrics = TrackerMetrics(server.registry)
     metrics.watch_producer(lambda: producer.records_in_flight, lambda: producer.bytes_in_flight)
     server.check("kafka", producer.ping, interval_s=2.0)
-    tracker = Tracker(Intake(mesh, keys, server.clock), producer, topics, metrics, server.clock)
+    tracker = Tracker(Intake(mesh, keys, topics, server.clock), producer, metrics, server.clock)
     server.add_service(
         SERVICE, tracker_pb2_grpc.add_EventTrackerServiceServicer_to_server, EventTrackerServicer(tracker)
     )

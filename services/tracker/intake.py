@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import NamedTuple
 
 from banditmesh.contracts.events.v1 import events_pb2
@@ -16,12 +15,13 @@ from banditmesh.contracts.tracker.v1 import tracker_pb2
 from banditmesh.lengths import END_S
 from banditmesh.reactions import KINDS, ReactionKind, WrongReaction
 from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.kafka.producer import Record
+from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.mesh import Mesh
 from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.token import KeyRing, TokenError, TokenFault
 
 SCHEMA_VERSION = 1
-"""The end of year 9999, where google.protobuf.Timestamp ends."""
 
 _BY_FAULT: Mapping[TokenFault, tracker_pb2.EventStatus.ValueType] = {
     TokenFault.MALFORMED: tracker_pb2.EVENT_STATUS_TOKEN_MALFORMED,
@@ -31,22 +31,14 @@ _BY_FAULT: Mapping[TokenFault, tracker_pb2.EventStatus.ValueType] = {
 }
 
 
-class Stream(Enum):
-    """Where a record goes."""
-
-    IMPRESSIONS = "impressions"
-    REACTIONS = "reactions"
-
-
 class Accepted(NamedTuple):
-    """An event that is to be stored: ``value`` is a serialised ``events.v1`` message, ``key`` the user id."""
+    """An event that is to be stored: the value of ``record`` is a serialised ``events.v1`` message, its key the user
+    id."""
 
     kind: str
     token_key: int
     impression_id: bytes
-    stream: Stream
-    key: bytes
-    value: bytes
+    record: Record
 
 
 class Refused(NamedTuple):
@@ -74,10 +66,10 @@ CASES: tuple[str, ...] = (SHOWN, *KINDS)
 """The cases of ``Event.kind``."""
 
 
-def _impression(decision: events_pb2.Decision, client_time_ms: int) -> tuple[Stream, bytes]:
+def _impression(decision: events_pb2.Decision, client_time_ms: int) -> bytes:
     """The whole decision, from which the learner will learn."""
     impression = events_pb2.Impression(schema_version=SCHEMA_VERSION, decision=decision, client_time_ms=client_time_ms)
-    return Stream.IMPRESSIONS, impression.SerializeToString()
+    return impression.SerializeToString()
 
 
 def _reaction(
@@ -86,7 +78,7 @@ def _reaction(
     decision: events_pb2.Decision,
     placement: Placement,
     client_time_ms: int,
-) -> tuple[Stream, bytes]:
+) -> bytes:
     """A reaction carries the decision without its features: the impression has them. Raises WrongEvent."""
     message = getattr(event, kind.name)
     try:
@@ -103,7 +95,7 @@ def _reaction(
     decision.ClearField("features")
     reaction = events_pb2.Reaction(schema_version=SCHEMA_VERSION, decision=decision, client_time_ms=client_time_ms)
     getattr(reaction, kind.name).CopyFrom(message)
-    return Stream.REACTIONS, reaction.SerializeToString()
+    return reaction.SerializeToString()
 
 
 @dataclass(frozen=True)
@@ -112,6 +104,7 @@ class Intake:
 
     mesh: Mesh
     keys: KeyRing
+    topics: Topics
     clock: Clock
 
     def check(self, event: tracker_pb2.Event) -> Accepted | Refused:
@@ -136,12 +129,13 @@ class Intake:
                 )
             client_time_ms = _client_time_ms(event)
             if kind == SHOWN:
-                stream, value = _impression(decision, client_time_ms)
+                topic, value = self.topics.impressions, _impression(decision, client_time_ms)
             else:
-                stream, value = _reaction(KINDS[kind], event, decision, placement, client_time_ms)
+                topic = self.topics.reactions
+                value = _reaction(KINDS[kind], event, decision, placement, client_time_ms)
         except WrongEvent as error:
             return Refused(kind or "none", token_key, decision.impression_id, error.status, str(error))
-        return Accepted(kind, token_key, decision.impression_id, stream, decision.user_id.encode(), value)
+        return Accepted(kind, token_key, decision.impression_id, Record(topic, decision.user_id.encode(), value))
 
 
 def _client_time_ms(event: tracker_pb2.Event) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Protocol
 
 from banditmesh.contracts.tracker.v1 import tracker_pb2
@@ -11,8 +12,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import InvalidArgument, Unavailable
 from banditmesh.runtime.kafka.producer import Record
 from banditmesh.runtime.kafka.sizes import MessageSizes
-from banditmesh.runtime.kafka.topics import Topics
-from services.tracker.intake import Accepted, Intake, Refused, Stream
+from services.tracker.intake import Accepted, Intake, Refused
 from services.tracker.metrics import KEYLESS, TrackerMetrics
 
 MAX_EVENTS = 1000
@@ -34,13 +34,9 @@ class Log(Protocol):
 class Tracker:
     """Checks events and stores the good ones."""
 
-    def __init__(self, intake: Intake, log: Log, topics: Topics, metrics: TrackerMetrics, clock: Clock) -> None:
+    def __init__(self, intake: Intake, log: Log, metrics: TrackerMetrics, clock: Clock) -> None:
         self._intake = intake
         self._log = log
-        self._topic: Mapping[Stream, str] = {
-            Stream.IMPRESSIONS: topics.impressions,
-            Stream.REACTIONS: topics.reactions,
-        }
         self._metrics = metrics
         self._clock = clock
 
@@ -63,48 +59,47 @@ class Tracker:
                 f"a request takes 1 to {MAX_EVENTS} events", field="events", value=len(events), hint="split the request"
             )
         results = [self._fitting(self._intake.check(event)) for event in events]
-        self._count_tokens(results)
-        records = [self._record(result) for result in results if isinstance(result, Accepted)]
-        if records:
+        accepted = [result for result in results if isinstance(result, Accepted)]
+        refused = [result for result in results if isinstance(result, Refused)]
+        self._count_tokens(accepted, refused)
+        if accepted:
             began_s = self._clock.monotonic_s()
             try:
-                await self._log.send_many(records, timeout_s=timeout_s)
+                await self._log.send_many([result.record for result in accepted], timeout_s=timeout_s)
             except Unavailable:
-                self._metrics.unacknowledged.inc(len(records))
+                self._metrics.unacknowledged.inc(len(accepted))
                 raise
             self._metrics.ack_seconds.observe(self._clock.monotonic_s() - began_s)
-        self._count_events(results)
+        self._count_events(accepted, refused)
         return results
-
-    def _record(self, result: Accepted) -> Record:
-        return Record(self._topic[result.stream], result.key, result.value)
 
     def _fitting(self, result: Accepted | Refused) -> Accepted | Refused:
         """A record that its topic does not take is refused by itself: the others of the request are stored."""
         if isinstance(result, Refused):
             return result
-        record = self._record(result)
+        record = result.record
         if self._log.sizes.takes(record.topic, record.size):
             return result
         said = f"the event has {record.size} bytes, more than topic {record.topic} takes (max.message.bytes)"
         status = tracker_pb2.EVENT_STATUS_INVALID
         return Refused(result.kind, result.token_key, result.impression_id, status, said)
 
-    def _count_tokens(self, results: Iterable[Accepted | Refused]) -> None:
-        tokens = Counter(
-            (result.token_key, result.fault if isinstance(result, Refused) else None) for result in results
-        )
-        for (key, fault), count in tokens.items():
-            label = KEYLESS if key is None else str(key)
-            self._metrics.tokens.labels(label, "ok" if fault is None else fault.name.lower()).inc(count)
+    def _count_tokens(self, accepted: Sequence[Accepted], refused: Sequence[Refused]) -> None:
+        for key, count in Counter(map(_TOKEN_KEY, accepted)).items():
+            self._metrics.tokens.labels(str(key), "ok").inc(count)
+        for result in refused:
+            key = KEYLESS if result.token_key is None else str(result.token_key)
+            self._metrics.tokens.labels(key, "ok" if result.fault is None else result.fault.name.lower()).inc()
 
-    def _count_events(self, results: Iterable[Accepted | Refused]) -> None:
-        events = Counter((result.kind, status_of(result)) for result in results)
-        for (kind, status), count in events.items():
-            name = tracker_pb2.EventStatus.Name(status).removeprefix("EVENT_STATUS_").lower()
-            self._metrics.events.labels(kind, name).inc(count)
+    def _count_events(self, accepted: Sequence[Accepted], refused: Sequence[Refused]) -> None:
+        for kind, count in Counter(map(_KIND, accepted)).items():
+            self._metrics.events.labels(kind, _name(tracker_pb2.EVENT_STATUS_ACCEPTED)).inc(count)
+        for result in refused:
+            self._metrics.events.labels(result.kind, _name(result.status)).inc()
 
 
-def status_of(result: Accepted | Refused) -> tracker_pb2.EventStatus.ValueType:
-    """The status that the app is told."""
-    return result.status if isinstance(result, Refused) else tracker_pb2.EVENT_STATUS_ACCEPTED
+_TOKEN_KEY, _KIND = attrgetter("token_key"), attrgetter("kind")
+
+
+def _name(status: tracker_pb2.EventStatus.ValueType) -> str:
+    return tracker_pb2.EventStatus.Name(status).removeprefix("EVENT_STATUS_").lower()

@@ -10,6 +10,7 @@ from banditmesh.contracts.tracker.v1 import tracker_pb2
 from banditmesh.lengths import MAX_NAME_BYTES
 from banditmesh.reactions import KINDS, WrongReaction, precedence
 from banditmesh.runtime.clock import ManualClock
+from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.token import KeyRing
 from banditmesh.runtime.user_record import COUNTERS, SECTIONS, UserRecord
@@ -65,10 +66,10 @@ def test_the_contracts_and_the_registry_name_the_same_kinds() -> None:
 def test_each_kind_goes_all_the_way_from_the_app_to_the_learner(name: str) -> None:
     kind, message = KINDS[name], MESSAGES[name]
     event = tracker_pb2.Event(impression_token=KEYS.sign(DECISION), **{name: message})
-    accepted = Intake(MESH, KEYS, CLOCK).check(event)
+    accepted = Intake(MESH, KEYS, Topics.named(), CLOCK).check(event)
     assert isinstance(accepted, Accepted), accepted
 
-    read = read_reaction(5, 1000, accepted.value)
+    read = read_reaction(5, 1000, accepted.record.value)
     assert read is not None
     assert (read.kind, read.decision.user_id) == (kind, "ann")
 

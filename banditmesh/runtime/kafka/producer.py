@@ -168,11 +168,16 @@ class Producer:
 
     def _admit(self, records: Sequence[Record]) -> int:
         """Bytes of the records, which are in flight from now on."""
-        size = 0
-        for record in records:
-            if not self.sizes.takes(record.topic, record.size):
-                raise InvalidArgument(f"a record for topic {record.topic} has {record.size} bytes, more than it takes")
-            size += record.size + _RECORD_OVERHEAD_BYTES
+        size = _RECORD_OVERHEAD_BYTES * len(records)
+        largest: dict[str, int] = {}
+        for topic, key, value, _ in records:
+            record_bytes = len(key) + len(value)
+            size += record_bytes
+            if record_bytes > largest.get(topic, -1):
+                largest[topic] = record_bytes
+        for topic, record_bytes in largest.items():
+            if not self.sizes.takes(topic, record_bytes):
+                raise InvalidArgument(f"a record for topic {topic} has {record_bytes} bytes, more than it takes")
         if self._stopping:
             raise self._unavailable("the producer is stopping")
         limits = self._limits

@@ -9,9 +9,10 @@ import pytest
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.contracts.tracker.v1 import tracker_pb2
 from banditmesh.runtime.clock import ManualClock
+from banditmesh.runtime.kafka.topics import Topics
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.token import KeyRing, TokenFault
-from services.tracker.intake import CASES, Accepted, Intake, Refused, Stream
+from services.tracker.intake import CASES, Accepted, Intake, Refused
 
 MESH = parse_mesh(
     """
@@ -24,7 +25,8 @@ MESH = parse_mesh(
 )
 KEYS = KeyRing.parse("1:" + "0a" * 32)
 CLOCK = ManualClock()
-INTAKE = Intake(MESH, KEYS, CLOCK)
+TOPICS = Topics.named("t-")
+INTAKE = Intake(MESH, KEYS, TOPICS, CLOCK)
 ID = bytes(range(16))
 
 
@@ -63,8 +65,8 @@ def refused(given: tracker_pb2.Event) -> Refused:
 
 def test_an_impression_carries_the_whole_decision_and_its_schema_version() -> None:
     result = accepted(shown())
-    impression = events_pb2.Impression.FromString(result.value)
-    assert result.stream is Stream.IMPRESSIONS
+    impression = events_pb2.Impression.FromString(result.record.value)
+    assert result.record.topic == TOPICS.impressions
     assert impression == events_pb2.Impression(schema_version=1, decision=decision())
 
 
@@ -80,12 +82,12 @@ def test_a_reaction_carries_its_kind_and_the_decision_without_features(kind: str
     result = accepted(event(**{kind: value}))
     expected = events_pb2.Reaction(schema_version=1, decision=decision(), **{kind: value})
     expected.decision.ClearField("features")
-    assert result.stream is Stream.REACTIONS
-    assert events_pb2.Reaction.FromString(result.value) == expected
+    assert result.record.topic == TOPICS.reactions
+    assert events_pb2.Reaction.FromString(result.record.value) == expected
 
 
 def test_records_are_keyed_by_the_user_id_in_utf8() -> None:
-    assert accepted(shown()).key == "ユーザー-1".encode()
+    assert accepted(shown()).record.key == "ユーザー-1".encode()
 
 
 def test_the_impression_id_is_answered_even_when_the_event_is_not_valid() -> None:
@@ -131,7 +133,7 @@ def test_a_placement_that_has_left_mesh_yaml_is_unknown() -> None:
 def test_the_time_of_the_device_is_kept_in_milliseconds() -> None:
     given = shown()
     given.client_time.FromMilliseconds(1_234_567_890_123)
-    assert events_pb2.Impression.FromString(accepted(given).value).client_time_ms == 1_234_567_890_123
+    assert events_pb2.Impression.FromString(accepted(given).record.value).client_time_ms == 1_234_567_890_123
 
 
 def test_a_device_with_a_wrong_clock_still_counts() -> None:
