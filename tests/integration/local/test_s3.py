@@ -52,6 +52,19 @@ def test_a_bucket_may_be_created_again(s3: S3) -> None:
     s3.create_bucket(BUCKET)
 
 
+def test_it_has_its_buckets_again_whatever_credentials_are_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with S3(tmp_path) as s3:
+        s3.create_bucket("models")
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    with S3(tmp_path) as s3:
+        s3.create_bucket("models")
+
+
 def test_a_stranger_is_refused(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("banditmesh.local.s3.SECRET_KEY", "guessed")
     client = s3.client()
