@@ -48,7 +48,7 @@ class _Waiting(Generic[Request, Answer]):
     def outcome(self, waited_s: float) -> Answer | MeshError:
         """What the caller gets, whose wait is over."""
         if self.answer.cancelled():
-            return DeadlineExceeded(f"no answer within {waited_s:.3g} s")
+            return DeadlineExceeded(f"no answer within {max(0.0, waited_s):.3g} s")
         error = self.answer.exception()
         if error is None:
             return self.answer.result()

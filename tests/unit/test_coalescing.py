@@ -141,6 +141,12 @@ async def test_the_call_gets_the_longest_deadline_and_a_late_caller_takes_nobody
     assert await patient == "PATIENT"
 
 
+async def test_a_deadline_that_is_over_is_no_negative_wait() -> None:
+    (late,) = Wire().ask("late", within_s=-1.0)
+    with pytest.raises(DeadlineExceeded, match="no answer within 0 s"):
+        await late
+
+
 async def test_who_gives_up_before_the_call_goes_out_is_not_sent() -> None:
     wire = Wire()
     wire.ask("a")
