@@ -28,7 +28,8 @@ from banditmesh.runtime.experiment_options import RESERVED, Layer
 from banditmesh.runtime.learning_options import Learning
 from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.retrieval_options import ALS, EVERYBODYS, Density, Vectors
-from banditmesh.runtime.rule_options import capped, check_rules
+from banditmesh.runtime.rule_checks import check_rules
+from banditmesh.runtime.rule_options import capped
 from banditmesh.runtime.section import Name
 from banditmesh.runtime.section import Section as _Section
 from banditmesh.runtime.service_options import Importing, Service
