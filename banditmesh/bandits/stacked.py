@@ -13,7 +13,8 @@ nobody knows is judged by `fm`.
 
 Two things that `fm` is told, this policy finds. How wide the prior of the weights is, for each kind of feature, is
 read off the weights (`prior_width`), in the first pass over the examples. And a weight whose residuals lean to one side
-gives up what it learned before (`surprise`). The regressions of the arms forget by `half_life` alone. Each live feature
+gives up what it learned before (`surprise`), as do all weights of a kind that says too much (`calibration`). The
+regressions of the arms forget by `half_life` alone. Each live feature
 has 12 bytes more than in `fm`.
 """
 
@@ -26,12 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from banditmesh.bandits import prior_width, segments
+from banditmesh.bandits import calibration, prior_width, segments
 from banditmesh.bandits.arm_ridge import ArmRidge, Floats, Predicted
 from banditmesh.bandits.batch import Candidates, Scores, SparseRows
 from banditmesh.bandits.durations import Positive
 from banditmesh.bandits.errors import InvalidTensors
 from banditmesh.bandits.fm import Fm, FmParams
+from banditmesh.bandits.link import respond
 from banditmesh.bandits.minibatch import Batch, Step
 from banditmesh.bandits.policy import PerArmParams, PolicyParams, Tensors, tensor
 from banditmesh.bandits.surprise import noticed
@@ -72,13 +74,14 @@ class Stacked(Fm):
 
     name: ClassVar[str] = "stacked"
     Params: ClassVar[type[PolicyParams]] = StackedParams
-    added: ClassVar[frozenset[str]] = frozenset({"kind", "surprise", "prior"})
+    added: ClassVar[frozenset[str]] = frozenset({"kind", "surprise", "prior", "calibration"})
     """Tensors that models saved earlier do not have."""
 
     def __init__(self, params: StackedParams | None = None) -> None:
         given = params or StackedParams()
         super().__init__(given)
         self._prior = np.full(prior_width.KINDS, given.ridge)  # precision of the prior of the weights of each kind
+        self._calibration = np.zeros(calibration.SHAPE)
         kept = PerArmParams(max_arms=given.max_arms, retire_after=given.retire_after)
         self._ridge = ArmRidge(given.dimension, given.arm_ridge, kept)
         self._stack = np.array(
@@ -115,9 +118,27 @@ class Stacked(Fm):
         self._table["kind"][entries[fresh]] = kinds
         self._table["precision"][entries[fresh]] = self._prior[kinds]
 
+    def _learn_weights(self, step: Step, base: Floats) -> Floats:
+        if self._ridge.passes > 1.0:
+            return super()._learn_weights(step, base)
+        rows = step.group.rows
+        kind = self._table["kind"][rows].astype(np.int64)
+        said = calibration.parts(step, self._table["weight"][rows].astype(np.float64), kind)
+        response = respond(self.params.link, said.sum(axis=1) + base + (self._offset + self._intercept[0]))
+        residual = super()._learn_weights(step, base)
+        unit = max(self._size**2, 1e-30) if self.params.link == "identity" else 1.0
+        curvature = np.asarray(response.curvature, np.float64)
+        self._calibration = calibration.moved(self._calibration, said, -residual, curvature, unit)
+        return residual
+
     def _learned(self, step: Step, residuals: Floats, before: int) -> None:
         self._give_up(step, residuals)
-        if self._ridge.passes == 1.0 and prior_width.due(before, self._seen):
+        if self._ridge.passes > 1.0:
+            return
+        kept = calibration.kept(self._calibration)
+        if kept is not None:
+            self._keep(kept)
+        if prior_width.due(before, self._seen):
             self._fit_priors()
 
     def _give_up(self, step: Step, residuals: Floats) -> None:
@@ -127,6 +148,14 @@ class Stacked(Fm):
         curvature = 1.0 if self.params.link == "identity" else self._size**2
         found = noticed(step, residuals / max(self._size, 1e-30), sums, precision, prior, curvature)
         table["surprise"][rows], table["precision"][rows] = found
+
+    def _keep(self, part: Floats) -> None:
+        """Of the weights of each kind this part, float64[KINDS]. See `calibration`."""
+        kind, precision = self._table.column("kind").astype(np.int64), self._table.column("precision")
+        left, prior = part[kind], self._prior[kind]
+        self._table.column("weight")[:] *= left.astype(np.float32)
+        precision[:] = np.where(left < 1.0, 1.0 / (left * left / precision + (1.0 - left * left) / prior), precision)
+        self._calibration[:] = 0.0
 
     def _fit_priors(self) -> None:
         """Reads the width of each kind's prior off its weights, and shrinks them as far as that would have."""
@@ -203,21 +232,31 @@ class Stacked(Fm):
     def _start_pass(self) -> None:
         super()._start_pass()
         self._table.column("surprise")[:] = 0.0
+        self._calibration[:] = 0.0
         self._ridge.start_pass()
 
     def _fade(self, left: float) -> None:
         super()._fade(left)
         self._table.column("surprise")[:] *= np.float32(left)
+        self._calibration *= left
         self._ridge.fade(left)
 
     # -- saving
 
     def _dense(self) -> Tensors:
-        return {**super()._dense(), "stack": self._stack, "prior": self._prior, **self._ridge.tensors()}
+        return {
+            **super()._dense(),
+            "stack": self._stack,
+            "prior": self._prior,
+            "calibration": self._calibration,
+            **self._ridge.tensors(),
+        }
 
     def _restore_dense(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         super()._restore_dense(tensors)
         self._stack = tensor(tensors, "stack", np.float64, (4,)).copy()
+        if "calibration" in tensors:
+            self._calibration = tensor(tensors, "calibration", np.float64, calibration.SHAPE).copy()
         if "prior" in tensors:
             self._prior = tensor(tensors, "prior", np.float64, (prior_width.KINDS,)).copy()
             if not (np.isfinite(self._prior).all() and (self._prior > 0).all()):

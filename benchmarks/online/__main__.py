@@ -1,7 +1,8 @@
-"""``python -m benchmarks.online [--rows N] [--seeds K] [--only LOG …] [--report FILE]``: one pass over each log.
+"""``python -m benchmarks.online [--rows N] [--seeds K] [--first SEED] [--only LOG …] [--report FILE]``.
 
-A setting is picked for each of Vowpal Wabbit's explorations by what it earned on the first tenth of the log; what
-stands in the report is what that setting earned on the whole of it. Our SPECs have one setting each.
+One pass over each log, and the long simulation with the first seed. A setting is picked for each of Vowpal Wabbit's
+explorations by what it earned on the first tenth of the log; what stands in the report is what that setting earned on
+the whole of it. Our SPECs have one setting each.
 """
 
 from __future__ import annotations
@@ -33,19 +34,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.online", description=__doc__)
     parser.add_argument("--rows", type=int, default=1500, help="decisions of a log at most")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each log, each with rows and draws of its own")
+    parser.add_argument("--first", type=int, default=0, help="the first of these seeds")
     parser.add_argument("--only", nargs="+", choices=collection.LOGS, default=list(collection.LOGS))
     parser.add_argument("--no-drift", action="store_true", help="leave the long simulation out")
     parser.add_argument("--report", type=Path, help="write the figures into this Markdown file")
     options = parser.parse_args()
+    seeds = range(options.first, options.first + options.seeds)
     lines: list[Line] = []
-    drifts = {} if options.no_drift else drifting()
+    drifts = {} if options.no_drift else drifting(options.first)
     for text, found in drifts.items():
         print(drift_row(text, found), flush=True)
     for name in options.only:
-        lines.append(summed(name, [compare(name, options.rows, seed) for seed in range(options.seeds)]))
+        lines.append(summed(name, [compare(name, options.rows, seed) for seed in seeds]))
         print(row(lines[-1]), flush=True)
         if options.report:
-            options.report.write_text(report(lines, drifts, options.rows, options.seeds))
+            options.report.write_text(report(lines, drifts, options.rows, seeds))
     return int(np.mean([line.ahead for line in lines]) < 0.8)
 
 
@@ -81,11 +84,11 @@ def _peer(earned: Earned) -> tuple[str, float]:
     return max(((setting, float(earned[setting].mean())) for setting in picked), key=lambda each: each[1])
 
 
-def drifting() -> dict[str, drift.Drift]:
+def drifting(seed: int) -> dict[str, drift.Drift]:
     """By SPEC: how it fares in the long simulation."""
-    rows = list(drift.WORLD.rows(0))
+    rows = list(drift.WORLD.rows(seed))
     with tempfile.TemporaryDirectory(prefix="banditmesh-bench-") as scratch:
-        found = runs.picks(rows, _DRIFTING, 0, Path(scratch))
+        found = runs.picks(rows, _DRIFTING, seed, Path(scratch))
     return {text: drift.followed(rows, picked) for text, picked in found.items()}
 
 

@@ -49,7 +49,7 @@ def drift_row(text: str, found: drift.Drift) -> str:
     return f"| `{text}` | {found.regret:.4f} | {found.before:.4f} | {back} | {shares} | {found.usual:.2f} |"
 
 
-def report(lines: Sequence[Line], drifts: Mapping[str, drift.Drift], rows: int, seeds: int) -> str:
+def report(lines: Sequence[Line], drifts: Mapping[str, drift.Drift], rows: int, seeds: range) -> str:
     """The whole page, in Markdown."""
     columns = ["log", "decisions", "random", *(f"`{each}`" for each in OURS), "VW's best", "default ≥", "best ≥"]
     ahead, best = (sum(each) for each in zip(*((line.ahead, line.best_ahead) for line in lines), strict=True))
@@ -58,11 +58,11 @@ def report(lines: Sequence[Line], drifts: Mapping[str, drift.Drift], rows: int, 
         "",
         "`make bench-online` made this page: reward per decision over one pass of each log of the collection",
         f"(`benchmarks/online/collection.py`, `simulations.py`), at most {rows} decisions, each policy learning from",
-        f"its own decisions alone; means over {seeds} seed(s) of rows and draws. In simulations the",
-        "chance of a click of what was picked stands for the click. Vowpal Wabbit has the crosses of context and",
-        "action (`-q ca`) and its cover, softmax, squarecb and ε-greedy, each at the setting that earned most on the",
-        "first tenth; the best of the four on the whole log stands here, in each seed anew, which favours it. Our",
-        "first column is the default; ours have one setting each.",
+        f"its own decisions alone; means over the seeds {seeds.start} to {seeds.stop - 1} of rows and draws. In",
+        "simulations the chance of a click of what was picked stands for the click. Vowpal Wabbit has the crosses of",
+        "context and action (`-q ca`) and its cover, softmax, squarecb and ε-greedy, each at the setting that earned",
+        "most on the first tenth; the best of the four on the whole log stands here, in each seed anew, which favours",
+        "it. Our first column is the default; ours have one setting each.",
         "",
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),
@@ -72,18 +72,18 @@ def report(lines: Sequence[Line], drifts: Mapping[str, drift.Drift], rows: int, 
         f"{best}.",
         "",
     ]
-    return "\n".join([*text, *(_drifting(drifts) if drifts else [])])
+    return "\n".join([*text, *(_drifting(drifts, seeds.start) if drifts else [])])
 
 
-def _drifting(drifts: Mapping[str, drift.Drift]) -> list[str]:
+def _drifting(drifts: Mapping[str, drift.Drift], seed: int) -> list[str]:
     world = drift.WORLD
     chance = next(iter(drifts.values())).random
     return [
         "## Drift, a shift, new arms",
         "",
-        f"{world.decisions} decisions between {world.offered} of {world.alive} arms, of which {world.born} in 1 000",
-        f"decisions are replaced; arms drift, and after {world.shift} decisions users change what they like. Regret is",
-        "the chance of a click of the best candidate less that of what was picked; picking at random has",
+        f"Seed {seed}: {world.decisions} decisions between {world.offered} of {world.alive} arms, of which",
+        f"{world.born} in 1 000 decisions are replaced; arms drift, and after {world.shift} decisions users change",
+        "what they like. Regret is the chance of a click of the best candidate less that of what was picked; random:",
         f"{chance:.4f}. Back: decisions from the shift until the regret of 2 000 is what it was before. New arms:",
         "impressions while they were offered for the first 50, 100 and 200 times, as a multiple of an equal share;",
         "beside it those of all other arms.",

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from banditmesh.bandits import prior_width
+from banditmesh.bandits import calibration, prior_width
 from banditmesh.bandits.batch import Candidates, Examples, SparseRows
 from banditmesh.bandits.fm import Fm
 from banditmesh.bandits.minibatch import Step
@@ -118,6 +118,46 @@ def test_after_a_shift_it_follows_far_sooner_than_a_policy_that_never_forgets() 
             policy.learn(shown(arms, draws.random(n) < truth[categories[arms]], categories))
         off[kind] = float(np.abs(preferred(policy, categories) - chances[::-1]).mean())
     assert off[Stacked] < 0.5 * off[Fm]
+
+
+def told_after(rng: np.random.Generator, still_true: float, batches: int) -> int | None:
+    """The mini-batches of 32 examples until a kind of weights is told to have changed; of what it says, rewards have
+    `still_true`."""
+    moments = np.zeros(calibration.SHAPE)
+    for batch in range(1, batches + 1):
+        said = np.column_stack([np.zeros(32), rng.normal(0.05, 0.1, 32), rng.normal(0, 0.05, 32)])
+        lacks = (still_true - 1.0) * said[:, 1] + rng.normal(0, 0.3, 32)
+        moments = calibration.moved(moments, said, lacks, np.ones(32), 0.09)
+        kept = calibration.kept(moments)
+        if kept is not None:
+            assert kept[0] == kept[2] == 1.0
+            assert kept[1] < 0.6
+            return batch
+    return None
+
+
+def test_weights_that_say_nothing_any_more_are_told_from_some_hundred_examples_and_others_never() -> None:
+    assert all(told_after(np.random.default_rng(seed), 1.0, 60) is None for seed in range(10))
+    assert all(told_after(np.random.default_rng(seed), 0.0, 16) is not None for seed in range(10))
+
+
+def test_moments_of_absurd_size_tell_nothing_and_raise_nothing() -> None:
+    for size in (1e30, 1e-30):
+        said, lacks = np.full((4, prior_width.KINDS), size), np.full(4, size)
+        assert calibration.kept(calibration.moved(np.zeros(calibration.SHAPE), said, lacks, np.ones(4), 1.0)) is None
+
+
+def test_what_is_not_shown_any_more_is_given_up_with_what_is_seen_to_have_changed() -> None:
+    rng = np.random.default_rng(1)
+    categories = rng.integers(CATEGORIES, size=ARMS)
+    chances = np.linspace(0.1, 0.5, CATEGORIES)
+    policy = Stacked()
+    arms = rng.integers(ARMS, size=6_000)
+    policy.learn(shown(arms, rng.random(len(arms)) < chances[categories[arms]], categories))
+    before = preferred(policy, categories)
+    arms = rng.choice(np.flatnonzero(categories == CATEGORIES - 1), 1_024)
+    policy.learn(shown(arms, rng.random(len(arms)) < 0.1, categories))
+    assert np.ptp(preferred(policy, categories)[:-1]) < 0.8 * np.ptp(before[:-1])
 
 
 def test_a_model_that_was_saved_before_there_were_priors_of_its_own_loads_and_learns_on() -> None:
