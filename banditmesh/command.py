@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from banditmesh.signals import exit_on_signals, interrupt_on_signals
+
 MISCONFIGURED = 2
 EXTRAS = {"cli": ("rich", "typer", "yaml"), "local": ()}
 """An extra, and the packages whose absence it mends; the last one has everything."""
@@ -11,9 +13,11 @@ EXTRAS = {"cli": ("rich", "typer", "yaml"), "local": ()}
 
 def main() -> None:
     """Run the command line. Exit code 2 with a line about what to install when a package is missing."""
+    exit_on_signals()
     try:
-        from banditmesh.cli import main as run
+        from banditmesh.cli.commands import main as run
 
+        interrupt_on_signals(lambda: None)
         run()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

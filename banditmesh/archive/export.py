@@ -20,9 +20,9 @@ from pyarrow import parquet
 
 from banditmesh.archive.layout import Kind, folder_of
 from banditmesh.archive.reader import read
+from banditmesh.output import output
 from banditmesh.runtime.errors import InvalidArgument
 from banditmesh.runtime.store import Store
-from banditmesh.runtime.store.durable import appearing
 
 SUFFIXES: Final = (".jsonl", ".jsonl.gz", ".parquet")
 _SAID: Final = ("variant", "model", "model_version", "position", "origin", "outcome", "target", "reactions")
@@ -130,9 +130,7 @@ def written(path: Path, kind: Kind) -> Iterator[Writer]:
     allowed = SUFFIXES if kind == "examples" else SUFFIXES[:2]
     if not path.name.endswith(allowed):
         raise InvalidArgument(f"must end in {', '.join(allowed)}", field="OUT", value=str(path))
-    if not path.absolute().parent.is_dir():
-        raise InvalidArgument("the folder does not exist", field="OUT", value=str(path))
-    with appearing(path) as file:
+    with output(path, "OUT") as file:
         if path.name.endswith(".parquet"):
             with parquet.ParquetWriter(file, _SCHEMA, compression="zstd") as table:
                 yield _Table(table)

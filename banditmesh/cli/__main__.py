@@ -1,5 +1,5 @@
 """``python -m banditmesh.cli``: the same as ``banditmesh``."""
 
-from banditmesh.cli import main
+from banditmesh.command import main
 
 main()

@@ -93,14 +93,14 @@ def fit(
         now_ms, name = int(time.time() * 1000), where or "default"
         version = with_store(save, lambda store: publish(store, name, model, len(found), now_ms=now_ms), make=True)
         report["saved"] = {"store": save, "version": version}
-    if plot is not None and replayed is not None:
-        from banditmesh.fit.als_plot import draw
-
-        draw(replayed, plot)
     if as_json:
         print(json.dumps(report, allow_nan=False))
     else:
         _show(report)
+    if plot is not None and replayed is not None:
+        from banditmesh.fit.als_plot import draw
+
+        draw(replayed, plot)
 
 
 def _asked(config: Path | None, placement: str | None, policy: str) -> tuple[str | None, AlsParams, float]:
@@ -194,4 +194,4 @@ def _show(report: dict[str, Any]) -> None:
         console.print(f"In mesh.yaml: k: {report['k']:g}")
     if "saved" in report:
         saved = report["saved"]
-        console.print(f"Published: version {saved['version']} in {saved['store']}", soft_wrap=True)
+        console.print(f"Published: version {saved['version']} in {saved['store']}", soft_wrap=True, markup=False)

@@ -48,5 +48,6 @@ def demo(
     demonstrate(
         "demo",
         directory,
+        {"plot": plot, "json": json},
         lambda folder, console: run(Options(folder, visits, ratings, plot, seed, json, targets), console),
     )

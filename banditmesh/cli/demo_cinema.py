@@ -34,4 +34,9 @@ def demo_cinema(
     """
     from banditmesh.demo.cinema import Options, run
 
-    demonstrate("cinema", directory, lambda folder, console: run(Options(folder, visits, ratings, plot, json), console))
+    demonstrate(
+        "cinema",
+        directory,
+        {"plot": plot, "json": json},
+        lambda folder, console: run(Options(folder, visits, ratings, plot, json), console),
+    )

@@ -27,4 +27,6 @@ def demo_news(
     """
     from banditmesh.demo.news import Options, run
 
-    demonstrate("news", directory, lambda folder, console: run(Options(folder, seconds, plot, seed), console))
+    demonstrate(
+        "news", directory, {"plot": plot}, lambda folder, console: run(Options(folder, seconds, plot, seed), console)
+    )

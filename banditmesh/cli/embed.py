@@ -79,12 +79,12 @@ def fit(
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
     from banditmesh.retrieval.text import text_of
 
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode())
                 attributes = {name: _listed(values) for name, values in row.get("attributes", {}).items()}
                 yield str(row["id"]), text_of(str(row.get("title", "")), str(row.get("body", "")), attributes)
             except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -123,10 +123,6 @@ def evaluate(
             found = judge(path, spec, without=without, progress=show)
         except BanditError as error:
             raise InvalidArgument(f"the policy cannot learn from these decisions: {error}") from error
-    if plot is not None:
-        from banditmesh.cli.evaluation_plot import draw
-
-        draw(found, plot)
     if as_json:
         print(json.dumps({"placement": placement, **report(found)}, allow_nan=False))
     else:
@@ -138,6 +134,10 @@ def evaluate(
     ]
     for warning in told:
         print(f"banditmesh: {warning}", file=sys.stderr)
+    if plot is not None:
+        from banditmesh.cli.evaluation_plot import draw
+
+        draw(found, plot)
     if strict and told:
         raise typer.Exit(NOT_TO_BE_BELIEVED)
 

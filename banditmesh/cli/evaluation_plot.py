@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from banditmesh.output import output
+
 if TYPE_CHECKING:
     from banditmesh.replay.judgement import Judgement
 
@@ -47,5 +49,6 @@ def draw(found: Judgement, path: Path) -> None:
             axis.set_yticks([-at for at in range(len(rules))], [f"without {rule}" for rule in rules])
             axis.set(xlabel=f"{metric}: more than with it", ylim=(0.5 - len(rules), 0.5))
     figure.suptitle(found.policy, fontsize="small")
-    figure.savefig(path, format="png", dpi=110)
+    with output(path, "plot") as file:
+        figure.savefig(file, format="png", dpi=110)
     plt.close(figure)

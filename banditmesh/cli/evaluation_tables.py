@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ def show_judgement(found: Judgement, console: Console) -> None:
     """Print a judgement."""
     from banditmesh.replay.judgement import SHOWN_ESTIMATORS
 
-    console.print(f"{found.policy}, on {found.rows:,} decisions")
+    console.print(f"{escape(found.policy)}, on {found.rows:,} decisions")
     if found.fallback:
         console.print(
             f"Left out: {found.fallback:,} decisions ({found.fallback / (found.fallback + found.rows):.1%} of all) "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from banditmesh.output import output
+
 if TYPE_CHECKING:
     from banditmesh.contracts.learner.v1.learner_pb2 import GetExperimentReportResponse
 
@@ -43,5 +45,6 @@ def draw(placement: str, report: GetExperimentReportResponse, path: Path) -> Non
     right.grid(alpha=0.3)
     if report.variants:
         right.legend(fontsize="small")
-    figure.savefig(path, format="png", dpi=110)
+    with output(path, "plot") as file:
+        figure.savefig(file, format="png", dpi=110)
     plt.close(figure)

@@ -136,6 +136,7 @@ def _show(fitted: Fitted, found: dict[str, Any]) -> None:
         saved = found["saved"]
         console.print(
             f"Saved: version {saved['version']} of {saved['placement']}/{found['model']} in {saved['store']}",
+            markup=False,
             soft_wrap=True,
         )
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument
+from banditmesh.output import check_output
+from banditmesh.runtime.errors import FailedPrecondition
 
 
 def check_plot(plot: Path | None) -> None:
-    """Raises FailedPrecondition without matplotlib, InvalidArgument for a folder that is not there."""
+    """Raises FailedPrecondition without matplotlib, InvalidArgument where it could not be drawn."""
     if plot is None:
         return
     if importlib.util.find_spec("matplotlib") is None:
         raise FailedPrecondition("--plot needs matplotlib", hint='pip install "banditmesh[local]"')
-    if not plot.absolute().parent.is_dir():
-        raise InvalidArgument("the folder does not exist", field="plot", value=str(plot))
+    check_output(plot, "plot")

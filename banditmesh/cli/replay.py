@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
@@ -116,10 +117,6 @@ def replay(
         except BanditError as error:  # such as a reward that the link cannot give
             raise InvalidArgument(f"{log}: a policy cannot learn from it: {error}") from error
     found = [report(runs) for runs in results]
-    if plot is not None:
-        from banditmesh.replay.plot import plot as draw
-
-        draw(results, plot)
     advice = recommended(found) if chosen_here else None
     if as_json:
         said = {} if advice is None else {"recommended": advice}
@@ -131,6 +128,10 @@ def replay(
     for each in found:
         for warning in each.get("warnings", ()):
             print(f"banditmesh: {each['policy']}: {warning}", file=sys.stderr)
+    if plot is not None:
+        from banditmesh.replay.plot import plot as draw
+
+        draw(results, plot)
     if strict and any(each.get("warnings") for each in found):
         raise typer.Exit(NOT_TO_BE_BELIEVED)
 
@@ -162,7 +163,7 @@ def _show(method: str, found: list[dict[str, Any]]) -> None:
     for each in sorted(found, key=lambda each: -(each["reward"] or 0.0)):
         lower, upper = (_digits(bound) for bound in each["interval"])
         reward = _digits(each["reward"])
-        table.add_row(each["policy"], reward, f"{lower} to {upper}", f"{each['matches']:g}", str(each["rows"]))
+        table.add_row(escape(each["policy"]), reward, f"{lower} to {upper}", f"{each['matches']:g}", str(each["rows"]))
     console.print(f"Method: {method}")
     console.print(table)
     if "estimators" in found[0]:
@@ -172,7 +173,7 @@ def _show(method: str, found: list[dict[str, Any]]) -> None:
         console.print(_lists(found))
     for each in found:
         if each["unusable_scores"]:
-            console.print(f"{each['policy']}: {each['unusable_scores']} scores were not finite and ranked last")
+            console.print(escape(f"{each['policy']}: {each['unusable_scores']} scores were not finite and ranked last"))
 
 
 def _estimators(found: list[dict[str, Any]]) -> Table:
@@ -181,7 +182,7 @@ def _estimators(found: list[dict[str, Any]]) -> Table:
         for at, (name, estimate) in enumerate(each["estimators"].items()):
             lower, upper = (_digits(bound) for bound in estimate["interval"])
             taken = " *" if name == each["estimator"] else ""
-            policy, last = "" if at else each["policy"], at == len(each["estimators"]) - 1
+            policy, last = "" if at else escape(each["policy"]), at == len(each["estimators"]) - 1
             table.add_row(policy, name + taken, _digits(estimate["value"]), f"{lower} to {upper}", end_section=last)
     return table
 
@@ -194,7 +195,7 @@ def _lists(found: list[dict[str, Any]]) -> Table:
         estimates = [item for item in each["lists"]["metrics"]["reward"].items() if item[0] != "logged"]
         for at, (assumption, estimate) in enumerate(estimates):
             lower, upper = (_digits(estimate[bound]) for bound in ("lower", "upper"))
-            policy, last = "" if at else each["policy"], at == len(estimates) - 1
+            policy, last = "" if at else escape(each["policy"]), at == len(estimates) - 1
             table.add_row(policy, assumption, _digits(estimate["value"]), f"{lower} to {upper}", end_section=last)
     return table
 
@@ -211,7 +212,7 @@ def _support(found: list[dict[str, Any]]) -> Table:
     for each in found:
         support = each["support"]
         table.add_row(
-            each["policy"],
+            escape(each["policy"]),
             _digits(support["effective_rows"]),
             _digits(support["mean_weight"]),
             f"{_digits(support['largest_weight'])} (line {support['largest_weight_line']})",

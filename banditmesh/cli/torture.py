@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from banditmesh.output import check_output
+
 FAILED, INTERRUPTED = 1, 130
 
 
@@ -47,8 +49,8 @@ def torture(
     be; what was learned is compared with a learner that nobody has disturbed. Exit code 0: zero findings everywhere;
     1: something was found, or it could not go on; 130: interrupted.
     """
-    from banditmesh.cli.signals import interrupt_on_signals
     from banditmesh.runtime.errors import InvalidArgument
+    from banditmesh.signals import interrupt_on_signals
     from banditmesh.torture.faults import BY_NAME, FAULTS
     from banditmesh.torture.report import RoundResult, summary
     from banditmesh.torture.run import Options, Torture
@@ -61,6 +63,8 @@ def torture(
     unknown = [name for name in only or () if name not in BY_NAME]
     if unknown:
         raise InvalidArgument(f"there are: {', '.join(BY_NAME)}", field="--only", value=unknown[0])
+    if report is not None:
+        check_output(report, "report")
     wanted = [fault for fault in FAULTS if fault.name in only] if only else FAULTS
     folder = (directory or Path(tempfile.mkdtemp(prefix="banditmesh-torture-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +90,7 @@ def torture(
     found = run.report
     if report is not None:
         found.write(report)
-        console.print(f"The report: {report}", highlight=False)
+        console.print(f"The report: {report}", highlight=False, markup=False)
     console.print(
         f"{found.impressions:,} impressions in {len(found.rounds)} rounds, {found.chronicle.kills} SIGKILLs, "
         f"{found.seconds / 60:.1f} minutes, seed {seed}. Found: {summary(found.findings)}.",
@@ -98,7 +102,7 @@ def torture(
     if directory is None and found.good:
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        console.print(f"Logs and data: {folder}", highlight=False)
+        console.print(f"Logs and data: {folder}", highlight=False, markup=False)
     if not found.good:
         raise typer.Exit(INTERRUPTED if found.interrupted else FAILED)
 

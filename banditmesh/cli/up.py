@@ -60,10 +60,10 @@ def up(
     those are free.
     """
     from banditmesh.cli.grpcurl import QUICKSTART
-    from banditmesh.cli.signals import interrupt_on_signals
     from banditmesh.local.board import Board
     from banditmesh.local.stack import Existing, LocalMesh
     from banditmesh.runtime.mesh import load_mesh
+    from banditmesh.signals import interrupt_on_signals
 
     console = Console()
     config = config or (Path("mesh.yaml") if Path("mesh.yaml").exists() else QUICKSTART / "mesh.yaml")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from banditmesh.convert import criteo, mind, movielens, obd, vw_dsjson, vw_text,
 from banditmesh.convert.log import Log
 from banditmesh.decisions.errors import BrokenRow
 from banditmesh.decisions.row import parse
+from banditmesh.output import output
 from banditmesh.runtime.errors import InvalidArgument
 
 Converter = Callable[[Log], Iterator[tuple[str, dict[str, Any]]]]
@@ -38,7 +38,7 @@ def convert(name: str, log: Log, out: Path) -> int:
         InvalidArgument: It is broken, or nothing of it could be converted; ``out`` stays as it was.
     """
     written = 0
-    with _replacing(out) as file:
+    with _written(out) as file:
         for where, row in CONVERTERS[name](log):
             try:
                 parse(row, 0, where)
@@ -55,20 +55,10 @@ def convert(name: str, log: Log, out: Path) -> int:
 
 
 @contextmanager
-def _replacing(out: Path) -> Iterator[IO[bytes]]:
-    """Write a file that appears when it is complete."""
-    part = out.with_name(f"{out.name}.part")
-    try:
-        plain = part.open("wb")
-    except OSError as error:
-        raise InvalidArgument(f"{part} cannot be written: {error.strerror}", field="out", value=str(out)) from error
-    try:
-        with plain:
-            if out.suffix == ".gz":
-                with gzip.GzipFile(fileobj=plain, mode="wb", mtime=0) as zipped:
-                    yield zipped  # type: ignore[misc] # it is written to as any file
-            else:
-                yield plain
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
+def _written(out: Path) -> Iterator[IO[bytes]]:
+    with output(out, "OUT") as file:
+        if out.suffix == ".gz":
+            with gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as zipped:
+                yield zipped  # type: ignore[misc] # it is written to as any file
+        else:
+            yield file

@@ -44,6 +44,7 @@ from banditmesh.fit.interactions import Interactions
 from banditmesh.fit.save import publish
 from banditmesh.local import cache
 from banditmesh.local.stack import LocalMesh
+from banditmesh.output import output
 from banditmesh.runtime.mesh import Mesh, load_mesh
 from banditmesh.runtime.store import open_store
 from banditmesh.selection import Nothing
@@ -138,7 +139,7 @@ def run(options: Options, console: Console) -> bool:
         cached = asyncio.run(_visit(options, ratings, new, mesh, seen, examples, console))
     draw(seen, options.plot)
     good = _verdict(console, seen, examples, cached, options.json)
-    console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False)
+    console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False, markup=False)
     return good
 
 
@@ -332,5 +333,6 @@ def draw(seen: Seen, path: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.legend()
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with output(path, "plot") as file:
+        figure.savefig(file, format="png", dpi=120)
     pyplot.close(figure)

@@ -96,11 +96,13 @@ def run(options: Options, console: Console) -> bool:
     provider += ["--length", str(options.length_s), "--began", str(options.began)]
     with started(options.folder, MESH, provider, console) as mesh, another_engine(mesh) as second:
         options.began.write_text(repr(time.time()))
-        console.print(f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}", highlight=False)
+        console.print(
+            f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}", highlight=False, markup=False
+        )
         day = asyncio.run(_lived(options, world, mesh, second, console))
     draw(day.world, day.tally, options.plot)
     good = verdict(console, day.world, day.tally, day.examples, day.delays)
-    console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False)
+    console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False, markup=False)
     return good
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from banditmesh.demo.news_delays import Delays
 from banditmesh.demo.news_world import NewsWorld
 from banditmesh.demo.report import Examples, delivery, difference, variant_result
+from banditmesh.output import output
 
 NEAR, POPULAR = "near", "popular"
 VARIANTS: Final = (NEAR, POPULAR)
@@ -193,7 +194,8 @@ def draw(world: NewsWorld, tally: NewsTally, path: Path) -> None:
     for axes in (rates, burst):
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=110)
+    with output(path, "plot") as file:
+        figure.savefig(file, format="png", dpi=110)
     plt.close(figure)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.output import output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,5 +181,6 @@ def plot(outcomes: list[Outcome], path: Path) -> None:
     axes.set_title("What people click on: the learned policy against random choice")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=110)
+    with output(path, "plot") as file:
+        figure.savefig(file, format="png", dpi=110)
     plt.close(figure)

@@ -76,7 +76,9 @@ def run(options: Options, console: Console) -> bool:
     tally, examples = Tally(), Examples()
     if options.endpoints is None:
         with started(options.folder, MESH, films(options.ratings), console) as mesh:
-            console.print(f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}", highlight=False)
+            console.print(
+                f"All healthy after {time.monotonic() - began:.0f} s. Logs: {mesh.logs}", highlight=False, markup=False
+            )
             asyncio.run(_supervised(options, ratings, mesh, tally, examples, console))
     else:
         asyncio.run(_visit(options, ratings, existing_target(options.endpoints), tally, examples, console))
@@ -90,7 +92,7 @@ def run(options: Options, console: Console) -> bool:
         found = {"delivery": asdict(delivered), **{name: asdict(each) for name, each in differences.items()}}
         options.json.write_text(json.dumps(found, indent=2))
     good = verdict(console, delivered, differences, examples, tally)
-    console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False)
+    console.print(f"The plot: {options.plot}. It took {time.monotonic() - began:.0f} s.", highlight=False, markup=False)
     return good
 
 

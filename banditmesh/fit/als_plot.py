@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from banditmesh.fit.als import Replayed
+from banditmesh.output import output
 
 
 def draw(replayed: Replayed, path: Path) -> None:
@@ -24,5 +25,6 @@ def draw(replayed: Replayed, path: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.legend()
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with output(path, "plot") as file:
+        figure.savefig(file, format="png", dpi=120)
     pyplot.close(figure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from banditmesh.output import output
 from banditmesh.replay.run import Run
 
 _COLOURS, _LINES = 10, ("-", "--", ":", "-.")
@@ -35,5 +36,6 @@ def plot(results: Sequence[Sequence[Run]], path: Path) -> None:
     axes.set(xlabel="decisions", ylabel="reward per decision so far")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize="small")
-    figure.savefig(path, format="png", dpi=110)
+    with output(path, "plot") as file:
+        figure.savefig(file, format="png", dpi=110)
     plt.close(figure)

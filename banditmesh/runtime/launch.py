@@ -29,6 +29,7 @@ from banditmesh.runtime.settings import (
     unknown_variables,
 )
 from banditmesh.runtime.tls import ServerTls
+from banditmesh.signals import exit_on_signals
 
 log = get_logger(__name__)
 
@@ -59,7 +60,9 @@ def service_main(
     configure_logging(name, level=settings.log_level, style=settings.log_format)
     for variable in unknown_variables(settings_type):
         log.warning("unknown environment variable: a typing error?", variable=variable)
-    return uvloop.run(_run(name, settings, bootstrap))
+    code = uvloop.run(_run(name, settings, bootstrap))
+    exit_on_signals(code)  # nothing is left to put in order, and the interpreter takes a moment to end
+    return code
 
 
 def server_tls(settings: ServiceSettings) -> ServerTls | None:
@@ -103,7 +106,8 @@ async def _run(name: str, settings: SettingsT, bootstrap: Callable[[SettingsT, S
 
     def asked_to_stop(number: signal.Signals) -> None:
         log.info("signal", signal=number.name)
-        loop.remove_signal_handler(number)  # the second one ends the process at once
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)  # the second one ends the process at once, without a KeyboardInterrupt
         server.request_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from banditmesh.cli import main
+from banditmesh.cli.commands import main
 from banditmesh.decisions.reader import read
 from banditmesh.local.kafka import Kafka
 from tests.support.examples import T0_MS, ExamplesTopic, Given, closing, example

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from banditmesh.cli import main
+from banditmesh.cli.commands import main
 
 
 @dataclass(frozen=True)

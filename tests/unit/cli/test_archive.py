@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from banditmesh.archive.layout import Folder
 from banditmesh.archive.pseudonym import pseudonyms
 from banditmesh.archive.schema import VERSION_KEY
-from banditmesh.cli import app
+from banditmesh.cli.commands import app
 from banditmesh.decisions import encoder
 from banditmesh.decisions.reader import LogFile
 from banditmesh.decisions.view import View

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from banditmesh.cli import app
+from banditmesh.cli.commands import app
 from banditmesh.local import ports
 
 Run = Callable[..., Any]
@@ -77,6 +78,50 @@ def test_a_command_introduces_itself_in_one_line() -> None:
         introduction = inspect.getdoc(command.callback) or ""
         assert introduction
         assert "\n" not in introduction.split("\n\n")[0], command.callback
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("torture", "--report", "none/report.md"),
+        ("demo", "--plot", "none/plot.png"),
+        ("demo-cinema", "--json", "none/found.json"),
+        ("demo-news", "--plot", "none/plot.png"),
+        ("convert", "--from", "vw-text", "log", "none/out.jsonl"),
+        ("export", "examples", "none/out.jsonl", "--from", "7d", "--store", "file://HERE"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_cannot_be_written_in_the_end_is_refused_before_the_work(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("log").write_text("1:0:0.5 | a\n")
+    ended = run(*(word.replace("HERE", str(tmp_path)) for word in words))
+    assert ended.code == 2
+    assert "the folder does not exist" in ended.err
+    assert "none/" in ended.err
+
+
+def test_a_file_name_is_shown_as_it_is(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"candidates": [{"id": "a"}], "reward": float(n % 2)} for n in range(4)]
+    Path("log.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    odd = "s[bold]"
+    ended = run("fit", "log.jsonl", "--policy", "linear", "--epochs", "1", "--save", odd)
+    assert ended.code == 0
+    assert Path(odd).absolute().as_uri() in ended.out
+    Path("policy[/bold].yaml").parent.mkdir()
+    Path("policy[/bold].yaml").write_text("linear: {}\n")
+    ended = run("replay", "log.jsonl", "--policy", "policy[/bold].yaml", "--method", "rejection", "--uniform")
+    assert ended.code == 0
+    assert "policy[/bold].yaml" in ended.out
+
+
+def test_a_file_that_the_system_refuses_is_one_line(run: Run, tmp_path: Path) -> None:
+    ended = run("topics", tmp_path)
+    assert ended.code in (1, 2)
+    assert str(tmp_path) in ended.err
 
 
 def test_help_lists_every_command(run: Run) -> None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from banditmesh.bandits.batch import Examples
 from banditmesh.bandits.linear import Linear
-from banditmesh.cli import app
+from banditmesh.cli.commands import app
 from banditmesh.fit.logs import checked
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 

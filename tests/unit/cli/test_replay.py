@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from banditmesh.cli import app
+from banditmesh.cli.commands import app
 from banditmesh.replay.compared import COMPARED, recommended
 from banditmesh.runtime.errors import InvalidArgument
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from banditmesh.cli import app
+from banditmesh.cli.commands import app
 from banditmesh.convert.log import Log
 from banditmesh.convert.registry import CONVERTERS, convert
 from banditmesh.decisions.reader import read
@@ -253,7 +253,7 @@ def test_what_is_something_else_is_refused_and_nothing_is_written(tmp_path: Path
         convert(name, Log(tmp_path / "log"), out)
 
     assert out.read_text() == "before"
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_row_that_replay_would_refuse_is_not_written(tmp_path: Path) -> None:

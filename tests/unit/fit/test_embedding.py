@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from banditmesh.cli import app
+from banditmesh.cli.commands import app
 from banditmesh.fit.embedding import fit
 from banditmesh.retrieval.text import TextModel, words
 from banditmesh.runtime.errors import InvalidArgument

@@ -1,0 +1,71 @@
+"""Ctrl-C and SIGTERM at any moment of a command or a service, as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import ROOT, environment
+
+AT_AN_IMPORT = """
+import importlib.abc, os, runpy, sys
+
+_, at, number, module, *words = sys.argv
+
+class SignalAt(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == at:
+            os.kill(os.getpid(), int(number))
+
+sys.meta_path.insert(0, SignalAt())
+sys.argv = [module, *words]
+runpy.run_module(module, run_name="__main__")
+print("it went on")
+"""
+
+
+def signalled_at_the_import_of(name: str, number: signal.Signals, *words: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-c", AT_AN_IMPORT, name, str(int(number)), *words]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment(), cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "words"),
+    [
+        ("typer", signal.SIGINT, ["policies"]),
+        ("banditmesh.cli.convert", signal.SIGTERM, ["policies"]),
+        ("numpy", signal.SIGINT, ["replay", "log.jsonl"]),
+        ("aiokafka", signal.SIGINT, ["dead-letters", "--kafka", "127.0.0.1:1"]),
+    ],
+)
+def test_a_signal_while_a_command_imports_ends_it_without_a_word(
+    name: str, number: signal.Signals, words: list[str]
+) -> None:
+    ended = signalled_at_the_import_of(name, number, "banditmesh.cli", *words)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "", "")
+
+
+@pytest.mark.parametrize("service", ["crs_engine", "importer", "joiner", "learner", "tracker"])
+def test_a_service_that_is_asked_to_stop_while_it_imports_stops_as_asked(service: str) -> None:
+    ended = signalled_at_the_import_of("pydantic", signal.SIGINT, f"services.{service}")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_the_work_leaves_nothing_half_written(tmp_path: Path, number: signal.Signals) -> None:
+    log, out = tmp_path / "log.vw", tmp_path / "out" / "log.jsonl"
+    os.mkfifo(log)
+    out.parent.mkdir()
+    argv = [sys.executable, "-m", "banditmesh.cli", "convert", "--from", "vw-text", str(log), str(out)]
+    command = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment(), cwd=ROOT)
+    with log.open("w"):  # opened as soon as the other end is
+        command.send_signal(number)
+        _, said = command.communicate(timeout=60)
+    assert command.returncode == 128 + number
+    assert said == "banditmesh: interrupted\n"
+    assert not list(out.parent.iterdir())
