@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 from banditmesh.signals import exit_on_signals, interrupt_on_signals
 
@@ -14,6 +15,8 @@ EXTRAS = {"cli": ("rich", "typer", "yaml"), "local": ()}
 def main() -> None:
     """Run the command line. Exit code 2 with a line about what to install when a package is missing."""
     exit_on_signals()
+    if isinstance(sys.stdout, TextIOWrapper):  # a name or a sign that the terminal cannot show is no reason to end
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         from banditmesh.cli.commands import main as run
 

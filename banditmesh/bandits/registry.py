@@ -133,13 +133,21 @@ def _validated(model: type[_Model], name: str, params: Mapping[str, Any] | None)
             message = f"{name} has no parameter {wrong!r}{_suggestion(wrong, model.model_fields)}"
             raise InvalidParams(message, field=field, value=wrong) from error
         raise InvalidParams(f"{first['msg']}, got {first['input']!r}", field=field, value=first["input"]) from error
-    for each in model.model_fields:
-        value = getattr(found, each)
-        if isinstance(value, float) and abs(value) > MOST:
-            raise InvalidParams(
-                f"must be from {-MOST:g} to {MOST:g}, got {value:g}", field=f"{name}.{each}", value=value
-            )
+    _check_numbers(name, found, params or {})
     return found
+
+
+def _check_numbers(field: str, found: Any, given: Any) -> None:
+    """Raise InvalidParams for a number beyond `MOST`, and for a truth value that was taken for a number."""
+    if isinstance(found, BaseModel):
+        known = given if isinstance(given, Mapping) else {}
+        for each in type(found).model_fields:
+            _check_numbers(f"{field}.{each}", getattr(found, each), known.get(each))
+    elif isinstance(found, float) and abs(found) > MOST:
+        raise InvalidParams(f"must be from {-MOST:g} to {MOST:g}, got {found:g}", field=field, value=found)
+    elif isinstance(given, bool) and not isinstance(found, bool):
+        message = "must be a number: YAML reads yes, on, no, off as true or false"
+        raise InvalidParams(f"{message}, got {given!r}", field=field, value=given)
 
 
 def _suggestion(wrong: str, known: Collection[str]) -> str:

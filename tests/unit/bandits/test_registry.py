@@ -108,3 +108,23 @@ def test_every_parameter_says_what_it_means() -> None:
     for model in [*models, *registry.EXPLORATIONS.values()]:
         for name, field in model.model_fields.items():
             assert field.description, f"{model.__name__}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        (lambda: registry.policy_params("linucb", {"ridge": True}), "linucb.ridge"),
+        (lambda: registry.policy_params("blend", {"popular": {"prior_reward": False}}), "blend.popular.prior_reward"),
+        (lambda: registry.build_exploration("ucb", {"floor": True}), "ucb.floor"),
+    ],
+)
+def test_a_truth_value_is_no_number(wrong: Callable[[], object], field: str) -> None:
+    with pytest.raises(InvalidParams, match="YAML reads yes, on, no, off") as refused:
+        wrong()
+    assert refused.value.field == field
+
+
+def test_a_number_within_a_section_has_the_same_bounds() -> None:
+    with pytest.raises(InvalidParams, match=r"must be from -1e\+12 to 1e\+12") as refused:
+        registry.policy_params("blend", {"popular": {"prior_reward": 1e300}})
+    assert refused.value.field == "blend.popular.prior_reward"
