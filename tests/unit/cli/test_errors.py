@@ -112,7 +112,7 @@ def test_a_file_name_is_shown_as_it_is(run: Run, tmp_path: Path, monkeypatch: py
     assert ended.code == 0
     assert Path(odd).absolute().as_uri() in ended.out
     Path("policy[/bold].yaml").parent.mkdir()
-    Path("policy[/bold].yaml").write_text("linear: {}\n")
+    Path("policy[/bold].yaml").write_text("policy: {linear: {}}\n")
     ended = run("replay", "log.jsonl", "--policy", "policy[/bold].yaml", "--method", "rejection", "--uniform")
     assert ended.code == 0
     assert "policy[/bold].yaml" in ended.out
