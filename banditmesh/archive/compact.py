@@ -95,7 +95,7 @@ async def _tidy(store: Store, folder: Folder, names: Sequence[str], held: HeldIn
 async def _compact(
     store: Store, folder: Folder, names: Sequence[str], held: HeldIndex, target_bytes: int, done: Compacted
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="archive-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="archive-", ignore_cleanup_errors=True) as temporary:
         for group in await _fetched(store, folder, names, Path(temporary), target_bytes):
             if len(group) < 2:
                 continue

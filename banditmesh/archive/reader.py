@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -22,6 +21,7 @@ from banditmesh.archive.schema import EXAMPLES, OFFSET_COLUMNS, TIME_COLUMN, con
 from banditmesh.archive.state import States
 from banditmesh.decisions.columns import values
 from banditmesh.decisions.row import Decision, parse
+from banditmesh.runtime.cancellation import on_thread
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 from banditmesh.runtime.store import Store
 
@@ -60,7 +60,8 @@ async def read(
             raise InvalidArgument("needs a time zone", field=name, value=given.isoformat())
     time = TIME_COLUMN[kind]
     wanted = EXAMPLES if columns is None else pa.schema([EXAMPLES.field(name) for name in columns])
-    with tempfile.TemporaryDirectory(prefix="archive-") as temporary:
+    # Who is cancelled leaves a download behind, whose thread may still write there.
+    with tempfile.TemporaryDirectory(prefix="archive-", ignore_cleanup_errors=True) as temporary:
         for folder, names in (await folders(store, placement, start, end, kind)).items():
             for name in names:
                 part = range_of(name)
@@ -146,13 +147,13 @@ async def _rows(
         await store.download(folder.prefix + owner, path)
     key = folder.prefix + name
     with readable(key):
-        file = await asyncio.to_thread(parquet.ParquetFile, path, memory_map=True)
+        file = await on_thread(parquet.ParquetFile, path, memory_map=True)
     with file:
         there = [name for name in wanted if name in file.schema_arrow.names] if wanted else None
         batches = file.iter_batches(batch_size=ROWS_AT_ONCE, columns=there)
         while True:
             with readable(key):
-                batch = await asyncio.to_thread(next, batches, None)
+                batch = await on_thread(next, batches, None)
             if batch is None:
                 return
             yield _of(batch, ranges, OFFSET_COLUMNS[folder.kind]) if ranges else batch

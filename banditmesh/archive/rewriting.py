@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from pyarrow import parquet
 from banditmesh.archive.layout import Folder, Kind, folder_of
 from banditmesh.archive.parquet import ROWS_A_GROUP, readable, writer
 from banditmesh.archive.schema import EXAMPLES, VERSION, VERSION_KEY, conform
+from banditmesh.runtime.cancellation import on_thread
 from banditmesh.runtime.store import Store
 
 Told = Callable[[int, int], None]
@@ -60,7 +60,7 @@ def batches_of(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 async def write_merged(files: list[Path], target: Path, kind: Kind) -> int:
     """One file with the rows of several, in their order; returns how many these are. In bounded memory."""
-    return await asyncio.to_thread(_write_merged, files, target, kind)
+    return await on_thread(_write_merged, files, target, kind)
 
 
 def _write_merged(files: list[Path], target: Path, kind: Kind) -> int:

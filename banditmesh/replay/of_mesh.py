@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from banditmesh.decisions.row import Decision
 from banditmesh.decisions.spec import Spec, parse
 from banditmesh.decisions.view import IDENTITIES, View
 from banditmesh.replay.targets import SavedSpec, published
+from banditmesh.runtime.cancellation import on_thread
 from banditmesh.runtime.errors import DataLoss, InvalidArgument, NotFound
 from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.rule_options import names
@@ -137,12 +137,12 @@ async def spool(
                 writer = parquet.ParquetWriter(path, schema)
             if kept.schema != schema:  # written by another version
                 kept = conform(kept, schema)
-            await asyncio.to_thread(writer.write_batch, kept)
+            await on_thread(writer.write_batch, kept)
             rows += len(kept)
             told(rows)
     finally:
         if writer is not None:
-            await asyncio.to_thread(writer.close)
+            await on_thread(writer.close)
     if not rows:
         raise NotFound(
             f"the archive has no decisions of {placement} from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}",
