@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.deploy.tools import CHART, promtool
@@ -32,6 +33,7 @@ def test_each_alert_has_a_firing_and_a_silent_series() -> None:
         assert 'mesh="bad"' in sample["labels"]
 
 
+@pytest.mark.timeout(400)  # the first time it fetches promtool
 def test_promtool_finds_that_each_alert_fires_and_stays_silent(tmp_path: Path) -> None:
     for path in (RULES, TESTS):
         shutil.copy(path, tmp_path)

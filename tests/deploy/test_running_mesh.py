@@ -22,7 +22,7 @@ from tests.deploy.tools import CHART, GO_BUILD
 from tests.support.command import banditmesh
 from tests.support.whole_mesh import CONTENTS, import_everything, running_mesh
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)  # the first time Go and Node fetch and compile
 ONLY_WITH_TLS = {
     "banditmesh_tls_certificate_expires_timestamp_seconds",
     "banditmesh_tls_certificate_issued_timestamp_seconds",
