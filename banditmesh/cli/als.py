@@ -41,17 +41,27 @@ def fit(
             help="A decision log (a file), or the store whose archive is read: s3://…, file:///folder, a folder."
         ),
     ],
-    config: Annotated[Path | None, typer.Option(help="mesh.yaml, whose placement has als or blend.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="mesh.yaml, whose placement has als or blend. Absent: --policy says it.")
+    ] = None,
     placement: Annotated[str | None, typer.Option(help="Whose model it is; absent: the one that has als.")] = None,
     policy: Annotated[str, typer.Option(help="Without --config: als:factors=64,regularization=10.")] = "als",
-    save: Annotated[str | None, typer.Option(help="Publish into this store: s3://…, file:///folder.")] = None,
+    save: Annotated[
+        str | None, typer.Option(help="Publish into this store: s3://…, file:///folder. Absent: it is only measured.")
+    ] = None,
     since: Annotated[str, typer.Option(help="Of the archive: a time, or how long ago.")] = "90d",
     until: Annotated[str, typer.Option(help="Of the archive: a time, or how long ago.")] = "0",
     liked: Annotated[float, typer.Option(help="Of a log: the reward from which on a content was liked.")] = 1.0,
-    disliked: Annotated[float | None, typer.Option(help="Of a log: the reward up to which it was disliked.")] = None,
+    disliked: Annotated[
+        float | None, typer.Option(help="Of a log: the reward up to which it was disliked. Absent: none was.")
+    ] = None,
     service: Annotated[str, typer.Option(help="Of a log: the service of contents that name none.")] = "",
-    tune: Annotated[str | None, typer.Option(help="k: find the blend's k by a replay of those who came last.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="With --tune: draw what it found into this PNG file.")] = None,
+    tune: Annotated[
+        str | None, typer.Option(help="k: find the blend's k by a replay of those who came last. Absent: no replay.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="With --tune: draw what it found into this PNG file. Absent: no plot.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the first factors.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:

@@ -162,7 +162,9 @@ def compact(
 @app.command("expire")
 def expire(
     store: StoreUrl,
-    keep: Annotated[str | None, typer.Option(help="Delete hours older than this, such as 400d.")] = None,
+    keep: Annotated[
+        str | None, typer.Option(help="Delete hours older than this, such as 400d. Absent: archive.keep of mesh.yaml.")
+    ] = None,
     config: Annotated[
         Path, typer.Option(envvar="BANDITMESH_CONFIG", help="mesh.yaml, for archive.keep where --keep is absent.")
     ] = Path("mesh.yaml"),
@@ -192,7 +194,10 @@ def forget(
     store: StoreUrl,
     key: Annotated[
         str | None,
-        typer.Option(envvar="BANDITMESH_ARCHIVE_KEY", help="The key of the pseudonyms, with archive.user_ids: keyed."),
+        typer.Option(
+            envvar="BANDITMESH_ARCHIVE_KEY",
+            help="The key of the pseudonyms, with archive.user_ids: keyed. Absent: ids are plain.",
+        ),
     ] = None,
     config: Annotated[
         Path, typer.Option(envvar="BANDITMESH_CONFIG", help="mesh.yaml, for archive.user_ids; may be absent.")

@@ -31,6 +31,7 @@ from banditmesh.cli import (
     up,
     verify,
 )
+from banditmesh.cli.examples import show_examples
 from banditmesh.local.process import DidNotStart
 from banditmesh.runtime.errors import ConfigurationError, InvalidArgument, MeshError
 from banditmesh.signals import Interrupted
@@ -64,6 +65,7 @@ app.add_typer(archive.app, name="archive")
 app.add_typer(embed.app, name="embed")
 app.add_typer(export.app, name="export")
 app.command("dead-letters")(dead_letters.dead_letters)
+show_examples(app)
 
 FAILED, MISCONFIGURED = 1, 2
 

@@ -15,7 +15,9 @@ def demo(
     ratings: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Other ratings than MovieLens 100k: user, item, rating, timestamp."
+            exists=True,
+            dir_okay=False,
+            help="A table of ratings: user, item, rating, timestamp. Absent: MovieLens 100k.",
         ),
     ] = None,
     plot: Annotated[Path, typer.Option(help="Where to draw the click rates.")] = Path("demo-report.png"),
@@ -24,7 +26,8 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the teams' random proposals.")] = 1,
     json: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Where to write the result for a program to read.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Where to write the result for a program to read; absent: nowhere."),
     ] = None,
     endpoints: Annotated[
         str | None,

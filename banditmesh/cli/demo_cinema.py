@@ -15,7 +15,9 @@ def demo_cinema(
     ratings: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Other ratings than MovieLens 100k: user, item, rating, timestamp."
+            exists=True,
+            dir_okay=False,
+            help="A table of ratings: user, item, rating, timestamp. Absent: MovieLens 100k.",
         ),
     ] = None,
     plot: Annotated[Path, typer.Option(help="Where to draw the clicks by feedback.")] = Path("cinema-report.png"),
@@ -23,7 +25,8 @@ def demo_cinema(
         Path | None, typer.Option("--dir", help="Keep data and logs in this folder; absent: a temporary one.")
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Where to write the result for a program to read.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Where to write the result for a program to read; absent: nowhere."),
     ] = None,
 ) -> None:
     """A cinema's shelf on real ratings: ranked lists by a blend of popularity and taste, with rules and a cache.

@@ -40,7 +40,11 @@ def fit(
     dimensions: Annotated[int, typer.Option(min=2, max=512, help="As vectors.dimensions of mesh.yaml.")] = 64,
     clicks: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="A decision log: let what the same users open lie together."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="A decision log: let what the same users open lie together. Absent: by the words alone.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the randomised decomposition.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,

@@ -40,13 +40,17 @@ def evaluate(
     placement: Annotated[str, typer.Option(help="The placement, as mesh.yaml names it.")],
     store: Annotated[
         str | None,
-        typer.Option(envvar="BANDITMESH_STORE", help="The mesh's store, where its archive and its models are."),
+        typer.Option(
+            envvar="BANDITMESH_STORE",
+            help="The mesh's store, where its archive and its models are. Absent: with --log none is needed.",
+        ),
     ] = None,
     config: Annotated[Path, typer.Option(envvar="BANDITMESH_CONFIG", help="The mesh.yaml of the mesh.")] = Path(
         "mesh.yaml"
     ),
     log: Annotated[
-        Path | None, typer.Option(help="A decision log in the place of the archive (docs/decision-log.md).")
+        Path | None,
+        typer.Option(help="A decision log in the place of the archive (docs/decision-log.md). Absent: the archive."),
     ] = None,
     explore: Annotated[
         str, typer.Option(help="An exploration in the place of the policy's own: ucb:alpha=0.5,floor=0.01.")
@@ -65,10 +69,12 @@ def evaluate(
         typer.Option(
             metavar="NAME|INDEX",
             help="A rule of the placement, by its name or its number from 0: what the policy would earn without it "
-            'too. May be said several times; "all": each of them.',
+            'too. May be said several times; "all": each of them. Absent: none.',
         ),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw estimates and intervals into this PNG file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw estimates and intervals into this PNG file. Absent: no plot.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit code 3 when an estimate should not be believed.")

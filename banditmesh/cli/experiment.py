@@ -37,11 +37,14 @@ def experiment(
     ] = 0,
     days: Annotated[bool, typer.Option("--days", help="The series by day, too.")] = False,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw differences and the series by day into this PNG file.")
+        Path | None, typer.Option(help="Draw differences and the series by day into this PNG file. Absent: no plot.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     resume: Annotated[
-        str | None, typer.Option(metavar="VARIANT", help="Give a variant that a guardrail has stopped its users back.")
+        str | None,
+        typer.Option(
+            metavar="VARIANT", help="Give a variant that a guardrail has stopped its users back. Absent: none."
+        ),
     ] = None,
     why: Annotated[str, typer.Option(help="With --resume: why, to be written down.")] = "",
     strict: Annotated[

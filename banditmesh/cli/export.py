@@ -30,7 +30,12 @@ Placements = Annotated[
     list[str] | None, typer.Option("--placement", help="Of this placement; several times for several. Absent: of all.")
 ]
 StoreUrl = Annotated[
-    str | None, typer.Option("--store", envvar="BANDITMESH_STORE", help="s3://bucket/prefix?…, or file:///folder.")
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="BANDITMESH_STORE",
+        help="s3://bucket/prefix?…, or file:///folder. Absent: with --topic alone.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

@@ -25,14 +25,22 @@ if TYPE_CHECKING:
 def fit(
     log: Annotated[Path, typer.Argument(help="A decision log: JSON lines (also .gz) or Parquet.")],
     policy: Annotated[str, typer.Option(help="fm:factors=8 or a YAML file.")] = "stacked",
-    test: Annotated[Path | None, typer.Option(help="Report AUC, log loss and RMSE on this log.")] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="Report AUC, log loss and RMSE on this log. Absent: not measured.")
+    ] = None,
     valid: Annotated[
-        Path | None, typer.Option(help="Stop when this log is predicted no better; the best pass counts.")
+        Path | None,
+        typer.Option(
+            help="Stop when this log is predicted no better; the best pass counts. "
+            "Absent: one row in ten of LOG, where passes must be counted."
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="At most so many passes. Absent: as many as help.")] = None,
     patience: Annotated[int, typer.Option(min=1, help="Passes without progress before it stops.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of later passes.")] = 0,
-    save: Annotated[Path | None, typer.Option(help="Publish the model into this folder, as a store.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Publish the model into this folder, as a store. Absent: it is not saved.")
+    ] = None,
     placement: Annotated[str, typer.Option(help="Whose model is saved.")] = "default",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:

@@ -28,7 +28,7 @@ def inspect(
         str | None,
         typer.Argument(
             help=r"With verify: a folder, or s3://…, that ends in models/PLACEMENT/MODEL\[/VERSION], in the store that "
-            "has the archive."
+            "has the archive. Absent: without verify."
         ),
     ] = None,
     keys: Annotated[

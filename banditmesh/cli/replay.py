@@ -56,11 +56,11 @@ def replay(
         typer.Option(
             metavar="ADDRESS[::PARAM,…]",
             help="A saved or published model as it is: a folder, or s3://…, that ends in "
-            r"models/PLACEMENT/MODEL\[/VERSION]. PARAMs as in a policy: explore=greedy.",
+            r"models/PLACEMENT/MODEL\[/VERSION]. PARAMs as in a policy: explore=greedy. Absent: none.",
         ),
     ] = None,
     target_column: Annotated[
-        str | None, typer.Option(help="Evaluate the probabilities that each row has under this name.")
+        str | None, typer.Option(help="Evaluate the probabilities that each row has under this name. Absent: none.")
     ] = None,
     method: Annotated[
         MethodName | None,
@@ -69,7 +69,9 @@ def replay(
             "auto the one with the smallest interval. Absent: what fits the first row."
         ),
     ] = None,
-    limit_matches: Annotated[int | None, typer.Option(min=1, help="Stop a policy after so many decisions.")] = None,
+    limit_matches: Annotated[
+        int | None, typer.Option(min=1, help="Stop a policy after so many decisions. Absent: at the end of the log.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each policy, with other draws.")] = 1,
     uniform: Annotated[
         bool, typer.Option("--uniform", help="Rows without a propensity were shown uniformly at random.")
@@ -82,7 +84,9 @@ def replay(
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit code 3 when an estimate should not be believed.")
     ] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the learning curves into this PNG file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the learning curves into this PNG file. Absent: no plot.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Replay a [bold]decision log[/] through policies that learn as they go, and compare what they earn."""

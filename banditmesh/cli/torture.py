@@ -26,11 +26,13 @@ def torture(
         Path | None,
         typer.Option(
             dir_okay=False,
-            help="Where to write what was done and found: Markdown, with JSON beside it; JSON alone for *.json.",
+            help="Where to write what was done and found; absent: nowhere. Markdown, "
+            "with JSON beside it; JSON alone for *.json.",
         ),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="Only this round; may be given several times. No mixed run.")
+        list[str] | None,
+        typer.Option("--only", help="Only this round; may be given several times. No mixed run. Absent: all."),
     ] = None,
     mixed_only: Annotated[
         bool, typer.Option("--mixed-only", help="No round for each fault: all mixed for the whole time.")

@@ -34,10 +34,10 @@ def up(
         Path, typer.Option("--dir", file_okay=False, help="Data, logs and ports; kept between runs.")
     ] = Path(".banditmesh"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what an earlier run left in --dir.")] = False,
-    kafka: Annotated[str | None, typer.Option(help="Use this Kafka, host:port,…, instead of an embedded one.")] = None,
+    kafka: Annotated[str | None, typer.Option(help="Use this Kafka, host:port,…; absent: an embedded one.")] = None,
     redis: Annotated[
         str | None,
-        typer.Option(help="Use this Redis or Valkey, redis://… or redis+cluster://…, instead of an embedded one."),
+        typer.Option(help="Use this Redis or Valkey, redis://… or redis+cluster://…; absent: an embedded one."),
     ] = None,
     store: Annotated[
         str,

@@ -14,11 +14,14 @@ def verify(
     tracker: Annotated[str, typer.Option(help="The tracker's gRPC target.")],
     placement: Annotated[str, typer.Option(help="Which placement to ask; one of its own, best.")],
     user: Annotated[str, typer.Option(help="Whom to ask for; nobody, best.")] = "banditmesh-test",
-    importer: Annotated[str | None, typer.Option(help="The importer's gRPC target, with --import-into.")] = None,
+    importer: Annotated[
+        str | None, typer.Option(help="The importer's gRPC target, with --import-into. Absent: no import.")
+    ] = None,
     import_into: Annotated[
         str | None,
         typer.Option(
-            help="service/logic whose mapping is replaced by one with a content for the user; needs an S3 store."
+            help="service/logic whose mapping is replaced by one with a content for the user; needs an S3 store. "
+            "Absent: none."
         ),
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for all of it.")] = 120.0,

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from banditmesh.cli.commands import app
+from banditmesh.cli.examples import EXAMPLES
 from banditmesh.local import ports
 
 Run = Callable[..., Any]
@@ -141,6 +142,29 @@ def test_a_command_helps(run: Run, words: tuple[str, ...]) -> None:
     ended = run(*words, "--help")
     assert (ended.code, ended.err) == (0, "")
     assert "--help" in ended.out
+
+
+def test_every_example_is_a_command_line_that_can_be_read() -> None:
+    group: Any = typer.main.get_command(app)
+    for called, example in EXAMPLES.items():
+        command = group
+        for word in called.split():
+            command = command.commands[word]
+        assert command.epilog.startswith(f"Such as: banditmesh {called}")
+        parsed = command.make_context(called, example.split(), resilient_parsing=True)
+        needed = [each for each in command.params if each.required and not getattr(each.type, "exists", False)]
+        assert [each.name for each in needed if parsed.params[each.name] is None] == [], called
+
+
+def test_help_says_what_every_option_is_when_it_is_absent() -> None:
+    group: Any = typer.main.get_command(app)
+    for called in EXAMPLES:
+        command = group
+        for word in called.split():
+            command = command.commands[word]
+        for each in command.params:
+            if not each.required and not getattr(each, "is_flag", False) and each.default in (None, (), []):
+                assert "bsent" in each.help, f"{called}: {each.name}"
 
 
 def test_what_stands_in_brackets_is_not_taken_for_markup(run: Run) -> None:
