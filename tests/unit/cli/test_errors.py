@@ -144,16 +144,17 @@ def test_a_command_helps(run: Run, words: tuple[str, ...]) -> None:
     assert "--help" in ended.out
 
 
-def test_every_example_is_a_command_line_that_can_be_read() -> None:
+def test_every_example_is_a_command_line_that_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("contents.jsonl", "mesh.yaml"):
+        Path(name).touch()
     group: Any = typer.main.get_command(app)
     for called, example in EXAMPLES.items():
         command = group
         for word in called.split():
             command = command.commands[word]
         assert command.epilog.startswith(f"Such as: banditmesh {called}")
-        parsed = command.make_context(called, example.split(), resilient_parsing=True)
-        needed = [each for each in command.params if each.required and not getattr(each.type, "exists", False)]
-        assert [each.name for each in needed if parsed.params[each.name] is None] == [], called
+        command.make_context(called, example.split())  # raises what a user would see
 
 
 def test_help_says_what_every_option_is_when_it_is_absent() -> None:
