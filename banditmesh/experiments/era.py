@@ -94,6 +94,7 @@ class Era:
 
     Attributes:
         began_ms: decisions from then on belong to it.
+        ended_ms: decisions from then on do not; None: it has not ended.
         sums: float64[2, n_variants, n_buckets, n_counts]: before ``plan.starts_ms``, and from then on.
         days: number of the day since 1970 (UTC) → float64[n_variants, n_counts].
         people: who was seen from ``plan.starts_ms`` on.
@@ -104,6 +105,7 @@ class Era:
     sums: NDArray[np.float64]
     days: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     people: People = field(default_factory=People)
+    ended_ms: int | None = None
 
     @classmethod
     def empty(cls, plan: Plan, began_ms: int, buckets: int = BUCKETS) -> Era:

@@ -26,21 +26,27 @@ class Tally:
     Attributes:
         eras: the oldest first; empty before `plan` was called.
         unknown: impressions of variants that no era of their time has.
+        unsettled: impressions that were decided between two eras.
     """
 
     def __init__(self) -> None:
         self.eras: list[Era] = []
         self.unknown = 0
+        self.unsettled = 0
 
-    def plan(self, plan: Plan, now_ms: int) -> bool:
+    def plan(self, plan: Plan, now_ms: int, settle_ms: int = 0) -> bool:
         """Begin another era if the plan is another one than the last era's; whether it was.
 
         Args:
-            now_ms: decisions from then on are made by the new plan. The first era has all decisions.
+            now_ms: when the change was seen. The first era has all decisions.
+            settle_ms: so long before and after it some engines decide by the old plan and some by the new one. Such
+                decisions belong to no era: counted as either, they would look like users missing from a variant.
         """
         if self.eras and self.eras[-1].plan == plan:
             return False
-        self.eras.append(Era.empty(plan, now_ms if self.eras else 0))
+        if self.eras:
+            self.eras[-1].ended_ms = now_ms - settle_ms
+        self.eras.append(Era.empty(plan, now_ms + settle_ms if self.eras else 0))
         del self.eras[:-ERAS]
         return True
 
@@ -53,6 +59,10 @@ class Tally:
         self.unknown += int((of < 0).sum())
         for at, era in enumerate(self.eras):
             rows = np.flatnonzero(of == at)
+            if era.ended_ms is not None:
+                settled = shown.decided_ms[rows] < era.ended_ms
+                self.unsettled += int((~settled).sum())
+                rows = rows[settled]
             if len(rows):
                 self.unknown += era.add(shown, rows)
 
@@ -60,8 +70,14 @@ class Tally:
         """A copy of everything."""
         said = {
             "unknown": self.unknown,
+            "unsettled": self.unsettled,
             "eras": [
-                {"plan": asdict(era.plan), "began_ms": era.began_ms, "halvings": era.people.halvings}
+                {
+                    "plan": asdict(era.plan),
+                    "began_ms": era.began_ms,
+                    "ended_ms": era.ended_ms,
+                    "halvings": era.people.halvings,
+                }
                 for era in self.eras
             ],
         }
@@ -77,6 +93,7 @@ class Tally:
         try:
             said = json.loads(tensors["plans"].tobytes())
             tally.unknown = int(said["unknown"])
+            tally.unsettled = int(said.get("unsettled", 0))  # absent: written before eras had ends
             for at, each in enumerate(said["eras"]):
                 said_plan = each["plan"]
                 plan = Plan(
@@ -86,7 +103,8 @@ class Tally:
                 people = People(
                     tensors[f"era{at}.people"].copy(), tensors[f"era{at}.people_variants"].copy(), each["halvings"]
                 )
-                era = Era(plan, int(each["began_ms"]), tensors[f"era{at}.sums"].copy(), {}, people)
+                sums, ended_ms = tensors[f"era{at}.sums"].copy(), each.get("ended_ms")
+                era = Era(plan, int(each["began_ms"]), sums, {}, people, None if ended_ms is None else int(ended_ms))
                 if era.sums.shape[1] != len(plan.weights) or era.sums.shape[3] != len(plan.counts):
                     raise InvalidTensors("has another shape than its plan", field=f"era{at}.sums", value=era.sums.shape)
                 era.days = {day: sums.copy() for day, sums in zip(days, tensors[f"era{at}.day_sums"], strict=True)}

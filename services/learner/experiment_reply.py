@@ -27,6 +27,7 @@ def reply(found: Found) -> pb.GetExperimentReportResponse:
         changes=[change(each) for each in found.stopped.history],
         aa=plan.aa,
         unknown_impressions=found.unknown,
+        unsettled_impressions=found.unsettled,
     )
     for field, time_ms in (
         ("start_time", report.began_ms),

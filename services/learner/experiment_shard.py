@@ -20,7 +20,8 @@ from services.learner.shard import Shard, State
 
 EXPERIMENT: Final = NAME
 SETTLE_MS: Final = 60_000
-"""How long after another plan is known here the last engine may still assign by the one before."""
+"""How long after another plan is known here the last engine may still assign by the one before; and how long before
+that the first engine may have assigned by it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +54,10 @@ class ExperimentShard(Shard):
         return self._state.tally
 
     def follow(self, plan: Plan, now_ms: int) -> bool:
-        """Count by this plan; whether that is another era. Decisions of the next minute are still of the one before."""
+        """Count by this plan; whether that is another era. Decisions of the minutes around now are of neither."""
         if self._plan is None or self._plan[0] != plan:
-            self._plan = (plan, now_ms + SETTLE_MS)
-        return self.tally.plan(*self._plan)
+            self._plan = (plan, now_ms)
+        return self.tally.plan(*self._plan, SETTLE_MS)
 
     def _fresh(self) -> State:
         return self._following(Tally())
@@ -66,7 +67,7 @@ class ExperimentShard(Shard):
 
     def _following(self, tally: Tally) -> State:
         if self._plan is not None:
-            tally.plan(*self._plan)
+            tally.plan(*self._plan, SETTLE_MS)
         return TallyState(tally)
 
 

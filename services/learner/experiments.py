@@ -52,6 +52,7 @@ class Found:
     watermark_ms: int
     stopped: Stopped
     unknown: int
+    unsettled: int
 
 
 class Experiments:
@@ -234,6 +235,7 @@ class Experiments:
             watermark_ms,
             stopped,
             tally.unknown,
+            tally.unsettled,
         )
 
     async def _on_thread(self, work: Callable[[], T]) -> T:

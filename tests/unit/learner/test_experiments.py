@@ -131,13 +131,19 @@ async def test_a_change_of_weights_begins_another_era_and_the_one_before_stays(s
         changed_ms = int(one.clock.now_s() * 1000)
     later = shown(60, seed=2, start=1000, decided_ms=changed_ms + SETTLE_MS)
     meanwhile = shown(20, seed=3, start=2000, decided_ms=changed_ms + SETTLE_MS - 1)
-    async with rig(topic_of(first, later, meanwhile), store, counted=RAMPED) as one:
-        now = await counted(one, 180)
+    shortly_before = shown(10, seed=4, start=3000, decided_ms=changed_ms - SETTLE_MS)
+    async with rig(topic_of(first, later, meanwhile, shortly_before), store, counted=RAMPED) as one:
+        now = await counted(one, 190)
         assert (now.eras, now.report.began_ms) == (2, changed_ms + SETTLE_MS)
         assert sum(each.counts["impressions"] for each in now.report.variants) == 60
         assert by_name(now)["old"].share == pytest.approx(10 / 60)
         before = await one.experiments.report("home", 1)
-        assert sum(each.counts["impressions"] for each in before.report.variants) == 120
+        assert sum(each.counts["impressions"] for each in before.report.variants) == 100
+        assert (now.unsettled, reply(now).unsettled_impressions) == (30, 30)
+        await one.publisher.publish_all()
+    async with rig(topic_of(first, later, meanwhile, shortly_before), store, counted=RAMPED) as one:
+        now = await counted(one, 190)
+        assert (now.eras, now.unsettled) == (2, 30)
         with pytest.raises(NotFound, match="there are 2 eras"):
             await one.experiments.report("home", 2)
 
