@@ -107,6 +107,9 @@ def show(report: GetExperimentReportResponse, console: Console, *, by_day: bool 
     if report.HasField("start_time"):
         since = f"{report.start_time.ToDatetime():%Y-%m-%d %H:%M} UTC"
         console.print(f"Counted since {since}, when variants or weights changed; --era 1 has the time before.")
+    if report.unsettled_impressions:
+        unsettled = f"{report.unsettled_impressions:,} impressions"
+        console.print(f"{unsettled} were decided within a minute of a change, by old or new weights: in no era.")
     for change in report.changes:
         console.print(_change(change))
 
@@ -115,9 +118,8 @@ def _variants(report: GetExperimentReportResponse) -> Table:
     names = [
         name for name in _RATES if any(metric.metric == name for each in report.variants for metric in each.metrics)
     ]
-    table = Table(
-        "variant", _right("share"), _right("users"), _right("impressions"), *map(_right, names), header_style="bold"
-    )
+    table = Table("", header_style="bold")  # variants beside each other: they are fewer than metrics
+    columns = [["share", "users", "impressions", *names]]
     for each in report.variants:
         metrics = {metric.metric: metric for metric in each.metrics}
         name = escape(each.variant) + (" (control)" if each.variant == report.control else "")
@@ -127,7 +129,10 @@ def _variants(report: GetExperimentReportResponse) -> Table:
             _number(metrics[name].value) if name in metrics and metrics[name].HasField("value") else "?"
             for name in names
         ]
-        table.add_row(name, f"{each.share:.1%}", f"{each.users:,}", f"{each.impressions:,}", *rates)
+        table.add_column(name, justify="right", overflow="fold")
+        columns.append([f"{each.share:.1%}", f"{each.users:,}", f"{each.impressions:,}", *rates])
+    for row in zip(*columns, strict=True):
+        table.add_row(*row)
     return table
 
 
@@ -138,7 +143,7 @@ def _differences(report: GetExperimentReportResponse, compared: Iterable[Variant
         "lift",
         "its interval",
     )
-    table = Table("variant", "metric", *map(_right, numbers), "", header_style="bold")
+    table = Table(_left("variant"), _left("metric"), *map(_right, numbers), "", header_style="bold")
     for each in compared:
         shown = [metric for metric in each.metrics if metric.HasField("difference")]
         for at, metric in enumerate(shown):
@@ -158,8 +163,8 @@ def _differences(report: GetExperimentReportResponse, compared: Iterable[Variant
 
 def _days(report: GetExperimentReportResponse) -> Table:
     table = Table(
-        "day",
-        "variant",
+        _left("day"),
+        _left("variant"),
         *map(_right, ("impressions", "reward", "click_rate", "mute_rate", "target_rate")),
         header_style="bold",
     )
@@ -189,5 +194,9 @@ def _number(value: float, *, sign: bool = False) -> str:
     return f"{value:+.4g}" if sign else f"{value:.4g}"
 
 
+def _left(name: str) -> Column:
+    return Column(name, overflow="fold")  # in a narrow terminal nothing is cut off: a day without its end is none
+
+
 def _right(name: str) -> Column:
-    return Column(name, justify="right")
+    return Column(name, justify="right", overflow="fold")

@@ -68,7 +68,7 @@ class Learner(learner_pb2_grpc.LearnerServiceServicer):
         tally.plan(Plan("s", {"old": 1.0, "new": 1.0}, "old", compared=("new",)), 0)
         tally.learn(self.shown)
         era = tally.eras[-1]
-        return reply(Found(report(era), EXPERIMENT, era, 1, 0, Stopped({"new": STOP}, (STOP,)), 0))
+        return reply(Found(report(era), EXPERIMENT, era, 1, 0, Stopped({"new": STOP}, (STOP,)), 0, 7))
 
     def ResumeVariant(self, request: learner_pb2.ResumeVariantRequest, context: Any) -> Any:
         self.resumed.append(request)
@@ -90,12 +90,21 @@ def test_a_report_is_a_table_of_variants_and_one_of_differences(learner: Learner
     ended = run("experiment", "home", "--days")
     assert ended.code == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in ended.out.splitlines() if "│" in line]
-    assert ["old (control)", "50.0%", "400", "400", "0.75", "0.5", "0", "0"] in rows
+    old = [row[1] for row in rows if len(row) == 3]
+    assert old == ["50.0%", "400", "400", "0.75", "0.5", "0", "0"]
     (click,) = (row for row in rows if "click_rate" in row and "+100.0%" in row)
     assert click[-1] == "better"
     assert "Users by variant are as promised" in ended.out
     assert "2023-11-14 22:13 UTC, new stopped by guardrail mute_rate, learner 0: it was muted too often" in ended.out
     assert "2023-11-14" in ended.out
+    assert "7 impressions were decided within a minute of a change" in ended.out
+
+
+def test_a_narrow_terminal_cuts_nothing_off(learner: Learner, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    ended = run("experiment", "home", "--days")
+    assert "new (stopped)" in ended.out
+    assert "…" not in ended.out
 
 
 def test_the_same_is_there_as_json_and_as_a_picture(learner: Learner, run: Run, tmp_path: Path) -> None:
