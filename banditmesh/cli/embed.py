@@ -81,14 +81,18 @@ def fit(
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
+    from banditmesh.json_keys import Decoder
     from banditmesh.retrieval.text import text_of
 
+    decoder = Decoder()
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode())
+                row = decoder.decode(line.decode())
+                if decoder.twice is not None:
+                    raise ValueError(f"the key {decoder.twice!r} stands twice")
                 attributes = {name: _listed(values) for name, values in row.get("attributes", {}).items()}
                 yield str(row["id"]), text_of(str(row.get("title", "")), str(row.get("body", "")), attributes)
             except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -6,11 +6,11 @@ become prefixes of features: ``{"User": {"age": 20}}`` is ``User.age``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from banditmesh.convert.log import Log, Unusable
+from banditmesh.json_keys import Decoder
 
 Row = dict[str, Any]
 _IDS = ("_tag", "id", "Id", "ID", "_id")
@@ -18,11 +18,14 @@ _IDS = ("_tag", "id", "Id", "ID", "_id")
 
 def convert(log: Log) -> Iterator[tuple[str, Row]]:
     """Yield the decisions with their places."""
+    decoder = Decoder()
     for where, text in log.all_lines(log.files("data.json", "data.dsjson", "**/*.dsjson", "**/*.json")):
         if not text.strip():
             continue
         try:
-            event = json.loads(text)
+            event = decoder.decode(text)
+            if decoder.twice is not None:
+                raise Unusable("a key stands twice in an object")
             row = _decision(event)
             if event.get("pdrop"):
                 log.note("weighs as one, and stands for others that were dropped too (pdrop)", where)

@@ -12,6 +12,7 @@ from typing import IO, Any, Final, NoReturn
 
 from banditmesh.decisions.errors import BrokenRow
 from banditmesh.decisions.row import Decision, parse
+from banditmesh.json_keys import Decoder
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 
 ROWS_AT_ONCE = 256
@@ -126,12 +127,12 @@ class LogFile:
 
     def _lines(self, file: IO[bytes]) -> Iterator[Decision]:
         name = str(self._path)
-        line = 0
+        line, decoder = 0, Decoder(_refuse)
         try:
             for line, raw in enumerate(file, start=1):
                 if not raw.isspace():
                     where = f"{name}:{line}"
-                    yield parse(_json(raw, where), line, where, self._target, ruled=self._ruled)
+                    yield parse(_json(decoder, raw, where), line, where, self._target, ruled=self._ruled)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InvalidArgument(f"{name} is broken after line {line}: {error}", field="log", value=name) from error
 
@@ -176,13 +177,10 @@ def _refuse(name: str) -> NoReturn:
     raise _NoNumber(f"{name} is no number of JSON")
 
 
-_decoder: Final = json.JSONDecoder(parse_constant=_refuse)
-
-
-def _json(raw: bytes, where: str) -> Any:
+def _json(decoder: Decoder, raw: bytes, where: str) -> Any:
     try:
         text = raw.decode().strip("\ufeff \t\r\n")  # the first: a byte order mark, as Windows writes one
-        row, end = _decoder.raw_decode(text)
+        row, end = decoder.raw_decode(text)
     except _NoNumber as error:
         raise BrokenRow(where, str(error)) from error
     except json.JSONDecodeError as error:
@@ -191,6 +189,8 @@ def _json(raw: bytes, where: str) -> Any:
         raise BrokenRow(where, f"no JSON: {error}; {_FORMAT}") from error
     if end != len(text):
         raise BrokenRow(where, f"no JSON: one object ends at character {end}, and more follows; {_FORMAT}")
+    if decoder.twice is not None:
+        raise BrokenRow(where, "a key stands twice in an object; write each once", value=decoder.twice)
     if b"\\ud" in raw or b"\\uD" in raw:
         _demand_text(row, where)
     return row

@@ -34,7 +34,7 @@ from services.importer.rows import (
 )
 from services.importer.sources.parts import Part
 from services.importer.sources.records import Batch, TextBatch, found_columns, wrong_column
-from services.importer.spoiled import nulls, other_separator, rounded
+from services.importer.spoiled import DOUBTS, lost_digits, other_separator
 
 EXPECTED = "user_id: text or whole number, contents: list of these, and optionally scores: list of numbers"
 MAX_SCORE = 65504.0
@@ -96,7 +96,7 @@ class MappingPacker:
             )
         warnings += self._doubts(rows, batch.part)
         rejects = rows.rejects
-        bad = self._problems(rows)
+        bad = self._problems(rows, as_text=batch.part.format == "csv")
         good = np.ones(len(rows.rows), bool)
         for i, (column, reason) in bad.items():
             good[i] = False
@@ -116,10 +116,7 @@ class MappingPacker:
         ids, counts = rows.contents.flatten(), list_counts(rows.contents)
         row_of = np.repeat(rows.rows, counts)
         found: list[JobWarning] = []
-        for reason, look, says in (
-            ("id_looks_rounded", rounded, "looks like a number that a tool has rounded"),
-            ("id_looks_null", nulls, "looks like a null of the tool that wrote it: leave the row or the item out"),
-        ):
+        for reason, look, says in DOUBTS:
             for kind, texts, numbers in (("user", rows.users, rows.rows), ("content", ids, row_of)):
                 if len(places := look(texts)):
                     row, first = int(numbers[places[0]]), texts[int(places[0])]
@@ -133,8 +130,10 @@ class MappingPacker:
             found.append(JobWarning("list_separator_unused", message, part.uri, int(row_of[0])))
         return found
 
-    def _problems(self, rows: MappingRows) -> dict[int, Problem]:
-        """Return what is wrong with which row; the first thing found counts."""
+    def _problems(self, rows: MappingRows, *, as_text: bool) -> dict[int, Problem]:
+        """Return what is wrong with which row; the first thing found counts. ``as_text``: whether the file has no
+        types, so that a number in it may be what is left of an id.
+        """
         users, contents, scores = rows.users, rows.contents, rows.scores
         found: dict[int, Problem] = {}
 
@@ -159,6 +158,9 @@ class MappingPacker:
         if not broken.any():  # else they cannot be searched
             found_control = np.asarray(pc.fill_null(pc.match_substring_regex(ids, CONTROL), False))
             note(row_of[found_control], CONTENTS, "content_id_has_control_character")
+        if as_text:
+            note(lost_digits(users), USER_ID, "user_id_rounded")
+            note(row_of[lost_digits(ids)], CONTENTS, "content_id_rounded")
         if scores is not None:
             given = list_counts(scores)
             present = ~np.asarray(pc.is_null(scores))

@@ -147,6 +147,8 @@ def _type_problem(record: Record) -> Problem | None:
         written = isinstance(contents, str) and in_brackets(contents)
         return CONTENTS, "contents_in_brackets" if written else "contents_not_a_list"
     for content_id in contents or ():
+        if isinstance(content_id, dict):
+            return CONTENTS, "content_is_an_object"
         if (problem := id_problem(content_id)) in ("not_text", "not_utf8"):
             return CONTENTS, f"content_id_{problem}"
     scores = record.get(SCORES)

@@ -44,7 +44,7 @@ from services.importer.rows import (
 )
 from services.importer.sources.parts import Part
 from services.importer.sources.records import ArrowBatch, Batch, Record, TextBatch, found_columns, wrong_column
-from services.importer.spoiled import NULLS, ROUNDED, in_brackets, is_number_otherwise, loses_digits
+from services.importer.spoiled import DOUBTS, LOST_DIGITS, NULLS, in_brackets, is_number_otherwise, loses_digits
 
 MAX_PROFILE_BYTES = 4096
 _EXPECTED = "user_id: text or whole number, and fields that are text, number, bool, date, timestamp or list of texts"
@@ -166,6 +166,7 @@ class ProfilesPacker:
             users.append(user)
             values.append(value_bytes)
             user_rows.append(int(row))
+        self._doubt_users(users, user_rows, batch.part, warnings)
         warnings, self._warnings = [*self._warnings, *warnings], []
         return Packed(users, values, user_rows, [], rejects, read, batch.last_row, list(merged((), warnings)))
 
@@ -191,15 +192,19 @@ class ProfilesPacker:
         if isinstance(user, str) and user != (clean := user.strip()):
             user = clean
             warnings.append(JobWarning("white_space_around_id", f"row {row} of {part.uri}", part.uri, row))
-        if isinstance(user, str) and ROUNDED.fullmatch(user):
-            message = f"row {row} of {part.uri}: the user {user} looks like a number that a tool has rounded"
-            warnings.append(JobWarning("id_looks_rounded", message, part.uri, row))
-        if isinstance(user, str) and user in NULLS:
-            message = f"row {row} of {part.uri}: the user {user} looks like a null of the tool that wrote it"
-            warnings.append(JobWarning("id_looks_null", message, part.uri, row))
         if problem := id_problem(user):
             raise BadValue(f"user_id_{problem}")
+        if part.format == "csv" and LOST_DIGITS.fullmatch(str(user)):
+            raise BadValue("user_id_rounded")
         return str(user)
+
+    def _doubt_users(self, users: Sequence[str], rows: Sequence[int], part: Part, warnings: list[JobWarning]) -> None:
+        ids = pa.array(users, pa.string())
+        for reason, look, says in DOUBTS:
+            if len(places := look(ids)):
+                row, first = rows[places[0]], users[places[0]]
+                message = f"row {row} of {part.uri}: the user {first} {says}"
+                warnings.append(JobWarning(reason, message, part.uri, row, len(places)))
 
     def _check_services(self, profile: packing.Profile, part: Part, row: int, warnings: list[JobWarning]) -> None:
         used = profile.get(USED_SERVICES, [])

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 
 from banditmesh.lengths import MAX_CONTENT_ID_BYTES, MAX_PROFILE_FIELDS, MAX_USER_ID_BYTES
 
+_ROUNDED_ID = (
+    "a number that Excel or a cast to double has rounded, such as 1.23457E+11, so its digits are lost; format the "
+    "column as text (or cast it to a whole number) before it is exported"
+)
 WORDS: Mapping[str, str] = {
     "broken_json": "the line is not JSON; write one object a line",
     "not_an_object": "the line is JSON and no object",
+    "key_twice": "the key stands twice in the object; write each once",
     "broken_line": "the quotes of the line do not follow RFC 4180",
     "open_quote": "a quote is opened and not closed",
     "stray_carriage_return": "a carriage return stands in the middle of the line",
@@ -18,6 +23,7 @@ WORDS: Mapping[str, str] = {
     "wrong_column": "the row has a column that the file must not have",
     "user_id_missing": "the user id is missing",
     "user_id_not_text": "the user id is neither a text nor a whole number",
+    "user_id_rounded": f"the user id is {_ROUNDED_ID}",
     "user_id_not_utf8": "the user id is no UTF-8",
     "user_id_too_long": f"the user id has more than {MAX_USER_ID_BYTES} bytes",
     "contents_missing": "the contents are missing",
@@ -27,6 +33,9 @@ WORDS: Mapping[str, str] = {
     "too_many_candidates": "the row has more contents than importing.max_candidates",
     "content_id_missing": "a content id is missing",
     "content_id_not_text": "a content id is neither a text nor a whole number",
+    "content_id_rounded": f"a content id is {_ROUNDED_ID}",
+    "content_is_an_object": 'a content is an object; write the ids alone: {"contents": ["c1", "c2"], "scores": [0.9, '
+    "0.5]}",
     "content_id_not_utf8": "a content id is no UTF-8",
     "content_id_has_control_character": "a content id has a control character, which no Data Provider's may have",
     "content_id_too_long": f"a content id has more than {MAX_CONTENT_ID_BYTES} bytes",

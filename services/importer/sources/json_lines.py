@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from banditmesh.json_keys import Decoder
 from services.importer.failure import Failure, ImportFailed, Reject, shorten
 from services.importer.sources.parts import Part
 from services.importer.sources.records import CheckColumns, NumberedLines, Record, TextBatch
@@ -15,6 +14,7 @@ class JsonLinesParser:
     def __init__(self, part: Part, check_columns: CheckColumns) -> None:
         self._part = part
         self._check_columns = check_columns
+        self._decoder = Decoder()
         self.known = False
 
     def parse(self, lines: NumberedLines, *, final: bool) -> TextBatch | None:
@@ -24,7 +24,7 @@ class JsonLinesParser:
         records: list[Record] = []
         for row, text in zip(lines.rows, lines.texts, strict=True):
             try:
-                record = json.loads(text)
+                record = self._decoder.decode(text)
             except (ValueError, RecursionError):
                 if row == 1 and text.strip() in ("[", "{"):
                     raise self._unreadable("is one JSON document over several lines; write one object a line") from None
@@ -41,6 +41,10 @@ class JsonLinesParser:
                         '(pandas: to_json(orient="records", lines=True))'
                     )
                 self.known = True
+            if self._decoder.twice is not None:
+                key = shorten(self._decoder.twice)
+                rejects.append(Reject(self._part.uri, row, key, "key_twice", self._raw(text)))
+                continue
             kept.append(row)
             records.append(record)
         return TextBatch(self._part, kept, records, rejects, lines.last)

@@ -26,7 +26,7 @@ async def test_the_backslashes_of_spark_are_read(importer: Importer, reader: Rea
 
 @pytest.mark.parametrize("profiles", [False, True])
 async def test_ids_that_a_tool_has_spoiled_are_counted(importer: Importer, tmp_path: Path, profiles: bool) -> None:
-    body = b"user_id,contents\n17.0,a\n1.23457E+11,a\n17,a\nv1.0,a\n"
+    body = b"user_id,contents\n17.0,a\n1e15,a\n17,a\nv1.0,a\n"
 
     job = await notified(importer, put(tmp_path, {"m.csv": body}) + "/m.csv", profiles=profiles)
 

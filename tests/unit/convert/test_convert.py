@@ -94,6 +94,16 @@ def test_decision_service_json(tmp_path: Path) -> None:
     assert log.skipped["the line is not JSON"].first.endswith("data.json:4")
 
 
+def test_a_decision_with_a_key_twice_is_skipped_rather_than_guessed_at(tmp_path: Path) -> None:
+    whole = DSJSON.splitlines()[0]
+    twice = whole.replace('{"_label_cost"', '{"_label_cost":0,"_label_cost"', 1)
+    assert twice != whole
+
+    (_row,), log = converted("vw-dsjson", {"data.json": f"{whole}\n{twice}\n"}, tmp_path)
+
+    assert reasons(log) == {"a key stands twice in an object": 1}
+
+
 def test_vw_text_with_an_action_a_line(tmp_path: Path) -> None:
     rows, log = converted("vw-text", {"a.vw": VW_CB}, tmp_path, file="a.vw")
 

@@ -214,6 +214,8 @@ def test_a_wrong_reward_among_the_candidates_is_named(rewards: list[Any]) -> Non
         ('{"candidates": [{"id": "a"}], "reward": 1} {}\n', "more follows"),
         ('{"candidates": [{"id": "a"}], "reward": NaN}\n', "NaN is no number"),
         ('{"candidates": [{"id": "\\ud800"}], "reward": 1}\n', "surrogate"),
+        ('{"candidates": [{"id": "a"}], "reward": 0, "reward": 1}\n', "write each once (got 'reward')"),
+        ('{"candidates": [{"id": "a", "id": "b"}], "reward": 1}\n', "write each once (got 'id')"),
         ('{"candidates": ' + "[" * 100_000 + "\n", "no JSON"),
         ('{"candidates": [{"id": "a"}], "label": 1}\n', "reward"),
     ],

@@ -13,11 +13,13 @@ from banditmesh.bandits.hashing import content_key
 from banditmesh.runtime import packing
 from services.importer.mapping import MappingPacker
 from services.importer.profiles import ProfilesPacker
+from services.importer.reasons import in_words
 from services.importer.rows import Packed
 from services.importer.sources.parts import Part
 from services.importer.sources.records import ArrowBatch, TextBatch
 
 PARQUET = Part("m.parquet", "file:///m.parquet", "parquet", 0)
+JSON = Part("m.jsonl", "file:///m.jsonl", "jsonl", 0)
 CSV = Part("m.csv", "file:///m.csv", "csv", 0)
 
 
@@ -176,6 +178,58 @@ def test_ids_that_a_tool_spoiled_are_counted_among_contents_too() -> None:
 
     assert sum(warning.count for warning in packed.warnings if warning.reason == "id_looks_null") == 3
     assert [(each.row, each.count) for each in packed.warnings if each.reason == "id_looks_rounded"] == [(2, 1)]
+
+
+EXCEL = ("1.23457E+11", "1,23457E+11", "1E+05", "1e+15", "1.0E10")
+
+
+@pytest.mark.parametrize("written", EXCEL)
+def test_an_id_whose_digits_a_tool_has_dropped_costs_its_row_in_a_csv(written: str) -> None:
+    rows = [{"user_id": written, "contents": "sun"}, {"user_id": "a", "contents": f"sun|{written}"}]
+    profiles = ProfilesPacker(version=1).pack(TextBatch(CSV, [2], [{"user_id": written, "x": "y"}], [], 2))
+    mapping = packer().pack(TextBatch(CSV, [2, 3], rows, [], 3))
+
+    assert reasons(mapping) == [(2, "user_id_rounded"), (3, "content_id_rounded")]
+    assert reasons(profiles) == [(2, "user_id_rounded")]
+    assert "format the column as text" in in_words("user_id_rounded")
+
+
+@pytest.mark.parametrize("written", ["1e5", "12e4567", "1.5", "1.2E+11x", "v1.0"])
+def test_an_id_that_may_well_be_one_is_kept(written: str) -> None:
+    packed = packer().pack(TextBatch(CSV, [2], [{"user_id": written, "contents": written}], [], 2))
+
+    assert (packed.users, reasons(packed)) == ([written], [])
+    assert ("id_looks_rounded" in doubts(packed)) is (written == "1e5")
+
+
+@pytest.mark.parametrize(
+    ("written", "doubt"),
+    [
+        ("'u1'", "id_in_quotes"),
+        ('"u1"', "id_in_quotes"),
+        ("\u201cu1\u201d", "id_in_quotes"),
+        ("u\u200b1", "id_has_invisible_character"),
+        ("u\x001", "id_has_invisible_character"),
+        ("#DIV/0!", "id_looks_null"),
+        ("o'neill", None),
+        ("'", None),
+    ],
+)
+def test_what_hardly_belongs_to_an_id_is_named_and_counted(written: str, doubt: str | None) -> None:
+    expected = {} if doubt is None else {doubt: 2}
+
+    assert doubts(packer().pack(arrow(user_id=[written, written], contents=[["sun"], ["sun"]]))) == expected
+    assert doubts(ProfilesPacker(version=1).pack(arrow(user_id=[written, written], x=["a", "b"]))) == expected
+
+
+def test_objects_among_the_contents_are_refused_with_the_right_form() -> None:
+    rows = [{"user_id": "a", "contents": [{"content_id": "sun", "score": 0.5}]}, {"user_id": "b", "contents": ["sun"]}]
+
+    packed = packer().pack(TextBatch(JSON, [1, 2], rows, [], 2))
+
+    assert (packed.users, reasons(packed)) == (["b"], [(1, "content_is_an_object")])
+    assert "'content_id': 'sun'" in packed.rejects[0].raw
+    assert '{"contents": ["c1", "c2"], "scores": [0.9, 0.5]}' in in_words("content_is_an_object")
 
 
 @pytest.mark.parametrize(("cells", "warned"), [(["a,b", "c,d"], True), (["a|b", "c,d"], False), (["a", "b"], False)])

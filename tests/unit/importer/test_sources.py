@@ -64,6 +64,25 @@ def text_rows(format_: str, body: bytes, *, after_row: int, batch_rows: int) -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('{"user_id": "a", "contents": ["x"], "contents": ["y"]}', "contents"),
+        ('{"user_id": "a", "user_id": "b", "contents": ["x"]}', "user_id"),
+        ('{"user_id": "a", "tags": {"k": 1, "k": 2}}', "k"),
+    ],
+)
+def test_a_key_that_stands_twice_in_an_object_costs_its_line(line: str, key: str) -> None:
+    body = f'{line}\n{{"user_id": "c", "contents": ["z"]}}\n'.encode()
+    part = Part("m", "file:///m", "jsonl", len(body))
+
+    (batch,) = read_text(io.BytesIO(body), part, any_columns, CsvOptions(), after_row=0, batch_rows=9)
+
+    assert [(each.row, each.column, each.reason) for each in batch.rejects] == [(1, key, "key_twice")]
+    assert batch.rejects[0].raw == line
+    assert [(row, record["user_id"]) for row, record in zip(batch.rows, batch.records, strict=True)] == [(2, "c")]
+
+
 @pytest.mark.parametrize("after_row", range(9))
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 100])
 def test_a_resumed_text_file_goes_on_behind_its_row_wherever_the_batches_lie(after_row: int, batch_rows: int) -> None:
