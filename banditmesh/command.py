@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from io import TextIOWrapper
 
-from banditmesh.signals import exit_on_signals, interrupt_on_signals
+from banditmesh.signals import Interrupted, exit_on_signals, interrupt_on_signals
 
 MISCONFIGURED = 2
 EXTRAS = {"cli": ("rich", "typer", "yaml"), "local": ()}
@@ -20,8 +20,13 @@ def main() -> None:
     try:
         from banditmesh.cli.commands import main as run
 
-        interrupt_on_signals(lambda: None)
-        run()
+        try:
+            interrupt_on_signals(lambda: None)
+            run()
+        finally:
+            exit_on_signals()
+    except Interrupted as interrupted:  # before the command has begun, or when it has ended
+        sys.exit(interrupted.exit_code)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("banditmesh", "services"):

@@ -28,6 +28,22 @@ runpy.run_module(module, run_name="__main__")
 print("it went on")
 """
 
+AT_A_CALL = """
+import os, runpy, sys
+
+_, at, number, module, *words = sys.argv
+
+def signal_once(frame, event, _):
+    if event == "call" and frame.f_code.co_name == at:
+        sys.setprofile(None)
+        os.kill(os.getpid(), int(number))
+
+sys.argv = [module, *words]
+sys.setprofile(signal_once)
+runpy.run_module(module, run_name="__main__")
+print("it went on")
+"""
+
 
 def signalled_at_the_import_of(name: str, number: signal.Signals, *words: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-c", AT_AN_IMPORT, name, str(int(number)), *words]
@@ -48,6 +64,16 @@ def test_a_signal_while_a_command_imports_ends_it_without_a_word(
 ) -> None:
     ended = signalled_at_the_import_of(name, number, "banditmesh.cli", *words)
     assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "", "")
+
+
+@pytest.mark.parametrize("at", ["get_params_from_function", "_flushed"])  # typer's, and ours when all is done
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_or_after_a_command_does_its_work_ends_it_without_a_traceback(
+    at: str, number: signal.Signals
+) -> None:
+    argv = [sys.executable, "-c", AT_A_CALL, at, str(int(number)), "banditmesh.cli", "archive", "--help"]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment(), cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (128 + number, "")
 
 
 @pytest.mark.parametrize("service", ["crs_engine", "importer", "joiner", "learner", "tracker"])
