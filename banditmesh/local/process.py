@@ -31,10 +31,13 @@ class DidNotStart(Exception):
         reason: what was seen.
         log: its log file, None when it never got to the point of writing one.
         log_end: the last lines that this start wrote there, joined with newlines.
+        killed: a signal that was not ours has ended it, so it may well start the next time.
     """
 
-    def __init__(self, server: str, reason: str, *, log: Path | None = None, log_end: str = "") -> None:
-        self.server, self.reason, self.log, self.log_end = server, reason, log, log_end
+    def __init__(
+        self, server: str, reason: str, *, log: Path | None = None, log_end: str = "", killed: bool = False
+    ) -> None:
+        self.server, self.reason, self.log, self.log_end, self.killed = server, reason, log, log_end, killed
         text = f"{server} did not start: {reason}"
         if log is not None:
             shown = "\n".join(f"  | {line}" for line in log_end.splitlines()) or "  | (nothing was logged)"
@@ -130,18 +133,18 @@ class Child:
         deadline = time.monotonic() + timeout_s
         while not self._says(ready):
             if self.returncode is not None:
-                raise self._did_not_start(self._how_it_ended())
+                raise self._did_not_start(self._how_it_ended(), killed=self.returncode < 0)
             if time.monotonic() > deadline:
                 raise self._did_not_start(f"it was not ready within {timeout_s:g} s")
             time.sleep(POLL_S)
 
-    def _did_not_start(self, reason: str) -> DidNotStart:
+    def _did_not_start(self, reason: str, *, killed: bool = False) -> DidNotStart:
         """What it has logged says why, unless there was no room for that either."""
         disk = os.statvfs(self.log.parent)
         room = disk.f_bavail * disk.f_frsize
         if room < self.least_room:
             reason += f"; {os.strerror(errno.ENOSPC)}: {room} bytes are free under {self.log.parent}"
-        return DidNotStart(self.name, reason, log=self.log, log_end=self.log_end())
+        return DidNotStart(self.name, reason, log=self.log, log_end=self.log_end(), killed=killed)
 
     def _says(self, ready: Callable[[], bool]) -> bool:
         """Its answer; False also if it ended, as somebody else may have answered."""

@@ -170,7 +170,8 @@ class LocalMesh(Startable):
             server.kill()
 
     def restart_ended(self) -> list[Ended]:
-        """Start parts again that have ended by themselves, servers first; return which these were.
+        """Start parts again that have ended by themselves, servers first; return which these were. What is killed once
+        more while it starts is among those of the next call.
 
         Raises:
             DidNotStart: One does not start again.
@@ -184,7 +185,7 @@ class LocalMesh(Startable):
                     again.append(server)
                     ended.append(Ended(server.name, _how(code), server.log, server.log_end()))
                     self.progress(server.name, f"ended ({_how(code)}), starting again")
-            self._start_all(again)
+            self._start_all(again, but_killed=True)
         return ended
 
     def _throw_away(self) -> None:
@@ -250,10 +251,11 @@ class LocalMesh(Startable):
             )
         self._start_all(self.services.values())
 
-    def _start_all(self, servers: Collection[Server]) -> None:
-        """Start them together. The first that does not start ends it: nobody waits for the others."""
+    def _start_all(self, servers: Collection[Server], *, but_killed: bool = False) -> None:
+        """Start them together. The first that does not start ends it: nobody waits for the others. ``but_killed``: one
+        that a signal ends meanwhile does not."""
         for error in together(servers, self._start_one):
-            if error is not None:
+            if error is not None and not (but_killed and isinstance(error, DidNotStart) and error.killed):
                 raise error
 
     def _start_one(self, server: Server) -> None:

@@ -12,6 +12,7 @@ from banditmesh.local import ports
 from banditmesh.local.claim import Claim
 from banditmesh.local.kafka import Kafka
 from banditmesh.local.process import DidNotStart
+from banditmesh.local.server import Command, Server
 from banditmesh.local.stack import Existing, LocalMesh, serving
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tests.support.command import ROOT
@@ -55,6 +56,37 @@ def test_on_servers_that_exist_already_only_the_services_are_started_and_what_en
         assert serving(address)
         assert ("tracker", "ended (SIGKILL), starting again") in told
     assert not any(service.running for service in mesh.services.values())
+
+
+class Oven(Server):
+    """Is hot when it has run so often as ``kills`` says and once more; until then a SIGKILL ends it as it starts."""
+
+    name, n_ports = "oven", 0
+    kills = 0
+
+    def _command(self) -> Command:
+        self.kills -= 1
+        return Command(["sh", "-c", "kill -9 $$" if self.kills >= 0 else "touch hot; exec sleep 600"])
+
+    def _ready(self) -> bool:
+        return (self.folder / "hot").exists()
+
+
+def test_what_is_killed_while_it_is_started_again_is_tried_again(tmp_path: Path) -> None:
+    told: list[str] = []
+    mesh = LocalMesh(tmp_path, QUICKSTART, progress=lambda part, what: told.append(what.partition(" after")[0]))
+    oven = Oven(tmp_path / "oven", ports_wanted=())
+    oven.kills = 1
+    with pytest.raises(DidNotStart, match="SIGKILL"):
+        oven.start()
+    mesh.services["oven"] = oven  # type: ignore[assignment]
+    oven.kills = 1
+    assert [ended.how for ended in mesh.restart_ended()] == ["SIGKILL"]
+    assert [ended.how for ended in mesh.restart_ended()] == ["SIGKILL"]
+    assert mesh.restart_ended() == []
+    mesh.stop()
+    again = "ended (SIGKILL), starting again"
+    assert told == [again, "starting", "did not start", again, "starting", "ready", "stopping", "stopped"]
 
 
 def test_a_folder_has_one_mesh_at_a_time(tmp_path: Path) -> None:
