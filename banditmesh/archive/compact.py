@@ -33,13 +33,15 @@ MOST_COMPACTED: Final = 8
 @dataclass
 class Compacted:
     """What was done: so many folders, whose so many files have become so many. ``broken``: keys of files that cannot
-    be read; their hours stay as they are. ``contended``: hours that somebody else rewrites; left for the next time."""
+    be read; their hours stay as they are. ``contended``: hours that somebody else rewrites; left for the next time.
+    ``unsettled``: hours that are too young."""
 
     folders: int = 0
     files_before: int = 0
     files_after: int = 0
     rows: int = 0
     contended: int = 0
+    unsettled: int = 0
     broken: list[str] = field(default_factory=list)
 
 
@@ -70,6 +72,8 @@ async def compact(
                 done.broken.append(folder.prefix + str(error.value).rpartition("/")[2])
             except Aborted:
                 done.contended += 1
+        else:
+            done.unsettled += 1
         told(number, len(folders))
     return done
 

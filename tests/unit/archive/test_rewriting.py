@@ -78,7 +78,7 @@ async def test_small_files_become_one_with_the_same_rows(tmp_path: Path) -> None
     done = await compact(store, "examples", LATER)
 
     counts = {"folders": 1, "files_before": 4, "files_after": 1, "rows": 12}
-    assert vars(done) == {**counts, "contended": 0, "broken": []}
+    assert vars(done) == {**counts, "contended": 0, "unsettled": 0, "broken": []}
     assert await by_reader(store) == in_files(tmp_path) == sorted(ALL)
     assert len(list((tmp_path / HOME.prefix).glob("*.parquet"))) == 1
 

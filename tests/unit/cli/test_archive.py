@@ -54,11 +54,16 @@ def test_compact_makes_one_file_and_files_lists_it(store: str, tmp_path: Path) -
     done = json.loads(run("archive", "compact", "--store", store, "--settled-after", "0", "--json").stdout)
 
     counts = {"folders": 1, "files_before": 2, "files_after": 1, "rows": 9}
-    assert done["examples"] == {**counts, "contended": 0, "broken": []}
+    assert done["examples"] == {**counts, "contended": 0, "unsettled": 0, "broken": []}
     (listed,) = run(
         "archive", "files", "home", "--store", store, "--from", "2026-11-29", "--to", "2026-11-30"
     ).stdout.split()
     assert Path(listed.removeprefix("file://")).exists()
+
+
+def test_compact_says_how_many_hours_are_too_young(store: str) -> None:
+    said = run("archive", "compact", "--store", store, "--settled-after", "36500d").stdout
+    assert "examples: 0 files of 0 hours became 0, 0 rows; 1 hours ended less than 36500d ago, and wait" in said
 
 
 def test_forget_finds_the_user_by_the_plain_id_and_by_the_pseudonym(tmp_path: Path) -> None:
