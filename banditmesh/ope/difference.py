@@ -126,9 +126,14 @@ class Difference:
 
     @property
     def told(self) -> float:
-        """Which share of what moves the log tells of: 1 when all is well; NaN where nothing moves."""
-        _, gain, _, loss, moved = self._seen.mean.tolist()
-        return (gain + loss) / (2 * moved) if moved > 0 else math.nan
+        """Which share of what moves the log tells of: 1 when all is well; NaN where nothing moves. Weights that are too
+        large by chance tell of nothing more; where some of what moves is missing for certain, they make up for none."""
+        gain, loss, moved = (float(self._seen.mean[at]) for at in (1, 3, 4))
+        if not moved > 0:
+            return math.nan
+        if self.shifted:
+            return (min(gain, moved) + min(loss, moved)) / (2 * moved)
+        return min((gain + loss) / (2 * moved), 1.0)
 
     @property
     def shifted(self) -> bool:

@@ -75,6 +75,12 @@ def test_where_nothing_moves_the_difference_is_0_whatever_the_log_supports() -> 
     assert (difference.estimate.value, difference.estimate.interval, difference.moved) == (0.0, (0.0, 0.0), 0.0)
 
 
+def test_weights_that_are_too_large_by_chance_tell_of_no_more_than_all() -> None:
+    told = [found(world(seed, 100, 0.3)[0]).told for seed in range(20)]
+    assert max(told) == 1.0
+    assert min(told) > 0.5
+
+
 def test_what_was_barred_counts_with_the_least_and_the_largest_reward() -> None:
     pair, truth = world(1, 1000, 0.3, *BARRED)
     difference = found(pair)
