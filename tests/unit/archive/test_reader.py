@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import pyarrow as pa
 import pytest
@@ -20,6 +24,31 @@ from tests.support.archive import LOG, NOON, as_file, offsets_of, put, rows, sto
 
 HOME = Folder("examples", "home", NOON)
 HOUR = timedelta(hours=1)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class HeldThreads(ThreadPoolExecutor):
+    """Threads that can be made to wait in the middle of what they are given."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=1)
+        self.busy, self.go_on = asyncio.Event(), threading.Event()
+        self.go_on.set()
+
+    def hold(self) -> None:
+        self.busy.clear()
+        self.go_on.clear()
+
+    def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        loop = asyncio.get_running_loop()
+
+        def held() -> T:
+            loop.call_soon_threadsafe(self.busy.set)
+            self.go_on.wait()
+            return work(*args, **kwargs)
+
+        return super().submit(held)
 
 
 async def all_of(batches: AsyncIterator[pa.RecordBatch]) -> list[pa.RecordBatch]:
@@ -107,6 +136,29 @@ async def test_chosen_columns_alone_are_read(tmp_path: Path) -> None:
     (found,) = await all_of(read(store, "home", NOON, NOON + HOUR, columns=["user", "reward"]))
 
     assert found.to_pydict() == {"user": ["u0", "u1", "u2"], "reward": [1.0, 0.5, 1.0]}
+
+
+async def test_who_is_cancelled_closes_no_file_that_a_thread_still_reads(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    await put(store, HOME, rows(0, 3))
+    await put(store, HOME, rows(3, 6))
+    threads = HeldThreads()
+    asyncio.get_running_loop().set_default_executor(threads)
+    reading = read(store, "home", NOON, NOON + HOUR)
+    await anext(reading)
+
+    threads.hold()
+    task = asyncio.ensure_future(anext(reading))
+    await threads.busy.wait()
+    task.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    went_on = task.done()
+    threads.go_on.set()
+
+    assert not went_on
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_time_without_a_zone_is_refused(tmp_path: Path) -> None:
