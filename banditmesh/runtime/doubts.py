@@ -17,6 +17,21 @@ Doubt = tuple[str, str]
 """The key, and what is doubtful about it."""
 _NEEDS: Final = {"target_rate": "rewards.targets", "dwell_rate": "rewards.dwell"}
 SERVER_DEADLINE_S: Final = 10.0
+_WINDOW_S: Final = 0.2
+_TOO_FAST: Final = "nobody reacts so fast: all that is shown counts as ignored"
+_SHORTEST: Final = (
+    ("join", "window", _WINDOW_S, _TOO_FAST),
+    ("token", "max_age", 0.5, "no event comes so fast: all would be refused"),
+    ("importing", "mapping_ttl", 60.0, "candidates expire before the next import"),
+    ("importing", "content_ttl", 60.0, "contents expire before they are confirmed"),
+    ("importing", "lease", 1.0, "one slow round trip would give every job to another importer"),
+    ("importing", "provider_timeout", 0.05, "hardly a provider answers so fast, and imports fail"),
+    ("engine", "redis_timeout", 0.002, "hardly a Redis answers so fast: the fallback would be shown"),
+    ("learning", "snapshot_every", 0.1, "more would be published than any engine loads"),
+    ("engine", "model_poll", 0.05, "every engine would ask the store without a pause"),
+    ("join", "tick_every", 0.05, "most records of the topics would be ticks"),
+)
+"""Section, key, what is hardly meant to be less (seconds), and why: a slip of the unit, ms for s."""
 
 
 def doubts(mesh: Mesh) -> list[Doubt]:
@@ -56,6 +71,12 @@ def _services(mesh: Mesh) -> Iterator[Doubt]:
 
 def _times(mesh: Mesh) -> Iterator[Doubt]:
     importing, join = mesh.importing, mesh.join
+    for section, key, least_s, why in _SHORTEST:
+        if (given_s := getattr(getattr(mesh, section), key)) < least_s:
+            yield f"{section}.{key}", f"is {written(given_s)}, and {why}"
+    for name, placement in mesh.placements.items():
+        if placement.join_window is not None and placement.join_window < _WINDOW_S:
+            yield f"placements.{name}.join_window", f"is {written(placement.join_window)}, and {_TOO_FAST}"
     refreshed = all(service.refresh_every for service in mesh.services.values())
     if importing.content_ttl < importing.mapping_ttl and not refreshed:
         yield (

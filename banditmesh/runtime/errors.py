@@ -26,6 +26,11 @@ exceed 8 KiB.
 """
 
 
+def printable(text: str) -> str:
+    """A text of somebody else on one line: what a terminal obeys rather than shows is escaped, as in ``repr``."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 class MeshError(Exception):
     """What went wrong, with which value of which field, and what to do about it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from banditmesh.bandits.durations import Positive, written
 from banditmesh.bandits.errors import BanditError
@@ -13,7 +13,7 @@ from banditmesh.bandits.registry import model_name, policy_params
 from banditmesh.lengths import MAX_EMBEDDING
 from banditmesh.retrieval.density import DensityParams
 from banditmesh.retrieval.user_vector import token_dimensions
-from banditmesh.runtime.section import Name, Section
+from banditmesh.runtime.section import Name, Section, each_once
 from banditmesh.runtime.user_record import MOST_TASTE
 
 Weight = Annotated[float, Field(ge=0, le=100)]
@@ -142,7 +142,7 @@ class Retrieve(Section):
     this order gets it: mappings, density, als, popularity, newest; whoever looks at the user has more to say of it. A
     variant's own section takes the place of the placement's."""
 
-    from_: list[Name] | None = Field(
+    from_: Annotated[list[Name], AfterValidator(each_once)] | None = Field(
         None,
         alias="from",
         min_length=1,

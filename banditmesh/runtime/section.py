@@ -25,3 +25,11 @@ def _name(value: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def each_once(names: list[str]) -> list[str]:
+    """A list without a name that stands twice. Raises ValueError."""
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} stands twice")
+    return names

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from banditmesh.bandits.durations import Positive
-from banditmesh.runtime.section import Name, Section, Share
+from banditmesh.runtime.section import Name, Section, Share, each_once
 
 _FILES_PREFIX = re.compile(r"(file://(localhost)?/|(hdfs|s3)://[^/?#@]+(/|$))[^?#]*")
 _HOST_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\]):(\d{1,5})")
@@ -45,7 +45,7 @@ GrpcTarget = Annotated[str, AfterValidator(_grpc_target)]
 class Service(Section):
     """A service that wants attention."""
 
-    logics: list[Name] = Field(
+    logics: Annotated[list[Name], AfterValidator(each_once)] = Field(
         min_length=1, description="The service's own recommendation logics, each with a mapping of its own."
     )
     provider: GrpcTarget | None = Field(

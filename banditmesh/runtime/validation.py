@@ -3,16 +3,22 @@ right."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Final, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from banditmesh.runtime.errors import SHOWN_VALUE_CHARACTERS
+from banditmesh.runtime.errors import SHOWN_VALUE_CHARACTERS, printable
 from banditmesh.runtime.limits import closest
 from banditmesh.runtime.wrong_keys import WrongKeys as WrongKeys
+
+_WANTS_NUMBER: Final = re.compile(r"valid (number|integer)")
+_EXPONENT: Final = re.compile(r"(?P<whole>[-+]?\d+)(?P<places>\.\d+)?[eE](?P<exponent>[-+]?\d{1,4})")
+"""A number to everybody but YAML 1.1, which wants a point and a sign: ``1.0e+300``."""
+_NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -56,13 +62,23 @@ def suggestion(name: str, known: Collection[str]) -> str:
 
 def _line(loc: tuple[int | str, ...], text: str) -> str:
     path = ".".join(str(part) for part in loc)
-    return f"{path}: {text}" if path else text
+    return printable(f"{path}: {text}" if path else text)
 
 
 def _got(value: object, message: str) -> str:
     if isinstance(value, dict | list) or repr(value) in message:
         return ""
-    return f" (is {repr(value)[:SHOWN_VALUE_CHARACTERS]})"
+    return f" (is {repr(value)[:SHOWN_VALUE_CHARACTERS]}{_number_advice(value, message)})"
+
+
+def _number_advice(value: object, message: str) -> str:
+    """What would be right where a text stands instead of a number that it looks like."""
+    if not isinstance(value, str) or not _WANTS_NUMBER.search(message):
+        return ""
+    if found := _EXPONENT.fullmatch(value):
+        whole, places, exponent = found["whole"], found["places"] or ".0", int(found["exponent"])
+        return f", a text to YAML: write {whole}{places}e{exponent:+d}"
+    return ", a text: write it without quotes" if _NUMBER.fullmatch(value) else ""
 
 
 def _known_keys(loc: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

@@ -15,10 +15,11 @@ import grpc
 from banditmesh.contracts.provider.v1 import provider_pb2, provider_pb2_grpc
 from banditmesh.runtime.channels import Connection
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.errors import FailedPrecondition, Unavailable
+from banditmesh.runtime.errors import FailedPrecondition, Unavailable, printable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.tls import ClientTls
 from services.importer.content_check import content_problem
+from services.importer.failure import shorten
 from services.importer.metrics import ImporterMetrics
 
 log = get_logger(__name__)
@@ -44,6 +45,11 @@ class ProviderUnavailable(Unavailable):
 
 class ProviderFailed(FailedPrecondition):
     """The Data Provider answered with an error that asking again does not change."""
+
+
+def _said(error: grpc.aio.AioRpcError) -> str:
+    """What a stranger's status says, on one line and no longer than that."""
+    return f"{error.code().name}: {printable(shorten(error.details() or 'nothing more'))}"
 
 
 class _TooLarge(Exception):
@@ -147,7 +153,7 @@ class ProviderCalls:
                     raise _TooLarge from error
                 if error.code() not in RETRIED:
                     raise ProviderFailed(
-                        f"the Data Provider of {service} at {address} answered {error.code().name}: {error.details()}",
+                        f"the Data Provider of {service} at {address} answered {_said(error)}",
                         hint="GetContents must answer with the contents that exist; see its own log",
                     ) from error
                 log.warning(
@@ -159,8 +165,7 @@ class ProviderCalls:
                 )
                 if attempt == ATTEMPTS:
                     raise ProviderUnavailable(
-                        f"the Data Provider of {service} at {address} did not answer {ATTEMPTS} times "
-                        f"({error.code().name}: {error.details()})",
+                        f"the Data Provider of {service} at {address} did not answer {ATTEMPTS} times ({_said(error)})",
                         hint="start it, or correct services.*.provider in mesh.yaml, and ask again",
                         retry_after_s=MOST_PAUSE_S,
                     ) from error

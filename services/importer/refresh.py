@@ -22,6 +22,8 @@ log = get_logger(__name__)
 LOOK_S = 1.0
 """How often to see whether a refresh is due."""
 SHOWN_REJECTIONS = 100
+A_BATCH = 20
+"""So many contents say of a call what share of them is missing; of fewer, chance would."""
 RETRY_AFTER_S = 30.0
 """How soon a refresh that failed is tried again, if not due sooner."""
 
@@ -77,9 +79,10 @@ class Refresher:
     async def refresh(self, service: str, content_ids: Sequence[str] = (), *, drop_missing: bool = False) -> Refreshed:
         """Ask for these contents, or for all known ones; those that do not exist any more are dropped.
 
-        When all are asked for and more than ``refresh_max_missing`` of them do not come back, the provider is taken to
-        be broken, and what is known stays, unless ``drop_missing`` says that it is right. An answer that is not valid
-        changes nothing: the content stays as it was.
+        When all are asked for and more than ``refresh_max_missing`` of them do not come back, of all or of those that
+        one call asked for, the provider is taken to be broken, and what is known stays (of all, or of that call),
+        unless ``drop_missing`` says that it is right. An answer that is not valid changes nothing: the content stays as
+        it was.
 
         Raises:
             FailedPrecondition: The service has no provider, or that answered with an error.
@@ -98,22 +101,29 @@ class Refresher:
             return done + await self._drop(service, missing)
         done = Refreshed()
         missing = []
+        doubted: list[str] = []
+        most = 1.0 if drop_missing else self._services[service].refresh_max_missing
         async for known in self._contents.known(service, MAX_CONTENT_IDS):
             part, gone = await self._update(service, known)
             done += part
-            missing += gone
-        most = self._services[service].refresh_max_missing * done.requested
-        if len(missing) > most and not drop_missing:
-            self._metrics.contents.labels(service=service, outcome="kept").inc(len(missing))
-            log.warning(
-                "data provider leaves out more than refresh_max_missing: all contents stay",
-                of=service,
-                requested=done.requested,
-                missing=len(missing),
-                first=missing[0],
-            )
-            return done + Refreshed(kept=len(missing))
+            # An empty answer among good ones: the calls are spread over all contents, so it is no batch of theirs.
+            (doubted if len(known) >= A_BATCH and len(gone) > most * len(known) else missing).extend(gone)
+        if len(missing) + len(doubted) > most * done.requested:
+            return done + self._keep_all(service, done.requested, [*missing, *doubted])
+        if doubted:
+            done += self._keep_all(service, done.requested, doubted)
         return done + await self._drop(service, missing)
+
+    def _keep_all(self, service: str, requested: int, missing: Sequence[str]) -> Refreshed:
+        self._metrics.contents.labels(service=service, outcome="kept").inc(len(missing))
+        log.warning(
+            "data provider leaves out more than refresh_max_missing: these contents stay",
+            of=service,
+            requested=requested,
+            missing=len(missing),
+            first=missing[0],
+        )
+        return Refreshed(kept=len(missing))
 
     async def _update(self, service: str, content_ids: Sequence[str]) -> tuple[Refreshed, list[str]]:
         """Store what the provider answers, drop what has expired by itself, and return the ids that are missing."""

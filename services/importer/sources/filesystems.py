@@ -80,6 +80,8 @@ def parse_uri(uri: str, *, whole: bool = False) -> Location:
         raise InvalidArgument("the uri is empty", field="uri", hint=examples)
     if len(uri.encode()) > MAX_URI_BYTES:
         raise InvalidArgument(f"the uri is longer than {MAX_URI_BYTES} bytes", field="uri", value=uri)
+    if not uri.isprintable():  # urlsplit would drop line breaks and tabs, silently
+        raise InvalidArgument("the uri holds a control character", field="uri", value=uri, hint=examples)
     try:
         parts = urlsplit(uri)
         _ = parts.port

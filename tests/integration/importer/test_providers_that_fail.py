@@ -97,6 +97,39 @@ async def test_a_provider_that_answers_an_empty_list_once_takes_nothing_away(
     assert (await refresh(importer)).requested == 3
 
 
+async def test_one_empty_answer_among_good_ones_takes_nothing_away_either(
+    importer: Importer, provider: ScriptedProvider
+) -> None:
+    wanted = [f"c{i}" for i in range(1200)]
+    for start in range(0, len(wanted), 400):
+        await refresh(importer, *wanted[start : start + 400])
+    answers = iter([nothing])
+
+    async def empty_once(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        return await next(answers, provider.all_exist)(request, context)
+
+    provider.answer = empty_once
+    done = await refresh(importer)
+
+    assert (done.requested, done.missing) == (1200, 0)
+    assert done.kept >= 20
+    assert (await refresh(importer)).requested == 1200
+
+
+async def test_what_a_strange_provider_says_is_one_short_line(importer: Importer, provider: ScriptedProvider) -> None:
+    async def refuses(_request: Any, context: grpc.aio.ServicerContext) -> Any:
+        await context.abort(grpc.StatusCode.INTERNAL, "boom\nat \x1b[31mline 2" + "z" * 4000)
+
+    provider.answer = refuses
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await refresh(importer, "sun")
+
+    details = refused.value.details() or ""
+    assert "answered INTERNAL: boom\\nat \\x1b[31mline 2zzz" in details
+    assert details.isprintable()
+    assert "see its own log" in details
+
+
 async def test_a_refresh_that_is_told_to_drops_all_that_is_missing(
     importer: Importer, reader: Reader, provider: ScriptedProvider
 ) -> None:

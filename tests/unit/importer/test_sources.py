@@ -180,7 +180,18 @@ def test_a_uri_names_a_file_of_its_file_system(uri: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["", "m.csv", "ftp://h/m", "file://host/m", "s3://bucket", "hdfs://h:1/", "s3://b/m?x=1", "hdfs://h:x/m"]
+    "uri",
+    [
+        "",
+        "m.csv",
+        "ftp://h/m",
+        "file://host/m",
+        "s3://bucket",
+        "hdfs://h:1/",
+        "s3://b/m?x=1",
+        "hdfs://h:x/m",
+        "file:///a\nb",
+    ],
 )
 def test_what_is_no_uri_of_ours_is_refused(uri: str) -> None:
     with pytest.raises(InvalidArgument) as error:

@@ -36,6 +36,7 @@ placements: {head: {sources: [weather/today]}}
 """
 PLACEMENT = "placements.talk-head-jp"
 VARIANTS = f"{PLACEMENT}.experiment.variants"
+WEIGHT = f"{VARIANTS}.logics.weight: Input should be a valid number"
 
 
 def problems(text: str) -> tuple[str, ...]:
@@ -110,7 +111,13 @@ def test_a_placement_needs_nothing_but_its_sources() -> None:
         ("[[age_band, service]]", "[[age, service]]", f"{PLACEMENT}.features: crosses: field 'age' is none of gender"),
         ("weight: 90", "weight: -1", f"{VARIANTS}.logics.weight: Input should be greater than or equal to 0 (is -1)"),
         ("weight: 90", "weight: .inf", f"{VARIANTS}.logics.weight: Input should be a finite number (is inf)"),
-        ("weight: 90", 'weight: "90"', f"{VARIANTS}.logics.weight: Input should be a valid number (is '90')"),
+        ("weight: 90", 'weight: "90"', f"{WEIGHT} (is '90', a text: write it without quotes)"),
+        ("weight: 90", "weight: 1e300", f"{WEIGHT} (is '1e300', a text to YAML: write 1.0e+300)"),
+        ("weight: 90", "weight: -2.5E5", f"{WEIGHT} (is '-2.5E5', a text to YAML: write -2.5e+5)"),
+        ("weight: 90", "weight: many", f"{WEIGHT} (is 'many')"),
+        ("[new-volume, similar]", "[similar, similar]", "services.comics.logics: 'similar' stands twice"),
+        ("services:\n", '"a\\n\\e[31mb": 1\nservices:\n', "a\\n\\x1b[31mb: unknown key"),
+        ("services:\n", 'profiles: {"a\\rb": text2}\nservices:\n', "profiles.a\\rb: Input should be"),
         ("weight: 90, ", "", f"{VARIANTS}.logics.weight: is missing"),
         (
             "{linucb: {arm: logic}}",
