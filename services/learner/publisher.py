@@ -34,6 +34,8 @@ class Published:
 
     pointer: Pointer | None = None
     examples: int = 0
+    withheld: int = -1
+    """How many examples a state had that was worse than the published one: it is not looked at again."""
     at_ms: int = 0
     position: Position | None = None
     """Where the shard stood when that was written last."""
@@ -138,7 +140,7 @@ class Publisher:
         except Superseded:
             state.lost = True
             raise
-        state.examples, state.at_ms = manifest.examples, manifest.published_at_ms
+        state.examples, state.at_ms, state.withheld = manifest.examples, manifest.published_at_ms, -1
         self._show(ShardId(manifest.placement, manifest.model), state)
         await self._forget_old(manifest.placement, manifest.model)
         return state.pointer.version
@@ -149,6 +151,8 @@ class Publisher:
             if state.lost:
                 return True
             async with self._learning:
+                if shard.examples == state.withheld:
+                    return True
                 if shard.examples == state.examples:
                     position = shard.position(state.pointer.version if state.pointer else 0)
                     return not positions or await self._write_position(shard, state, position)
@@ -156,6 +160,7 @@ class Publisher:
                 manifest, tensors = await loop.run_in_executor(self._thread, self._copy, shard)
                 worse = await loop.run_in_executor(self._thread, self._validated, shard)
             if worse:
+                state.withheld = manifest.examples
                 log.warning("snapshot withheld: worse than the one before", shard=shard.id, **worse)
                 return True
             try:
@@ -198,6 +203,7 @@ class Publisher:
 
     async def _restore(self, shard: Shard) -> None:
         state = self.published[shard.id]
+        state.withheld = -1
         state.pointer = await self._snapshots.pointer(*shard.id)
         if state.pointer is None:
             state.examples = 0
