@@ -115,7 +115,7 @@ def with_store(url: str, work: Callable[[Store], Awaitable[T]], *, make: bool = 
     async def run() -> T:
         store = open_store(url) if make else open_existing(url)
         try:
-            await store.ping()
+            # Not pinged: that asks of a folder whether we may write there, and who reads need not.
             return await work(store)
         finally:
             await store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -59,6 +60,12 @@ def test_compact_makes_one_file_and_files_lists_it(store: str, tmp_path: Path) -
         "archive", "files", "home", "--store", store, "--from", "2026-11-29", "--to", "2026-11-30"
     ).stdout.split()
     assert Path(listed.removeprefix("file://")).exists()
+
+
+def test_what_reads_the_archive_need_not_write_there(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
+    listed = run("archive", "files", "home", "--store", store, "--from", "2026-11-29", "--to", "2026-11-30")
+    assert (listed.exit_code, len(listed.stdout.split())) == (0, 2)
 
 
 def test_compact_says_how_many_hours_are_too_young(store: str) -> None:
