@@ -155,7 +155,8 @@ def compact(
         for kind, each in found.items():
             became = f"{each.files_before:,} files of {each.folders:,} hours became {each.files_after:,}"
             left = f"; {each.contended:,} hours are rewritten by somebody else, and left" if each.contended else ""
-            wait = f"; {each.unsettled:,} hours ended less than {settled_after} ago, and wait" if each.unsettled else ""
+            young = f"; {each.unsettled:,} hours wait: not over, or less than {settled_after} ago"
+            wait = young if each.unsettled else ""
             print(f"{kind}: {became}, {each.rows:,} rows{left}{wait}")
     demand_whole([key for each in found.values() for key in each.broken], "its hour is left as it is")
 

@@ -70,7 +70,7 @@ def test_what_reads_the_archive_need_not_write_there(store: str, monkeypatch: py
 
 def test_compact_says_how_many_hours_are_too_young(store: str) -> None:
     said = run("archive", "compact", "--store", store, "--settled-after", "36500d").stdout
-    assert "examples: 0 files of 0 hours became 0, 0 rows; 1 hours ended less than 36500d ago, and wait" in said
+    assert "examples: 0 files of 0 hours became 0, 0 rows; 1 hours wait: not over, or less than 36500d ago" in said
 
 
 def test_forget_finds_the_user_by_the_plain_id_and_by_the_pseudonym(tmp_path: Path) -> None:
