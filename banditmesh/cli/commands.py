@@ -99,16 +99,19 @@ def _run() -> int:
     except (MeshError, DidNotStart) as error:
         return _refused(error, FAILED)
     except OSError as error:  # where no module says it better: a full disk, a folder that we may not write to
-        where = error.filename or ("standard output" if _flushed() is not None else None)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        # A write beyond the buffer is dropped as it fails: only another one tells whether it was standard output's.
+        where = error.filename or ("standard output" if _flushed("\n" if full else "") is not None else None)
         said = error.strerror or str(error) or type(error).__name__
         return _refused(said if where is None else f"{where}: {said}", FAILED)
     return 0
 
 
-def _flushed() -> OSError | None:
+def _flushed(more: str = "") -> OSError | None:
     """Why standard output takes no more. What is left in its buffer is dropped then: the interpreter would try."""
     try:
         if sys.stdout is not None:
+            sys.stdout.write(more)
             sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -30,7 +30,7 @@ def test_a_full_disk_under_the_output_is_one_line() -> None:
     with open("/dev/full", "wb") as full:
         ended = subprocess.run(POLICIES, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), cwd=ROOT)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines() == ["banditmesh: No space left on device"]
+    assert ended.stderr.splitlines() == ["banditmesh: standard output: No space left on device"]
 
 
 def test_a_pipe_that_nobody_reads_ends_the_command_without_a_word() -> None:
