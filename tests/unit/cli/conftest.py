@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from banditmesh.cli.commands import main
+from tests.support.logs import logging_as_it_was
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Ended:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Ended]]:
     """Run ``banditmesh WORD…`` to its end, with room for wide tables."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("BANDITMESH_TOKEN_KEYS", raising=False)
@@ -34,4 +35,5 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         assert "Traceback" not in out + err
         return Ended(int(ended.value.code or 0), out, err)
 
-    return run
+    with logging_as_it_was():
+        yield run

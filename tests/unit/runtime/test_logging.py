@@ -9,21 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 from google.protobuf.wrappers_pb2 import StringValue
 
 from banditmesh.runtime.logging import Repeated, configure_logging, get_logger, request_id
+from tests.support.logs import logging_as_it_was
 
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield io.StringIO()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
+    with logging_as_it_was():
+        yield io.StringIO()
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
