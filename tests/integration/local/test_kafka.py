@@ -49,6 +49,7 @@ async def consume(kafka: Kafka, n: int) -> list[bytes]:
     return values
 
 
+@pytest.mark.timeout(400)  # three starts, which take a minute together on a machine at a load of 20
 async def test_it_keeps_plain_and_transactional_records_over_a_kill_and_stamps_its_own_time(tmp_path: Path) -> None:
     with Kafka(tmp_path) as kafka:
         address = kafka.bootstrap
