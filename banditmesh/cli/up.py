@@ -148,7 +148,7 @@ def _welcome(console: Console, mesh: LocalMesh, own: Mesh | None) -> None:
         console.print(Text(f"{name:<6} {shown(value)}"), soft_wrap=True)
     console.print("\nTry, in a second terminal:", style="bold")
     for lines in grpcurl_lines(mesh.addresses, own=own, ca=mesh.ca):
-        console.print(Text(f"\n# {lines.heading}", "dim"))
+        console.print(Text(f"\n# {lines.heading}", "dim"), soft_wrap=True)  # or its end would be a command
         for command in lines.commands:
             console.print(Text(command), soft_wrap=True)
     console.print("\nAll is healthy. Ctrl-C stops everything.")

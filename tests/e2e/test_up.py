@@ -159,6 +159,7 @@ def test_with_ones_own_mesh_and_a_folder_beyond_ascii_the_printed_lines_are_a_wh
     with running_up(folder, "--config", str(config)) as up:
         up.wait_until(HEALTHY)
         lines = up.said.partition("in a second terminal:")[2].partition(HEALTHY)[0]
+        assert re.findall(r"^\w+$", lines, re.MULTILINE) == []  # the end of a heading that was wrapped
         imports, _, visit = lines.partition("# App backends")
         bash(imports)
         listing = f"grpcurl -plaintext {address(up, 'importer')} banditmesh.importer.v1.ImporterService/ListImportJobs"

@@ -30,6 +30,10 @@ _METADATA_AGE_S = 10.0
 """How often the topic's partitions are looked up. A group whose leader joins while the topic is away (its Kafka came
 back without data) shares out nothing, and aiokafka 0.14 looks again after five minutes only."""
 
+_UNANSWERED_S = 30.0
+"""After so long in which no question was answered the consumer is given up for another one. Seen with aiokafka 0.14:
+after a restart of the broker one consumer of three got no answer any more, however often it asked."""
+
 _stopping: set[asyncio.Task[None]] = set()
 """Consumers that are still leaving their group."""
 
@@ -68,6 +72,7 @@ class KafkaSource:
             max_partition_fetch_bytes=512 * 1024,
         )
         self._reports = Reports(self._consumer)
+        self._unanswered_since_s: float | None = None
 
     async def start(self, assigned: Callable[[frozenset[int]], None], revoked: Callable[[], Awaitable[None]]) -> None:
         """See :class:`Source`."""
@@ -78,7 +83,10 @@ class KafkaSource:
             await undisturbed(self._consumer.start())
 
     async def fetch(self, timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
-        """See :class:`Source`."""
+        """See :class:`Source`. Raises Unavailable, too, when this consumer gets no answers any more."""
+        since_s = self._unanswered_since_s
+        if since_s is not None and asyncio.get_running_loop().time() - since_s > _UNANSWERED_S:
+            raise self._unavailable(f"read any offset for {_UNANSWERED_S:g} s", TimeoutError())
         self._reports.send()
         try:
             async with asyncio.timeout(timeout_s + _FETCH_GRACE_S):
@@ -196,11 +204,15 @@ class KafkaSource:
 
     @asynccontextmanager
     async def _answering(self, what: str, deadline_s: float) -> AsyncIterator[None]:
+        began_s = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(deadline_s):
                 yield
         except (KafkaError, TimeoutError) as error:
+            if isinstance(error, TimeoutError) and self._unanswered_since_s is None:
+                self._unanswered_since_s = began_s
             raise self._unavailable(what, error) from error
+        self._unanswered_since_s = None
 
     def _unavailable(self, what: str, error: Exception) -> Unavailable:
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
