@@ -73,6 +73,7 @@ class KafkaSource:
         )
         self._reports = Reports(self._consumer)
         self._unanswered_since_s: float | None = None
+        self._given_up = False
 
     async def start(self, assigned: Callable[[frozenset[int]], None], revoked: Callable[[], Awaitable[None]]) -> None:
         """See :class:`Source`."""
@@ -84,8 +85,7 @@ class KafkaSource:
 
     async def fetch(self, timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
         """See :class:`Source`. Raises Unavailable, too, when this consumer gets no answers any more."""
-        since_s = self._unanswered_since_s
-        if since_s is not None and asyncio.get_running_loop().time() - since_s > _UNANSWERED_S:
+        if self._given_up:
             raise self._unavailable(f"read any offset for {_UNANSWERED_S:g} s", TimeoutError())
         self._reports.send()
         try:
@@ -204,15 +204,19 @@ class KafkaSource:
 
     @asynccontextmanager
     async def _answering(self, what: str, deadline_s: float) -> AsyncIterator[None]:
-        began_s = asyncio.get_running_loop().time()
+        now_s = asyncio.get_running_loop().time
+        began_s = now_s()
         try:
             async with asyncio.timeout(deadline_s):
                 yield
         except (KafkaError, TimeoutError) as error:
-            if isinstance(error, TimeoutError) and self._unanswered_since_s is None:
-                self._unanswered_since_s = began_s
+            if isinstance(error, TimeoutError):
+                if self._unanswered_since_s is None:
+                    self._unanswered_since_s = began_s
+                # One silence long ago, with nothing asked since, says nothing.
+                self._given_up = now_s() - self._unanswered_since_s > _UNANSWERED_S
             raise self._unavailable(what, error) from error
-        self._unanswered_since_s = None
+        self._unanswered_since_s, self._given_up = None, False
 
     def _unavailable(self, what: str, error: Exception) -> Unavailable:
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -17,7 +17,6 @@ async def test_a_consumer_that_gets_no_answers_is_given_up_and_one_that_does_is_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(consumer, "_CALL_S", 0.01)
-    monkeypatch.setattr(consumer, "_UNANSWERED_S", 0.0)
     source = KafkaSource("127.0.0.1:1", "reactions", "joiner", client_id="joiner")
 
     async def silence(partitions: Any) -> Any:
@@ -31,6 +30,10 @@ async def test_a_consumer_that_gets_no_answers_is_given_up_and_one_that_does_is_
 
     monkeypatch.setattr(source._consumer, "getmany", nothing)
     monkeypatch.setattr(source._consumer, "beginning_offsets", silence)
+    with pytest.raises(Unavailable, match="cannot read the beginning: no answer in time"):
+        await source.beginning(0)
+    assert await source.fetch(0.0) == {}
+    monkeypatch.setattr(consumer, "_UNANSWERED_S", 0.0)
     with pytest.raises(Unavailable, match="cannot read the beginning: no answer in time"):
         await source.beginning(0)
     with pytest.raises(Unavailable, match="cannot read any offset for 0 s"):
