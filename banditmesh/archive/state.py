@@ -55,6 +55,7 @@ class State:
         mark: At `next`.
         begun_mark: At `begun`.
         gaps: What retention took.
+        again: Before this offset Kafka, which had lost records, has given numbers a second time: two rows may have one.
     """
 
     next: int = 0
@@ -63,6 +64,7 @@ class State:
     mark: Mark = Mark()
     begun_mark: Mark = Mark()
     gaps: tuple[Gap, ...] = ()
+    again: int = 0
 
     @property
     def is_begun(self) -> bool:
@@ -85,6 +87,10 @@ class State:
             return replace(self, next=first, gaps=(*self.gaps, gap))
         done = self.complete() if self.is_begun else self
         return replace(done, next=first, begun=first, begun_mark=done.mark, gaps=(*self.gaps, gap))
+
+    def go_back(self, position: int) -> State:
+        """With what the log ends before: it has lost records that are archived, and gives their offsets to others."""
+        return State(position, position, self.first, self.mark, again=max(self.again, self.begun, self.next))
 
 
 _STATE = TypeAdapter(State)
@@ -138,9 +144,10 @@ class States:
 
 
 def is_complete(part: Range, states: Mapping[tuple[int, int], State]) -> bool:
-    """Whether all files of a range are there."""
+    """Whether a range's rows count: all of its files are there, or, where a state was put back, the archiver goes on
+    behind them (`present`)."""
     state = states.get((part.log, part.partition))
-    return state is not None and part.end <= state.next
+    return state is not None and part.start < state.next
 
 
 async def complete_until(store: Store, kind: Kind = "examples", *, logs: frozenset[int] | None = None) -> datetime:
@@ -168,5 +175,5 @@ def _parsed(key: str, body: bytes) -> State:
             f"the archive's state cannot be read: {error.errors(include_url=False)[0]['msg']}",
             field="key",
             value=key,
-            hint="restore the object from a version before; without it nobody knows what is archived",
+            hint="restore a version of the object from before, or delete it: no row is archived twice",
         ) from error

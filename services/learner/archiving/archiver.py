@@ -9,7 +9,8 @@ dies at any moment loses nothing and doubles nothing:
 - after it is complete: reading goes on behind it.
 
 Whoever is superseded, because it was stopped and continued or because two believe to be the same one, fails to change
-the state, and reads it again.
+the state, and reads it again. Where the store was put back under it, a file of a range that nobody has begun may be
+left: before a folder is written to, it is looked at for such rows (`banditmesh.archive.present`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pyarrow as pa
 from banditmesh.archive.forgotten import forgotten, without
 from banditmesh.archive.layout import Folder, Kind, Range
 from banditmesh.archive.parquet import encode
+from banditmesh.archive.present import ranges_beyond, without_ranges
 from banditmesh.archive.state import Held, Mark, State, States
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Aborted, AlreadyExists, MeshError
@@ -44,6 +46,9 @@ MOST_BYTES = 96 << 20
 SURE_FOR_S = 10.0
 """After so long since a range was begun, it is asked again whether it is still ours before a file is written: a process
 that was stopped for an hour must not bring back files that were compacted or erased meanwhile."""
+
+MOST_FOLDERS_KNOWN = 1000
+"""Hours of placements of which it is remembered what was there before."""
 
 MOST_ROWS_OF_A_PIECE = 8192
 """Pieces that have more are not merged any more."""
@@ -96,12 +101,13 @@ class Format(Protocol[T]):
 
 @dataclass
 class _Partition(Generic[T]):
-    """What waits, and the state that it comes after."""
+    """What waits, the state that it comes after, and what stood behind that state when a folder was first looked at."""
 
     number: int
     log: int
     held: Held
     pieces: list[Piece[T]] = field(default_factory=list)
+    beyond: dict[Folder, tuple[Range, ...]] = field(default_factory=dict)
 
     @property
     def state(self) -> State:
@@ -240,8 +246,7 @@ class Archiver(Generic[T]):
                 archived=held.state.next,
                 position=position,
             )
-            state = State(position, position, held.state.first, held.state.mark)
-            held = await self._states.put(log_, number, state, held)
+            held = await self._states.put(log_, number, held.state.go_back(position), held)
         return _Partition(number, log_, held)
 
     def _add(self, found: Mapping[int, Sequence[Consumed]]) -> None:
@@ -296,15 +301,26 @@ class Archiver(Generic[T]):
         # Asked once the range is begun: whoever erases a user waits for the ranges that are begun when it notes that.
         gone = await forgotten(self._store) if tables else {}
         for folder, table in tables:
-            rows = without(table, gone, self._format.kind)
+            rows = await self._missing(partition, folder, part, without(table, gone, self._format.kind))
             if self._clock.monotonic_s() - sure_s > SURE_FOR_S:
                 await self._make_sure(partition)
                 sure_s = self._clock.monotonic_s()
-            await self._put(folder, part, rows)
+            if len(rows):
+                await self._put(folder, part, rows)
         await self._change(partition, state.complete())
         del partition.pieces[:n]
         if tables:
             log.info("archived", kind=self._format.kind, partition=part.partition, end=part.end, files=len(tables))
+
+    async def _missing(self, partition: _Partition[T], folder: Folder, part: Range, rows: pa.Table) -> pa.Table:
+        """The rows that stand in no other file."""
+        beyond = partition.beyond.get(folder)
+        if beyond is None:
+            if len(partition.beyond) >= MOST_FOLDERS_KNOWN:
+                partition.beyond.clear()
+            beyond = await ranges_beyond(self._store, folder, part.log, part.partition, part.start)
+            partition.beyond[folder] = beyond
+        return without_ranges(rows, beyond, folder.kind, partition.state.again) if beyond else rows
 
     async def _put(self, folder: Folder, part: Range, rows: pa.Table) -> None:
         with self._metrics.write.time():
