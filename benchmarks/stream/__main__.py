@@ -1,4 +1,4 @@
-"""``python -m benchmarks.stream [--report FILE] [--only ROW]``: how fast the stream is; ``make bench-stream``."""
+"""``python -m benchmarks.stream [--report FILE] [--only ROW] [--minutes N]``: how fast the stream is."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from banditmesh.runtime.logging import configure_logging
 from benchmarks import archive
-from benchmarks.stream import joiner, latency, learner, report, tracker
+from benchmarks.stream import joiner, latency, learner, memory, report, tracker
 from benchmarks.stream.stage import Figures, staged
 
-ROWS = ("tracker", "joiner", "learner", "latency", "archive")
+ROWS = ("tracker", "joiner", "memory", "learner", "latency", "archive")
 
 
 def main() -> None:
@@ -23,10 +23,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report", type=Path, help="write Markdown there")
     parser.add_argument("--only", choices=ROWS, action="append", help="measure this alone; may be given several times")
+    parser.add_argument("--minutes", type=float, default=1.0, help="for how long the joiner's memory is looked at")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     arguments = parser.parse_args()
     configure_logging("benchmark", level="warning")
-    figures = measure(arguments.only or ROWS)
+    figures = measure(arguments.only or ROWS, arguments.minutes)
     if arguments.json:
         print(json.dumps(figures))
     text = report.markdown(figures)
@@ -36,8 +37,8 @@ def main() -> None:
         print(text)
 
 
-def measure(rows: tuple[str, ...] | list[str]) -> dict[str, Figures]:
-    """Every row that is asked for."""
+def measure(rows: tuple[str, ...] | list[str], minutes: float) -> dict[str, Figures]:
+    """Every row that is asked for; the joiner's memory for so many minutes."""
     found: dict[str, Figures] = {}
 
     def note(name: str, figures: Figures) -> None:
@@ -50,6 +51,7 @@ def measure(rows: tuple[str, ...] | list[str]) -> dict[str, Figures]:
             alone: dict[str, Callable[[], Figures]] = {
                 "tracker": lambda: tracker.measure(stage),
                 "joiner": lambda: joiner.measure(stage),
+                "memory": lambda: memory.measure(stage, minutes),
                 "learner": lambda: learner.measure(stage),
             }
             for name, act in alone.items():

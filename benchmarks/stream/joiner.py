@@ -1,4 +1,4 @@
-"""The joiner: examples a second out of a backlog, beside a bare consume–produce loop, and its memory meanwhile."""
+"""The joiner: examples a second out of a backlog, beside a bare consume–produce loop."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from benchmarks.stream.stage import Figures, Stage, clicks, impressions, metrics
 
 BACKLOG = 150_000
 CATCH_UP_PER_S = 5 * 5_800
-FLAT_S = 60.0
-FED_PER_S = 10_000
 _LOOK_EVERY_S = 0.25
 
 
@@ -19,7 +17,7 @@ def measure(stage: Stage) -> Figures:
     """See the module."""
     figures = _backlog(stage)
     figures["cores_for_catch_up"] = math.ceil(CATCH_UP_PER_S / figures["per_second"])
-    return figures | _memory(stage)
+    return figures
 
 
 def _backlog(stage: Stage) -> Figures:
@@ -48,29 +46,4 @@ def _backlog(stage: Stage) -> Figures:
         "bare_cpu_us": bare["cpu_us"],
         "ratio": per_second / bare["per_second"],
         "backlog_rss_mb": [round(each[2]) for each in seen[:: max(len(seen) // 10, 1)]],
-    }
-
-
-def _memory(stage: Stage) -> Figures:
-    """A window of ten minutes that is filled at the rate: what waits, waits in Kafka."""
-    run = stage.mesh(window="10m")
-    seen: list[tuple[float, float]] = []
-
-    async def feed() -> int:
-        began, fed = time.monotonic(), 0
-        while time.monotonic() - began < FLAT_S:
-            part = impressions(FED_PER_S)
-            await write(stage.kafka.bootstrap, run.topics.impressions, part)
-            await write(stage.kafka.bootstrap, run.topics.reactions, clicks(part))
-            fed += FED_PER_S
-            seen.append((time.monotonic() - began, rss_mb(joiner.pid)))
-            await asyncio.sleep(max(fed / FED_PER_S - (time.monotonic() - began), 0))
-        return fed
-
-    with run.service("joiner") as joiner:
-        fed = asyncio.run(feed())
-    return {
-        "window_fed": fed,
-        "window_fed_per_second": fed / FLAT_S,
-        "window_rss_mb": [(round(at), round(mb)) for at, mb in seen[:: max(len(seen) // 8, 1)]],
     }

@@ -31,8 +31,7 @@ def _lines(figures: Mapping[str, Figures]) -> Iterator[str]:
     yield "|---|---|---|---|"
     yield from _rows(figures)
     yield ""
-    if "joiner" in figures:
-        yield from _memory(figures["joiner"])
+    yield from _memory(figures)
 
 
 def _rows(figures: Mapping[str, Figures]) -> Iterator[str]:
@@ -65,6 +64,7 @@ def _rows(figures: Mapping[str, Figures]) -> Iterator[str]:
             "with how many cores",
             None,
         )
+    if found := figures.get("memory"):
         yield _row("joiner, memory with a 10-minute window", _flat(found), "flat", _growth(found) < 1.1)
     for policy, goal in LEARNER_GOALS.items():
         if each := figures.get("learner", {}).get(policy):
@@ -106,22 +106,33 @@ def _row(what: str, measured: str, goal: str, reached: bool | None) -> str:
 
 def _growth(found: Figures) -> float:
     """Resident memory at the end over that at half time: until then buffers and caches fill that have a bound."""
-    seen = [mb for _, mb in found["window_rss_mb"]]
+    seen = [mb for _, mb, _ in found["rss_mb"]]
     return float(seen[-1] / seen[len(seen) // 2])
 
 
 def _flat(found: Figures) -> str:
-    seen = found["window_rss_mb"]
-    after = ", ".join(f"{mb} MB after {at} s" for at, mb in (seen[0], seen[len(seen) // 2], seen[-1]))
-    return f"{after}, fed {found['window_fed_per_second']:,.0f}/s"
+    seen = found["rss_mb"]
+    after = ", ".join(f"{mb} MB after {at} s" for at, mb, _ in (seen[0], seen[len(seen) // 2], seen[-1]))
+    return f"{after}, fed {found['fed_per_second']:,.0f}/s"
 
 
-def _memory(found: Figures) -> Iterator[str]:
-    yield "## The joiner's memory over time"
-    yield ""
-    yield (
-        "What waits for its window waits in Kafka: the joiner stops fetching when it holds so much of a partition. "
-        f"With a window of ten minutes, fed {found['window_fed']:,} impressions: "
-        + ", ".join(f"{mb} MB at {at} s" for at, mb in found["window_rss_mb"])
-        + f". While it works off a backlog: {', '.join(map(str, found['backlog_rss_mb']))} MB."
-    )
+def _memory(figures: Mapping[str, Figures]) -> Iterator[str]:
+    """Two paragraphs, as far as they were measured."""
+    backlog, fed = figures.get("joiner"), figures.get("memory")
+    if backlog or fed:
+        yield "## The joiner's memory over time"
+    if fed:
+        yield ""
+        yield (
+            "What waits for its window waits in Kafka: the joiner stops fetching when it holds so much of a partition. "
+            f"With a window of ten minutes, fed {fed['fed']:,} impressions in {fed['minutes']:g} minutes, of which "
+            f"{fed['joined']:,} were joined meanwhile (it had {fed['cores']:.2f} of a core; in the end {_lag(fed)} "
+            "records were not read yet): " + ", ".join(f"{mb} MB at {at} s" for at, mb, _ in fed["rss_mb"]) + "."
+        )
+    if backlog:
+        yield ""
+        yield f"While it works off a backlog: {', '.join(map(str, backlog['backlog_rss_mb']))} MB."
+
+
+def _lag(fed: Figures) -> str:
+    return ", ".join(f"{records:,} of stream `{name}`" for name, records in fed["lag"].items())
