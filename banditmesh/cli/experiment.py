@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,6 +15,8 @@ from banditmesh.cli.learner import DEADLINE_S, LearnerTarget, Metadata, call
 from banditmesh.cli.plots import check_plot
 
 if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
     from banditmesh.contracts.learner.v1.learner_pb2 import (
         GetExperimentReportResponse,
         VariantChange,
@@ -33,7 +35,7 @@ def experiment(
     placement: Annotated[str, typer.Argument(help="The placement, as mesh.yaml names it.")],
     learner: LearnerTarget,
     era: Annotated[
-        int, typer.Option(min=0, help="0: since variants or weights changed last; 1: the time before that …")
+        int, typer.Option(min=0, help="0: since the experiment was changed last; 1: the time before that …")
     ] = 0,
     days: Annotated[bool, typer.Option("--days", help="The series by day, too.")] = False,
     plot: Annotated[
@@ -93,25 +95,79 @@ def show(report: GetExperimentReportResponse, console: Console, *, by_day: bool 
         console.print(_differences(report, compared))
     if by_day:
         console.print(_days(report))
+    for line in _notes(report):
+        console.print(line, highlight=False)
+
+
+def _notes(report: GetExperimentReportResponse) -> Iterator[str]:
+    """What one has to know of the numbers, a sentence each."""
+    from banditmesh.experiments.era import BUCKETS
+    from banditmesh.experiments.sequence import FEWEST_BUCKETS, FEWEST_EVENTS
+
     ratio = report.sample_ratio
     if ratio.mismatch:
-        console.print(
-            f"Sample ratio mismatch (p = {ratio.p_value:.2g}): users are missing from a variant. Believe no number "
-            "here before you know why.",
-            style="bold red",
+        yield (
+            f"[bold red]Sample ratio mismatch (p = {ratio.p_value:.2g}): users are missing from a variant. Believe no "
+            "number here before you know why.[/]"
         )
+    elif not any(each.users for each in report.variants):
+        yield "Nothing has been counted yet."
     elif len(report.variants) > 1:
-        console.print(f"Users by variant are as promised (p = {ratio.p_value:.2g}).")
+        yield f"Users by variant are as promised (p = {ratio.p_value:.2g})."
     if report.aa:
-        console.print("A/A mode: all variants are served by the control's policy.")
+        yield "A/A mode: all variants are served by the control's policy, so a difference is chance."
+    if report.HasField("pre_period_end"):
+        yield _pre_period(report)
+    if any(metric.HasField("difference") and not metric.HasField("difference_lower") for metric in _metrics(report)):
+        yield (
+            "not yet: too little is known to go by the difference. An interval takes "
+            f"{FEWEST_BUCKETS} groups of users in each variant, of {BUCKETS:,}, and of a rate {FEWEST_EVENTS} groups "
+            "with the event and as many without."
+        )
     if report.HasField("start_time"):
-        since = f"{report.start_time.ToDatetime():%Y-%m-%d %H:%M} UTC"
-        console.print(f"Counted since {since}, when variants or weights changed; --era 1 has the time before.")
+        since = _minute(report.start_time)
+        yield f"Counted since {since}, when the experiment was changed; --era 1 has the time before."
+    if report.HasField("watermark"):
+        yield f"Of what was shown, all is counted that was closed by {_minute(report.watermark)}."
     if report.unsettled_impressions:
         unsettled = f"{report.unsettled_impressions:,} impressions"
-        console.print(f"{unsettled} were decided within a minute of a change, by old or new weights: in no era.")
+        yield f"{unsettled} were decided within a minute of a change, by old or new weights: in no era."
+    if report.unknown_impressions:
+        yield f"{report.unknown_impressions:,} impressions were of variants that the experiment does not have."
     for change in report.changes:
-        console.print(_change(change))
+        yield _change(change)
+
+
+def _pre_period(report: GetExperimentReportResponse) -> str:
+    """What the time before the start is worth."""
+    end, shown = _minute(report.pre_period_end), sum(each.pre_period_impressions for each in report.variants)
+    if not report.HasField("watermark") or report.watermark.ToNanoseconds() < report.pre_period_end.ToNanoseconds():
+        return (
+            f"It starts at {end}: until then the control's policy serves everybody, and nothing counts. What users do "
+            f"meanwhile ({shown:,} impressions so far) will make the comparison sharper."
+        )
+    removed = ", ".join(
+        f"{metric.variance_removed:.0%} of {escape(metric.metric)}"
+        for metric in _metrics(report)
+        if metric.variance_removed > 0
+    )
+    if not shown and not removed:
+        return (
+            f"It started at {end}, and nothing before that is known of its users: the comparison is as sharp as "
+            "without a start."
+        )
+    return (
+        f"It started at {end}. {shown:,} impressions of before then adjust the differences (CUPED), and explain of "
+        f"their variance: {removed or 'nothing'}."
+    )
+
+
+def _metrics(report: GetExperimentReportResponse) -> Iterator[VariantMetric]:
+    return (metric for each in report.variants for metric in each.metrics)
+
+
+def _minute(time: Timestamp) -> str:
+    return f"{time.ToDatetime():%Y-%m-%d %H:%M} UTC"
 
 
 def _variants(report: GetExperimentReportResponse) -> Table:
@@ -171,16 +227,15 @@ def _days(report: GetExperimentReportResponse) -> Table:
     for each in report.days:
         shown = each.impressions
         sums = (each.reward, each.clicks, each.mutes, each.target_impressions)
-        table.add_row(each.day, escape(each.variant), f"{shown:,}", *(_number(number / shown) for number in sums))
+        day = f"{each.day} before the start" if each.pre_period else each.day
+        table.add_row(day, escape(each.variant), f"{shown:,}", *(_number(number / shown) for number in sums))
     return table
 
 
 def _change(change: VariantChange) -> str:
     done = "stopped" if change.stopped else "resumed"
     why = f": {escape(change.why)}" if change.why else ""
-    return (
-        f"{change.time.ToDatetime():%Y-%m-%d %H:%M} UTC, {escape(change.variant)} {done} by {escape(change.who)}{why}"
-    )
+    return f"{_minute(change.time)}, {escape(change.variant)} {done} by {escape(change.who)}{why}"
 
 
 def _range(metric: VariantMetric, name: str, *, percent: bool = False) -> str:

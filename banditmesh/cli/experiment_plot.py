@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 _SHOWN: Final = ("reward", "click_rate", "mute_rate", "target_rate", "no_content_rate")
 
 
+def _label(day: str, started: bool) -> str:
+    return day if started else f"{day} before the start"
+
+
 def draw(placement: str, report: GetExperimentReportResponse, path: Path) -> None:
     """Draw a PNG file. Needs matplotlib."""
     import matplotlib as mpl  # heavy, and only needed at the very end
@@ -36,9 +40,13 @@ def draw(placement: str, report: GetExperimentReportResponse, path: Path) -> Non
     left.axvline(0, color="black", linewidth=0.8)
     left.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
     left.set(xlabel=f"lift over {report.control}, % ({report.confidence:.3g} at all times)", title=placement)
-    days = sorted({each.day for each in report.days})
+    days = [_label(*each) for each in sorted({(each.day, not each.pre_period) for each in report.days})]
     for variant in (each.variant for each in report.variants):
-        rates = {each.day: each.reward / each.impressions for each in report.days if each.variant == variant}
+        rates = {
+            _label(each.day, not each.pre_period): each.reward / each.impressions
+            for each in report.days
+            if each.variant == variant
+        }
         right.plot(days, [rates.get(day, float("nan")) for day in days], marker="o", label=variant)
     right.set(ylabel="reward of an impression", title="by day (UTC)")
     right.tick_params(axis="x", rotation=45)

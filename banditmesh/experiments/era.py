@@ -96,14 +96,14 @@ class Era:
         began_ms: decisions from then on belong to it.
         ended_ms: decisions from then on do not; None: it has not ended.
         sums: float64[2, n_variants, n_buckets, n_counts]: before ``plan.starts_ms``, and from then on.
-        days: number of the day since 1970 (UTC) → float64[n_variants, n_counts].
+        days: (number of the day since 1970, UTC; BEFORE or DURING) → float64[n_variants, n_counts].
         people: who was seen from ``plan.starts_ms`` on.
     """
 
     plan: Plan
     began_ms: int
     sums: NDArray[np.float64]
-    days: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    days: dict[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict)
     people: People = field(default_factory=People)
     ended_ms: int | None = None
 
@@ -132,10 +132,11 @@ class Era:
         during = (shown.decided_ms[rows] >= self.plan.starts_ms).astype(np.int64)
         np.add.at(self.sums, (during, variants, buckets), columns)
         self.people.add(users[during == DURING], variants[during == DURING])
-        days = shown.shown_ms[rows] // DAY_MS
-        for day in np.unique(days).tolist():
-            of_day = self.days.setdefault(day, np.zeros((len(names), columns.shape[1])))
-            np.add.at(of_day, variants[days == day], columns[days == day])
+        days = np.column_stack([shown.shown_ms[rows] // DAY_MS, during])
+        for day in np.unique(days, axis=0):
+            there = (days == day).all(axis=1)
+            of_day = self.days.setdefault(tuple(day.tolist()), np.zeros((len(names), columns.shape[1])))
+            np.add.at(of_day, variants[there], columns[there])
         for day in sorted(self.days)[:-DAYS]:
             del self.days[day]
         return unknown
@@ -160,7 +161,8 @@ class Era:
         shape = (len(order), *self.sums.shape[1:2], self.sums.shape[3])
         return {
             f"{prefix}.sums": self.sums.copy(),
-            f"{prefix}.days": np.array(order, np.int64),
+            f"{prefix}.days": np.array([day for day, _ in order], np.int64),
+            f"{prefix}.day_periods": np.array([period for _, period in order], np.int64),
             f"{prefix}.day_sums": np.array([self.days[day] for day in order], np.float64).reshape(shape),
             f"{prefix}.people": self.people.hashes.copy(),
             f"{prefix}.people_variants": self.people.variants.astype(np.int64),

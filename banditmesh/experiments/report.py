@@ -84,21 +84,24 @@ class Figure:
 
 @dataclass(frozen=True)
 class VariantFigures:
-    """A variant. ``counts``: sums by name, of the time that counts; ``figures``: by metric."""
+    """A variant. ``counts``: sums by name, of the time that counts; ``before``: impressions of the pre-period;
+    ``figures``: by metric."""
 
     name: str
     share: float
     users: int
     counts: dict[str, float]
+    before: int
     figures: dict[str, Figure]
 
 
 class Day(NamedTuple):
-    """A variant on a day. ``day``: number since 1970, UTC."""
+    """A variant on a day. ``day``: number since 1970, UTC; ``before``: what was decided before the start."""
 
     day: int
     variant: str
     counts: dict[str, float]
+    before: bool
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ def report(era: Era, selections: Selections | None = None, *, planned: float = P
                 shares[name],
                 users[number],
                 dict(zip(plan.counts, totals[number].tolist(), strict=True)),
+                int(shown_before[number].sum()),
                 {metric: of_metric[name] for metric, of_metric in figures.items()},
             )
             for number, name in enumerate(names)
@@ -166,8 +170,8 @@ def report(era: Era, selections: Selections | None = None, *, planned: float = P
             era.people.counted(len(names)).tolist(), [shares[name] for name in names], halvings=era.people.halvings
         ),
         tuple(
-            Day(day, name, dict(zip(plan.counts, sums[number].tolist(), strict=True)))
-            for day, sums in sorted(era.days.items())
+            Day(day, name, dict(zip(plan.counts, sums[number].tolist(), strict=True)), period == BEFORE)
+            for (day, period), sums in sorted(era.days.items())
             for number, name in enumerate(names)
         ),
     )

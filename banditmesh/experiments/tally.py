@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.bandits.errors import InvalidTensors
-from banditmesh.experiments.era import Era, Plan, Shown
+from banditmesh.experiments.era import DURING, Era, Plan, Shown
 from banditmesh.experiments.people import People
 
 NAME: Final = "experiment"
@@ -99,7 +99,10 @@ class Tally:
                 plan = Plan(
                     **{**said_plan, "targets": tuple(said_plan["targets"]), "compared": tuple(said_plan["compared"])}
                 )
-                days = tensors[f"era{at}.days"].tolist()
+                numbers = tensors[f"era{at}.days"]
+                # Absent: written when the days before and after a start were one series.
+                periods = tensors.get(f"era{at}.day_periods", np.full(len(numbers), DURING))
+                days = zip(numbers.tolist(), periods.tolist(), strict=True)
                 people = People(
                     tensors[f"era{at}.people"].copy(), tensors[f"era{at}.people_variants"].copy(), each["halvings"]
                 )

@@ -51,6 +51,7 @@ def variant(of: VariantFigures, found: Found) -> pb.VariantReport:
         mean_reward=counts["reward"] / counts["impressions"] if counts["impressions"] else 0.0,
         users=of.users,
         share=of.share,
+        pre_period_impressions=of.before,
         metrics=[metric(each) for each in of.figures.values()],
     )
     if (stop := found.stopped.stopped.get(of.name)) is not None:
@@ -90,6 +91,7 @@ def day(of: Day) -> pb.VariantDay:
         mutes=int(counts["mute"]),
         target_impressions=int(counts["target"]),
         reward=counts["reward"],
+        pre_period=of.before,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,15 +37,18 @@ placements:
 STOP = Entry("new", "stopped", 1_700_000_000_000, "guardrail mute_rate, learner 0", "it was muted too often")
 
 
-def shown(n: int, missing: int = 0) -> Shown:
+T_MS = 1_700_000_000_000
+
+
+def shown(n: int, missing: int = 0, decided_ms: int = T_MS) -> Shown:
     """``n`` users of each variant but for ``missing`` of ``new``; half of the old ones click, and all new ones do."""
     users = np.arange(2 * n - missing, dtype=np.uint64)
     old = users < n
     return Shown(
         users=users,
         variants=["old" if each else "new" for each in old],
-        decided_ms=np.full(len(users), 1_700_000_000_000),
-        shown_ms=np.full(len(users), 1_700_000_000_000),
+        decided_ms=np.full(len(users), decided_ms),
+        shown_ms=np.full(len(users), T_MS),
         rewards=np.where(old & (users % 2 == 0), 0.5, 1.0),
         clicked=~old | (users % 2 == 1),
         muted=np.zeros(len(users), np.bool_),
@@ -58,17 +62,20 @@ class Learner(learner_pb2_grpc.LearnerServiceServicer):
     """Answers out of a tally."""
 
     def __init__(self) -> None:
-        self.shown = shown(400)
+        self.shown = [shown(400)]
+        self.starts_ms = self.watermark_ms = 0
         self.resumed: list[learner_pb2.ResumeVariantRequest] = []
 
     def GetExperimentReport(self, request: learner_pb2.GetExperimentReportRequest, context: Any) -> Any:
         if request.placement != "home":
             context.abort(grpc.StatusCode.NOT_FOUND, "no such placement")
         tally = Tally()
-        tally.plan(Plan("s", {"old": 1.0, "new": 1.0}, "old", compared=("new",)), 0)
-        tally.learn(self.shown)
+        tally.plan(Plan("s", {"old": 1.0, "new": 1.0}, "old", compared=("new",), starts_ms=self.starts_ms), 0)
+        for each in self.shown:
+            tally.learn(each)
         era = tally.eras[-1]
-        return reply(Found(report(era), EXPERIMENT, era, 1, 0, Stopped({"new": STOP}, (STOP,)), 0, 7))
+        stopped = Stopped({"new": STOP}, (STOP,))
+        return reply(Found(report(era), EXPERIMENT, era, 1, self.watermark_ms, stopped, 3, 7))
 
     def ResumeVariant(self, request: learner_pb2.ResumeVariantRequest, context: Any) -> Any:
         self.resumed.append(request)
@@ -98,6 +105,42 @@ def test_a_report_is_a_table_of_variants_and_one_of_differences(learner: Learner
     assert "2023-11-14 22:13 UTC, new stopped by guardrail mute_rate, learner 0: it was muted too often" in ended.out
     assert "2023-11-14" in ended.out
     assert "7 impressions were decided within a minute of a change" in ended.out
+    assert "3 impressions were of variants that the experiment does not have" in ended.out
+
+
+def test_before_the_start_it_says_when_that_is_and_that_nothing_counts_yet(learner: Learner, run: Run) -> None:
+    learner.starts_ms, learner.watermark_ms = T_MS + 60_000, T_MS
+    said = words(run("experiment", "home"))
+    assert "Nothing has been counted yet." in said
+    assert "as promised" not in said
+    assert "It starts at 2023-11-14 22:14 UTC" in said
+    assert "(800 impressions so far)" in said
+    assert "all is counted that was closed by 2023-11-14 22:13 UTC" in said
+
+
+def test_after_the_start_it_says_what_the_time_before_is_worth(learner: Learner, run: Run) -> None:
+    learner.shown.append(shown(400, decided_ms=T_MS + 60_000))
+    learner.starts_ms = learner.watermark_ms = T_MS + 60_000
+    ended = run("experiment", "home", "--days")
+    assert "It started at 2023-11-14 22:14 UTC. 800 impressions of before then adjust the differences" in words(ended)
+    assert re.search(r"explain of their variance: \d+% of reward", words(ended))
+    assert sum("before the start" in line for line in ended.out.splitlines()) == 2
+    assert ended.out.count("2023-11-14 ") >= 4
+
+
+def test_a_start_that_nothing_was_seen_before_says_so(learner: Learner, run: Run) -> None:
+    learner.starts_ms = learner.watermark_ms = T_MS
+    assert "nothing before that is known of its users" in words(run("experiment", "home"))
+
+
+def test_what_an_interval_waits_for_is_said(learner: Learner, run: Run) -> None:
+    learner.shown = [shown(20)]
+    assert "An interval takes 50 groups of users in each variant, of 1,024" in words(run("experiment", "home"))
+
+
+def words(ended: Any) -> str:
+    """What was printed, without the line breaks of a terminal."""
+    return " ".join(ended.out.split())
 
 
 def test_a_narrow_terminal_cuts_nothing_off(learner: Learner, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +157,7 @@ def test_the_same_is_there_as_json_and_as_a_picture(learner: Learner, run: Run, 
 
 
 def test_a_mismatch_is_said_and_strict_ends_with_3(learner: Learner, run: Run) -> None:
-    learner.shown = shown(400, missing=150)
+    learner.shown = [shown(400, missing=150)]
     ended = run("experiment", "home", "--strict")
     assert ended.code == 3
     assert "Sample ratio mismatch" in ended.out

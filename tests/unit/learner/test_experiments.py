@@ -12,6 +12,7 @@ import pytest
 
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.experiments.report import VariantFigures
+from banditmesh.experiments.tally import Tally
 from banditmesh.runtime.addresses import FileAddress
 from banditmesh.runtime.errors import DataLoss, NotFound, Unavailable
 from banditmesh.runtime.experiments import digest, plan_of
@@ -121,6 +122,42 @@ async def test_whatever_dies_nothing_is_counted_twice_or_missed(seed: int, store
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+STARTING = parse_mesh((TEXT % 50).replace("salt: spring", "salt: spring\n      starts: 2027-01-31T12:00:00Z"))
+
+
+async def test_what_users_did_before_the_start_sharpens_the_comparison(store: Store) -> None:
+    start_ms = int(STARTING.placements["home"].experiment.starts_s * 1000)
+    before = with_tastes(shown(400, seed=1, decided_ms=start_ms - 1))
+    after = with_tastes(shown(400, seed=2, start=400, decided_ms=start_ms))
+    async with rig(topic_of(before, after), store, counted=STARTING) as one:
+        answer = reply(await counted(one, 800))
+    assert [(each.impressions, each.pre_period_impressions) for each in answer.variants] == [(200, 200), (200, 200)]
+    assert answer.pre_period_end.ToMilliseconds() == start_ms
+    assert [(each.pre_period, each.impressions) for each in answer.days] == [(True, 200)] * 2 + [(False, 200)] * 2
+    assert answer.variants[1].metrics[0].variance_removed > 0.5
+
+
+async def test_a_tally_of_before_days_had_a_period_is_read(store: Store) -> None:
+    async with rig(topic_of(shown(100, seed=1)), store, counted=MESH) as one:
+        await counted(one, 100)
+        tally = one.tallies["home"].tally
+    older = {name: tensor for name, tensor in tally.tensors().items() if not name.endswith("day_periods")}
+    assert same(Tally.from_tensors(older).tensors(), tally.tensors())
+
+
+def with_tastes(records: list[Given]) -> list[Given]:
+    """The same, of users who come again every 400, and each of whom is worth the same to us each time."""
+    found = []
+    for each in records:
+        one = events_pb2.Example.FromString(each.value)
+        if one.HasField("joined"):
+            number = int(one.joined.decision.user_id.removeprefix("user-")) % 400
+            one.joined.decision.user_id = f"user-{number}"
+            one.joined.reward = number % 7 / 7
+        found.append(each._replace(value=one.SerializeToString()))
+    return found
 
 
 async def test_a_change_of_weights_begins_another_era_and_the_one_before_stays(store: Store) -> None:
