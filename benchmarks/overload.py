@@ -2,9 +2,10 @@
 
 Callers ask for one content each over a real socket, with a deadline, again and again. ``client`` ones use the client
 library, ``patient`` ones wait as long as a refusal tells them to (``RetryInfo``), ``eager`` ones come back at once.
+``rate``: calls come at a rate, whatever becomes of those before: multiples of the most that the engine answers.
 Goodput is what was answered within the deadline; beside it stands what the engine answered in a second of its own CPU
 time, which a busy machine disturbs less. The engine has one core, the callers another.
-``python -m benchmarks.overload [--json] [--seconds 4] [--deadline 0.5] [--callers 50,150,3000]``
+``python -m benchmarks.overload [--json] [--seconds 4] [--deadline 0.5] [--callers 50,150,3000] [--times 1,3]``
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +34,13 @@ from banditmesh.runtime.errors import MeshError, from_rpc_error
 from banditmesh.runtime.logging import configure_logging
 from banditmesh.runtime.redis import RedisClient
 from benchmarks.engine import USERS, child, cpu_s, fill, publish_model
+from benchmarks.raw_calls import calls_at_rate
 
 CALLERS = "50,150,500,1000,2000,3000"
+TIMES = "1,1.5,2,3,5"
+METHOD = "/banditmesh.crs_engine.v1.CrsEngineService/SelectContent"
+FIRST_RATE, STEP = 400.0, 1.25
+"""Calls a second with which the search for the most begins, and what it grows by as long as nearly all are answered."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,59 @@ async def measure_client(pid: int, port: int, load: Load) -> tuple[Counter[str],
     return outcomes, cpu_s(pid) - before_s
 
 
+async def saturation(port: int, load: Load) -> float:
+    """The most answers a second, found by calling more and more often until one in ten is not answered."""
+    best, rate = 0.0, FIRST_RATE
+    while True:
+        good = (await at_rate(port, rate, load))["OK"] / load.seconds
+        best = max(best, good)
+        if good < 0.9 * rate:
+            return best
+        rate *= STEP
+
+
+async def at_rate(port: int, rate: float, load: Load) -> Counter[str]:
+    """How many calls had which outcome."""
+    requests = [
+        pb.SelectContentRequest(placement="head", user_id=f"user-{number}").SerializeToString()
+        for number in range(USERS)
+    ]
+    return await calls_at_rate(port, METHOD, requests, rate=rate, seconds=load.seconds, deadline_s=load.deadline_s)
+
+
+async def run_rates(folder: Path, url: str, times: list[float], load: Load) -> dict[str, tuple[float, str]]:
+    """The figures of ``rate``, each of an engine of its own."""
+    figures: dict[str, tuple[float, str]] = {}
+    with alone(folder, url) as (_, port):
+        most = await saturation(port, load)
+    figures["overload.rate.saturation"] = (most, "calls/s")
+    for each in times:
+        with alone(folder, url) as (_, port):
+            await at_rate(port, most / 2, load)
+            outcomes = await at_rate(port, each * most, load)
+        name = f"overload.rate.{each:g}x"
+        figures[f"{name}.share"] = (outcomes["OK"] / load.seconds / most, "of saturation")
+        for code, count in outcomes.items():
+            figures[f"{name}.{'goodput' if code == 'OK' else code.lower()}"] = (count / load.seconds, "calls/s")
+    return figures
+
+
+@contextmanager
+def alone(folder: Path, url: str) -> Iterator[tuple[int, int]]:
+    """An engine's process and port; it has the first core, this process the others."""
+    with child("--serve", str(folder), url) as (pid, port):
+        cores = sorted(os.sched_getaffinity(0))
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(thread), cores[:1])
+        os.sched_setaffinity(0, cores[1:] or cores)
+        try:
+            yield pid, port
+        finally:
+            os.sched_setaffinity(0, cores)
+
+
 async def run(
-    manners: list[str], callers_wanted: list[int], seconds: float, deadline_s: float
+    manners: list[str], callers_wanted: list[int], times: list[float], seconds: float, deadline_s: float
 ) -> dict[str, tuple[float, str]]:
     """All figures."""
     figures: dict[str, tuple[float, str]] = {}
@@ -108,19 +167,17 @@ async def run(
         await fill(redis, rng)
         await redis.close()
         await publish_model(folder / "store", rng)
-        for manner in manners:
+        if "rate" in manners:
+            figures |= await run_rates(folder, valkey.url, times, Load(0, seconds, deadline_s))
+        for manner in (each for each in manners if each != "rate"):
             for callers in callers_wanted:
                 load = Load(callers, seconds, deadline_s)
-                with child("--serve", str(folder), valkey.url) as (pid, port):
-                    cores = sorted(os.sched_getaffinity(0))
-                    os.sched_setaffinity(pid, cores[:1])
-                    os.sched_setaffinity(0, cores[1:] or cores)
+                with alone(folder, valkey.url) as (pid, port):
                     outcomes, used_s = await (
                         measure_client(pid, port, load)
                         if manner == "client"
                         else measure(pid, port, load, manner == "patient")
                     )
-                    os.sched_setaffinity(0, cores)
                 figures[f"overload.{manner}.{callers}.per_cpu"] = (outcomes["OK"] / max(used_s, 0.01), "good/CPU s")
                 for code, count in outcomes.items():
                     label = "goodput" if code == "OK" else code.lower()
@@ -135,11 +192,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--deadline", type=float, default=0.5, help="seconds that callers wait for an answer")
     parser.add_argument("--callers", default=CALLERS, help="how many at once, each of these")
-    parser.add_argument("--manners", default="client,patient,eager", help="of the callers, each of these")
+    parser.add_argument("--manners", default="rate,client,patient,eager", help="of the callers, each of these")
+    parser.add_argument("--times", default=TIMES, help="what is called at a rate, in multiples of saturation")
     arguments = parser.parse_args()
     configure_logging("benchmark", level="warning")
     callers = [int(each) for each in arguments.callers.split(",")]
-    figures = uvloop.run(run(arguments.manners.split(","), callers, arguments.seconds, arguments.deadline))
+    times = [float(each) for each in arguments.times.split(",")]
+    manners = arguments.manners.split(",")
+    figures = uvloop.run(run(manners, callers, times, arguments.seconds, arguments.deadline))
     for name, (value, unit) in figures.items():
         line = json.dumps({"name": name, "value": round(value, 3), "unit": unit})
         print(line if arguments.json else f"{name:40} {value:12.1f} {unit}")
