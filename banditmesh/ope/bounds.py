@@ -27,12 +27,12 @@ class Bounds(Estimator):
 
     @property
     def value(self) -> float:
-        """See the class; within the rewards that there can be."""
+        """See the class; within the bounds of 95 %, which a single weight of a million can take it out of."""
         if not self.n:
             return float("nan")
         middle = self._middle
         found = middle + float(np.array([1.0, -middle]) @ self._moments.mean)
-        return Interval(found, found).within(self.support.limits).lower
+        return Interval(found, found).within(self.support.bounds()).lower
 
     @property
     def _middle(self) -> float:

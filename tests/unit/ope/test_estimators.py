@@ -213,3 +213,12 @@ def test_a_broken_row_is_refused_by_the_name_of_its_column(field: str, columns: 
     with pytest.raises(InvalidBatch) as refused:
         Rows.checked([1, 2], *columns)
     assert refused.value.field == field
+
+
+def test_a_single_enormous_weight_does_not_take_the_value_of_the_bounds_out_of_them() -> None:
+    n = 500
+    weights = np.where(np.arange(n) == 77, 1e9, 1.0)
+    rewards = np.where(np.arange(n) == 77, 0.0, np.arange(n) % 2)
+    estimate = fed(Bounds, Rows.checked(range(n), rewards, 0.5 / weights, np.full(n, 0.5)))
+    lower, upper = estimate.interval()
+    assert 0.4 < lower <= estimate.value <= upper
