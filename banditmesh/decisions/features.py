@@ -78,7 +78,7 @@ def _present(given: dict[str, Any], where: str, field: str) -> Features:
             or (kind is list and all(type(each) is str for each in value))
             or ((kind is float or kind is int) and -LARGEST <= value <= LARGEST)
         ):
-            message = "must be a string, a finite number, true, false or a list of strings"
+            message = f"must be a string, a finite number of at most {LARGEST:.1e}, true, false or a list of strings"
             raise BrokenRow(where, message, field=f"{field}.{name}", value=value)
     return {name: value for name, value in given.items() if value is not None}
 
