@@ -9,8 +9,7 @@ contents that nobody asked for lately make room.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,14 +27,13 @@ from banditmesh.runtime import packing
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.token import MOST_LABELS
 from services.crs_engine import attribute_columns
+from services.crs_engine.announcements import Announcements, Reading
 from services.crs_engine.key_index import KeyIndex
 
 log = get_logger(__name__)
 
 MOST_BYTES: Final = 1 << 30
 """Contents have up to a megabyte each, though a few hundred bytes are usual."""
-MOST_NEW: Final = 10_000
-"""So many contents that were announced and not read yet are noted at most; the oldest are forgotten."""
 PUBLISHED_AT: Final = "published_at"
 """The attribute that says when a content was published: a number, in seconds since the Unix epoch."""
 HIDDEN: Final = np.uint8(1)
@@ -68,15 +66,6 @@ class Fetched:
     value: bytes | None
 
 
-class Reading:
-    """A read of contents that is under way: what was announced as changed since it began may have been read before the
-    change."""
-
-    def __init__(self) -> None:
-        self.everything = False
-        self.changed: set[int] = set()
-
-
 class Catalog:
     """See the module. Row numbers are valid until the next :meth:`put`.
 
@@ -85,7 +74,8 @@ class Catalog:
         most_bytes: Of the serialised contents together, at most.
         unreadable: Values that were no packed content, ever.
         evicted: Contents that had to make room, ever.
-        losses: How often announcements may have been lost, ever.
+        announced: What the change stream said of them. Those that are not here are noted there, and those of the
+            services that are followed.
         writes: How often contents were taken in, ever.
     """
 
@@ -107,7 +97,7 @@ class Catalog:
             capacity: Contents kept at most.
             featurizers: Whose content side is wanted; later named by their position.
             most_bytes: Of the serialised contents together, at most.
-            notes_new: Whether to note the contents that are announced and not here, for :meth:`take_new`.
+            notes_new: Whether to note the contents that are announced and not here (`Announcements.take_new`).
             dimensions: Of the contents' vectors; 0: they have none.
             follows: Services whose contents are noted there also when they are here and have changed: models propose
                 out of all of them, as they are now.
@@ -118,12 +108,10 @@ class Catalog:
         self.capacity = capacity
         self.most_bytes = most_bytes
         self._bytes = 0
-        self._readings: list[Reading] = []
+        self.announced = Announcements()
         self._notes_new = notes_new or bool(follows)
         self._follows = np.array([hashing.service_key(each) for each in follows], np.uint64)
-        self.losses = 0
         self.writes = 0
-        self._new: dict[int, None] = {}
         self.unreadable = 0
         self.evicted = 0
         self._featurizers = featurizers
@@ -163,16 +151,6 @@ class Catalog:
         wanted = (rows < 0) | (self._columns["due_s"].take(rows) <= now_s)
         return np.unique(keys[wanted]) if wanted.any() else keys[:0]
 
-    @contextmanager
-    def reading(self) -> Iterator[Reading]:
-        """While contents are read: for :meth:`put`."""
-        reading = Reading()
-        self._readings.append(reading)
-        try:
-            yield reading
-        finally:
-            self._readings.remove(reading)
-
     def put(
         self, fetched: Sequence[Fetched], now_s: float, wall_s: float = 0.0, reading: Reading | None = None
     ) -> None:
@@ -200,8 +178,7 @@ class Catalog:
             if row >= 0:
                 self._write(row, each, now_s, wall_s)
         if reading is not None:
-            again = [each.key for each in fetched if reading.everything or each.key in reading.changed]
-            self._due_again(self._index.find(np.array(again, np.uint64)))
+            self._due_again(self._index.find(reading.overtaken(keys.tolist())))
         while self._bytes > self.most_bytes and self._size > 1:
             self._evict(max(1, self._size // _EVICT_SHARE), keep=rows[:0])
 
@@ -210,31 +187,12 @@ class Catalog:
         ones serve."""
         rows = np.arange(self._size) if keys is None else self._index.find(keys)
         self._due_again(rows)
-        for reading in self._readings:
-            reading.everything |= keys is None
-            reading.changed.update([] if keys is None else keys.tolist())
-        if keys is None:
-            self.losses += 1
-        elif self._notes_new:
+        self.announced.changed(keys)
+        if keys is not None and self._notes_new:
             noted = rows < 0
             if len(self._follows):
                 noted |= np.isin(self._columns["service"].take(rows), self._follows)
-            self._new.update(dict.fromkeys(keys[noted].tolist()))
-            for key in list(self._new)[: max(len(self._new) - MOST_NEW, 0)]:
-                del self._new[key]
-                self.losses += 1
-
-    def take_new(self, most: int) -> NDArray[np.uint64]:
-        """``uint64[n]``: keys of contents that were announced and are not here, or are followed, the latest first; they
-        are forgotten by this."""
-        taken = list(self._new)[: -most - 1 : -1]
-        for key in taken:
-            del self._new[key]
-        return np.array(taken, np.uint64)
-
-    def put_back(self, keys: NDArray[np.uint64]) -> None:
-        """Have :meth:`take_new` give these (``uint64[n]``), which could not be read, after what has come since."""
-        self._new = {**dict.fromkeys(keys[::-1].tolist()), **self._new}
+            self.announced.note(keys[noted])
 
     def count_live(self, service: str, now_s: float) -> int:
         """How many contents of a service are here and can be shown."""

@@ -46,7 +46,7 @@ class LiveContents:
         self._clock = clock
         self._metrics = metrics
         self._walked: int | None = None
-        """``Catalog.losses`` as it was when the index was walked last."""
+        """``Announcements.losses`` as it was when the index was walked last."""
         self._walk_again_s = 0.0
 
     async def run(self) -> None:
@@ -70,12 +70,12 @@ class LiveContents:
     async def once(self) -> None:
         """Walk the index if that is due; read what was announced. Raises Unavailable."""
         now_s = self._clock.monotonic_s()
-        if self._walked != self._catalog.losses or now_s >= self._walk_again_s:
-            losses = self._catalog.losses
+        if self._walked != self._catalog.announced.losses or now_s >= self._walk_again_s:
+            losses = self._catalog.announced.losses
             for service in self._services:
                 await self._walk(service)
             self._walked, self._walk_again_s = losses, now_s + RESCAN_S
-        while len(new := self._catalog.take_new(READ_AT_ONCE)):
+        while len(new := self._catalog.announced.take_new(READ_AT_ONCE)):
             await self._read(new, keep_absent=True)
         for service in self._services:
             self._metrics.live_contents.labels(service).set(self._catalog.count_live(service, self._clock.now_s()))
@@ -98,7 +98,7 @@ class LiveContents:
         """Read contents into the catalog. ``keep_absent``: whether to note also what Redis does not have; the index
         may name many contents that have expired."""
         listed = contents.tolist()
-        with self._catalog.reading() as reading:
+        with self._catalog.announced.reading() as reading:
             values = await self._redis.read([keys.content(key) for key in listed])
             pairs = zip(listed, values, strict=True)
             found = [Fetched(key, value) for key, value in pairs if keep_absent or value is not None]

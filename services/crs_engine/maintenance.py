@@ -36,11 +36,11 @@ class Maintenance:
     async def once(self) -> None:
         """One round."""
         catalog = self._engine.pipeline.catalog
-        new = catalog.take_new(MOST_NEW_AT_ONCE)
+        new = catalog.announced.take_new(MOST_NEW_AT_ONCE)
         if len(new):
             await self._engine.reads.contents(new)
             if (catalog.find(new) < 0).all():  # Redis is away
-                catalog.put_back(new)
+                catalog.announced.put_back(new)
         self._newest.refresh(self._engine.placements.values(), self._clock.now_s())
         await self._engine.keep_fallbacks_warm()
         metrics = self._metrics

@@ -42,7 +42,7 @@ class Hydrator:
     async def fetch(self, contents: NDArray[np.uint64]) -> None:
         """Read contents (``uint64[n]``) into the catalog, found or not. Raises Unavailable."""
         listed = contents.tolist()
-        with self._catalog.reading() as reading:
+        with self._catalog.announced.reading() as reading:
             values = await self._redis.read([keys.content(key) for key in listed])
             self._catalog.put(
                 [Fetched(key, value) for key, value in zip(listed, values, strict=True)],

@@ -221,8 +221,8 @@ def test_new_contents_that_could_not_be_read_are_asked_for_again() -> None:
     first, second, third = (np.array([hashing.content_key("news", each)], np.uint64) for each in "abc")
     catalog.mark_changed(first)
     catalog.mark_changed(second)
-    taken = catalog.take_new(10)
+    taken = catalog.announced.take_new(10)
     catalog.mark_changed(third)
-    catalog.put_back(taken)
+    catalog.announced.put_back(taken)
 
-    assert catalog.take_new(10).tolist() == [int(third[0]), int(second[0]), int(first[0])]
+    assert catalog.announced.take_new(10).tolist() == [int(third[0]), int(second[0]), int(first[0])]

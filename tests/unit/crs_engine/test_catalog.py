@@ -9,7 +9,8 @@ from banditmesh.bandits import hashing
 from banditmesh.bandits.features import FeatureSpec, Featurizer
 from banditmesh.contracts.provider.v1.provider_pb2 import Attribute, Content
 from banditmesh.runtime import packing
-from services.crs_engine.catalog import ABSENT, KEEP_ABSENT_S, KEEP_S, MOST_NEW, PUBLISHED_AT, Catalog, Fetched
+from services.crs_engine.announcements import MOST_NEW
+from services.crs_engine.catalog import ABSENT, KEEP_ABSENT_S, KEEP_S, PUBLISHED_AT, Catalog, Fetched
 from services.crs_engine.key_index import KeyIndex
 
 SPEC = FeatureSpec(content=("service", "genre"), multi_valued={"genre": 2})
@@ -133,14 +134,14 @@ def test_contents_that_are_announced_and_not_here_are_noted_the_latest_first_and
     held = Catalog(1000, [], notes_new=True)
     held.put([Fetched(7, None)], 0.0)
     held.mark_changed(np.arange(5, 10, dtype=np.uint64))
-    assert held.take_new(3).tolist() == [9, 8, 6]
-    assert held.take_new(3).tolist() == [5]
+    assert held.announced.take_new(3).tolist() == [9, 8, 6]
+    assert held.announced.take_new(3).tolist() == [5]
     held.mark_changed(np.arange(20_000, dtype=np.uint64))
-    taken = held.take_new(20_000).tolist()
+    taken = held.announced.take_new(20_000).tolist()
     assert (len(taken), taken[0]) == (MOST_NEW, 19_999)
     quiet = Catalog(1000, [])
     quiet.mark_changed(np.arange(5, dtype=np.uint64))
-    assert len(quiet.take_new(9)) == 0
+    assert len(quiet.announced.take_new(9)) == 0
 
 
 def test_the_newest_contents_are_those_that_can_be_shown_by_their_date_or_by_when_they_came() -> None:
@@ -167,11 +168,11 @@ def test_the_newest_contents_are_those_that_can_be_shown_by_their_date_or_by_whe
 def test_a_change_that_is_announced_while_the_content_is_read_is_not_lost() -> None:
     local, one, other = catalog(), packed("c1"), packed("c2")
     keys = keys_of(one, other)
-    with local.reading() as reading:
+    with local.announced.reading() as reading:
         local.mark_changed(keys_of(one))  # the value that is on its way is the old one
         local.put([one, other], 0.0, reading=reading)
     assert local.due(keys, local.find(keys), 1.0).tolist() == [one.key]
-    with local.reading() as reading:
+    with local.announced.reading() as reading:
         local.put([one], 1.0, reading=reading)
     assert local.due(keys, local.find(keys), 2.0).tolist() == []
 
@@ -179,7 +180,7 @@ def test_a_change_that_is_announced_while_the_content_is_read_is_not_lost() -> N
 def test_when_everything_may_have_changed_meanwhile_all_that_is_read_is_read_again() -> None:
     local, one, other = catalog(), packed("c1"), packed("c2")
     keys = keys_of(one, other)
-    with local.reading() as reading:
+    with local.announced.reading() as reading:
         local.mark_changed(None)
         local.put([one, other], 0.0, reading=reading)
     assert sorted(local.due(keys, local.find(keys), 1.0).tolist()) == sorted(keys.tolist())
@@ -189,7 +190,7 @@ def test_a_change_before_the_read_began_or_after_it_ended_concerns_it_as_ever() 
     local, one = catalog(), packed("c1")
     keys = keys_of(one)
     local.mark_changed(keys)
-    with local.reading() as reading:
+    with local.announced.reading() as reading:
         local.put([one], 0.0, reading=reading)
     assert local.due(keys, local.find(keys), 1.0).tolist() == []
     local.mark_changed(keys)
@@ -211,13 +212,13 @@ def test_a_changed_content_of_a_followed_service_is_noted_though_it_is_here() ->
     one, other = packed("c1"), Fetched(9, packing.pack_content("weather", Content(content_id="w").SerializeToString()))
     local.put([one, other], 0.0)
     local.mark_changed(np.array([one.key, other.key, 77], np.uint64))
-    assert sorted(local.take_new(10).tolist()) == sorted([one.key, 77])
+    assert sorted(local.announced.take_new(10).tolist()) == sorted([one.key, 77])
     assert local.count_live("comics", 0.0) == 1
 
 
 def test_what_was_lost_of_the_announcements_is_counted() -> None:
     local = Catalog(1000, [Featurizer(SPEC, strict=False)], follows=["comics"])
     local.mark_changed(np.arange(MOST_NEW + 2, dtype=np.uint64))
-    assert local.losses == 2
+    assert local.announced.losses == 2
     local.mark_changed(None)
-    assert local.losses == 3
+    assert local.announced.losses == 3
