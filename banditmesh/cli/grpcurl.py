@@ -8,9 +8,11 @@ import shlex
 import shutil
 import sysconfig
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from banditmesh.runtime.mesh import Mesh
 
@@ -111,7 +113,7 @@ def _play(call: _Calls) -> tuple[Lines, Mapping[str, str]]:
 
 
 def _own(call: _Calls, mesh: Mesh) -> tuple[Lines, Mapping[str, str]]:
-    """A file with one user for one logic, to be replaced by the team's own, and one for each other logic."""
+    """A file with one user for each of some logics, where ``mesh.yaml`` lets it be; the team's own replace them."""
     placement, sources = next(
         (name, mapped)
         for name, each in mesh.placements.items()
@@ -119,20 +121,42 @@ def _own(call: _Calls, mesh: Mesh) -> tuple[Lines, Mapping[str, str]]:
     )
     every = [f"{service}/{logic}" for service, each in mesh.services.items() for logic in each.logics]
     commands: list[str] = []
+    jobs = call("importer", "importer.v1.ImporterService/ListImportJobs", {})
+    visitor = {"placement": placement, "user_id": "ada"}
+    if mesh.importing.allowed_uris == []:
+        return Lines("Service teams: importing.allowed_uris is empty, so nothing can be imported", (jobs,)), visitor
+    folder, heading = _folder(mesh.importing.allowed_uris)
+    here = Path(url2pathname(urlsplit(folder).path)) if folder.startswith("file://") else None
+    if here is not None and not here.is_dir():
+        commands.append(f"mkdir -p {shlex.quote(str(here))}")
+
+    def put(name: str, rows: str) -> str:
+        """Write a file, where it lies on this machine; its URI."""
+        if here is not None:
+            commands.append(f"printf {shlex.quote(rows)} > {shlex.quote(str(here / name))}")
+        return f"{folder}/{name}"
+
     if mesh.placements[placement].eligible == "used_services":
-        path = Path(tempfile.gettempdir()) / "profiles.csv"
-        rows = shlex.quote(f"user_id,used_services\\nada,{'|'.join(mesh.services)}\\n")
-        profiles = {"uri": path.as_uri(), "version": _VERSION}
-        notify = call("importer", "importer.v1.ImporterService/NotifyProfiles", profiles)
-        commands += [f"printf {rows} > {shlex.quote(str(path))}", notify]
+        uri = put("profiles.csv", f"user_id,used_services\\nada,{'|'.join(mesh.services)}\\n")
+        profiles = {"uri": uri, "version": _VERSION}
+        commands.append(call("importer", "importer.v1.ImporterService/NotifyProfiles", profiles))
     for source in (sources or every)[:_MOST_MAPPINGS]:
         service, logic = source.split("/")
-        path = Path(tempfile.gettempdir()) / f"{service}-{logic}.csv"
-        rows = shlex.quote(f"user_id,contents\\nada,{service}-1|{service}-2\\n")
-        commands += [f"printf {rows} > {shlex.quote(str(path))}", call.mapping(service, logic, path.as_uri())]
-    commands.append(call("importer", "importer.v1.ImporterService/ListImportJobs", {}))
-    heading = "Service teams: files of one user (put your own in their place), and their import"
-    return Lines(heading, tuple(commands)), {"placement": placement, "user_id": "ada"}
+        uri = put(f"{service}-{logic}.csv", f"user_id,contents\\nada,{service}-1|{service}-2\\n")
+        commands.append(call.mapping(service, logic, uri))
+    return Lines(heading, (*commands, jobs)), visitor
+
+
+def _folder(allowed: Sequence[str] | None) -> tuple[str, str]:
+    """The URI of a folder that files may be imported from, and what to say about it. ``allowed``: in ``mesh.yaml``."""
+    anywhere = [Path(tempfile.gettempdir()).as_uri()]
+    local = anywhere if allowed is None else [each for each in allowed if each.startswith("file://")]
+    if local:
+        return local[0].rstrip("/"), "Service teams: files of one user (put your own in their place), and their import"
+    return (
+        (allowed or [""])[0].rstrip("/"),
+        "Service teams: an import (importing.allowed_uris lets no local file in: put files with these names there)",
+    )
 
 
 def _program() -> str:
