@@ -236,6 +236,26 @@ class UsesTokens(Environment):
 
 
 COMMON: tuple[type[Environment], ...] = (ServiceSettings, UsesKafka, UsesRedis, UsesStore, UsesTokens)
+OF_ONE_SERVICE = {
+    "ack_timeout_s",
+    "archive_key",
+    "batch",
+    "client_id",
+    "import_handover_s",
+    "import_jobs",
+    "import_local_files",
+    "import_redis_timeout_s",
+    "keep_models",
+    "max_waiting_bytes",
+    "model_cache",
+    "ordinal",
+    "provider_ca",
+    "redis_timeout_s",
+    "replicas",
+    "session_timeout_s",
+    "snapshots_kept",
+}
+"""Settings that one service or two have for themselves: the others may find them in an environment that all share."""
 OF_THE_COMMAND_LINE = {"BANDITMESH_CACHE"}
 """What services may find in their environment and do not read."""
 SettingsT = TypeVar("SettingsT", bound=Environment)
@@ -268,7 +288,8 @@ def load_settings(kind: type[SettingsT], overrides: Mapping[str, Any] | None = N
 
 def unknown_variables(kind: type[Environment], environ: Mapping[str, str] = os.environ) -> list[str]:
     """BANDITMESH_ variables that no service knows: most likely a typing error."""
-    known = {variable(name) for group in (kind, *COMMON) for name in group.model_fields} | OF_THE_COMMAND_LINE
+    fields = {name for group in (kind, *COMMON) for name in group.model_fields}
+    known = {variable(name) for name in fields | OF_ONE_SERVICE} | OF_THE_COMMAND_LINE
     return sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
 
 

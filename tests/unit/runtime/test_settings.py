@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from banditmesh.runtime.addresses import HostPort
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.settings import (
+    COMMON,
+    OF_ONE_SERVICE,
     PREFIX,
     ServiceSettings,
     UsesKafka,
@@ -19,7 +22,13 @@ from banditmesh.runtime.settings import (
     describe,
     load_settings,
     unknown_variables,
+    variable,
 )
+from services.crs_engine.settings import EngineSettings
+from services.importer.settings import ImporterSettings
+from services.joiner.settings import JoinerSettings
+from services.learner.settings import LearnerSettings
+from services.tracker.settings import TrackerSettings
 
 
 class EverythingSettings(ServiceSettings, UsesKafka, UsesRedis, UsesStore, UsesTokens):
@@ -111,6 +120,15 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_misspelt_variable_is_found_and_a_neighbours_is_not() -> None:
     environ = {"BANDITMESH_KAFAK": "a:1", "BANDITMESH_STORE": "file:///x", "OTHER": "1", "BANDITMESH_LOG_LEVEL": "info"}
     assert unknown_variables(ServiceSettings, environ) == ["BANDITMESH_KAFAK"]
+
+
+def test_no_service_takes_the_settings_of_another_for_typing_errors() -> None:
+    of_services = {EngineSettings, ImporterSettings, JoinerSettings, LearnerSettings, TrackerSettings}
+    for one, other in itertools.product(of_services, of_services):
+        assert unknown_variables(one, {variable(name): "1" for name in other.model_fields}) == []
+    of_one = {name for kind in of_services for name in kind.model_fields}
+    of_all = {name for kind in COMMON for name in kind.model_fields}
+    assert of_one - of_all == OF_ONE_SERVICE  # and none that no service has any more
 
 
 def test_every_setting_is_described() -> None:
