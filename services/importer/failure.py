@@ -17,8 +17,8 @@ class Failure:
     Attributes:
         reason: Short and countable: ``file_not_found``, ``unreadable_file``, ``unknown_format``, ``not_allowed``,
             ``source_unavailable``, ``source_changed``, ``wrong_column``, ``too_many_rejects``, ``too_few_rows``,
-            ``empty_mapping``, ``empty_profiles``, ``provider_unavailable``, ``provider_failed``, ``superseded``,
-            ``gave_up``, ``internal``.
+            ``empty_file``, ``empty_mapping``, ``empty_profiles``, ``provider_unavailable``, ``provider_failed``,
+            ``superseded``, ``gave_up``, ``internal``.
         message: In words, with what to do.
         file: The file that broke; empty when it is none of the files.
         row: The row in that file, from 1; 0 when it is not about a row.

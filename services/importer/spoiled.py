@@ -18,7 +18,7 @@ _ROUNDED: Final = r"^(\d+\.0|\d([.,]\d+)?[eE]\+?\d+)$"
 """A whole number that a tool took for a measure: ``17.0`` of pandas, ``1.23457E+11`` of Excel, ``1e15`` of MySQL."""
 LOST_DIGITS: Final = re.compile(r"^\d([.,]\d+[eE]\+?|[eE]\+)\d+$")
 """Those whose digits are gone. ``1e15`` is not among them, for nothing tells it from the digits of a hash."""
-_QUOTED: Final = "^('.*'|\".*\"|`.*`|\u2018.*\u2019|\u201c.*\u201d|\u00ab.*\u00bb)$"
+_QUOTED: Final = "^('.*'|=?\".*\"|`.*`|\u2018.*\u2019|\u201c.*\u201d|\u00ab.*\u00bb)$"
 _INVISIBLE: Final = r"[\p{Cc}\p{Cf}]"
 NULLS: Final = frozenset(
     [

@@ -8,7 +8,7 @@ import csv
 from collections.abc import Iterator
 from itertools import islice, pairwise
 
-from services.importer.failure import Reject, shorten
+from services.importer.failure import ImportFailed, Reject, shorten
 from services.importer.sources.formats import CsvOptions
 from services.importer.sources.lines import MAX_LINE_BYTES
 from services.importer.sources.parts import Part
@@ -43,6 +43,8 @@ class DelimitedParser:
         rows, texts = self._rows + lines.rows, self._texts + lines.texts
         self._rows, self._texts = [], []
         if self._header is None:
+            if lines.rejects and (not rows or lines.rejects[0].row < rows[0]):
+                raise self._no_header(lines.rejects[0].reason)
             if not texts:
                 return None
             self._header = self._read_header(texts[0])
@@ -58,6 +60,16 @@ class DelimitedParser:
                 rejects.append(Reject(self._part.uri, row, "", "wrong_number_of_columns", shorten(",".join(values))))
         # A line that waits for the next ones has not been read yet.
         return TextBatch(self._part, kept, records, rejects, self._rows[0] - 1 if self._rows else lines.last)
+
+    def _no_header(self, reason: str) -> ImportFailed:
+        """What is wrong with a first line that is no text."""
+        if reason == "line_too_long":
+            return wrong_column(self._part.uri, "the first line is longer than 1 MiB; it should name the columns")
+        return wrong_column(
+            self._part.uri,
+            "the header is not in UTF-8: save the file as 'CSV UTF-8', or notify with its encoding, such as "
+            'csv: {"encoding": "cp1252"}',
+        )
 
     def _read_header(self, text: str) -> list[str]:
         if text.lower().startswith("sep="):

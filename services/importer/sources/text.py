@@ -51,7 +51,7 @@ def read_text(
         may_be_empty: Whether a CSV may lack even its header, as one of several parts may.
 
     Raises:
-        ImportFailed: ``wrong_column``, ``unreadable_file`` (also a gzip that ends too early).
+        ImportFailed: ``wrong_column``, ``empty_file``, ``unreadable_file`` (also a gzip that ends too early).
     """
     parser: Parser = (
         DelimitedParser(part, check_columns, csv) if part.format == "csv" else JsonLinesParser(part, check_columns)
@@ -70,7 +70,9 @@ def read_text(
     if batch and (batch.records or batch.rejects):
         yield batch
     if part.format == "csv" and not parser.known and not may_be_empty:
-        check_columns([], part.uri)
+        what = "has no line with anything in it" if last else "is empty"
+        message = f"{part.uri} {what}: the file that was to be written here is not; a CSV without rows has a header"
+        raise ImportFailed(Failure("empty_file", message, file=part.uri))
 
 
 def _read(stream: Readable, part: Part, batch_rows: int) -> Iterator[Lines]:

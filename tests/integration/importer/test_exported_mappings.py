@@ -157,6 +157,8 @@ async def test_a_line_that_does_not_decode_costs_that_line_alone(
         ("m.csv", gzip_of(CSV), "is compressed by gzip: its name must end with .gz"),
         ("m.csv.gz", CSV, "is not compressed by gzip, though its name says so"),
         ("m.csv", CSV.decode().encode("utf-16"), "is UTF-16, as Excel's 'Unicode Text' is"),
+        ("m.csv", "user_id,contents,größe\nu1,sun,1\n".encode("cp1252"), "the header is not in UTF-8: save the file"),
+        ("m.csv", b"x" * (1 << 21) + b"\nu1,sun\n", "the first line is longer than 1 MiB"),
         ("m.csv", CSV.decode().encode("utf-16-le"), "is UTF-16"),
         ("m.jsonl", JSON.decode().encode("utf-16"), "is UTF-16"),
         ("m.csv", CSV.replace(b",", b";"), 'the columns are separated by \';\'; notify with csv: {"delimiter": ";"}'),

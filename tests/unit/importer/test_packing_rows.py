@@ -206,6 +206,7 @@ def test_an_id_that_may_well_be_one_is_kept(written: str) -> None:
     ("written", "doubt"),
     [
         ("'u1'", "id_in_quotes"),
+        ('="u1"', "id_in_quotes"),
         ('"u1"', "id_in_quotes"),
         ("\u201cu1\u201d", "id_in_quotes"),
         ("u\u200b1", "id_has_invisible_character"),
