@@ -37,7 +37,8 @@ class MeshError(Exception):
     ``field``: path of the request field or configuration key, in the words of whoever wrote it (``events[3].token``).
     ``value``: the offending value; only its first 80 characters leave the process. Never pass a secret.
     ``hint``: what the caller can do. ``retry_after_s``: seconds after which the same request may succeed.
-    ``metadata``: further facts for machines (``ErrorInfo.metadata``).
+    ``metadata``: further facts for machines (``ErrorInfo.metadata``). ``dependency``: which one is away, for the log of
+    this process (:mod:`banditmesh.runtime.outages`); it does not leave it.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
@@ -51,6 +52,7 @@ class MeshError(Exception):
         hint: str | None = None,
         retry_after_s: float | None = None,
         metadata: Mapping[str, str] | None = None,
+        dependency: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -59,6 +61,7 @@ class MeshError(Exception):
         self.hint = hint
         self.retry_after_s = retry_after_s
         self.metadata: Mapping[str, str] = dict(metadata or {})
+        self.dependency = dependency
 
     @property
     def reason(self) -> str:
@@ -186,6 +189,13 @@ def in_one_line(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(map(in_one_line, error.exceptions))
     return str(error) or type(error).__name__
+
+
+def dependency_of(error: BaseException) -> str | None:
+    """Which dependency an error says is away; None: it names none."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(dependency_of, error.exceptions)), None)
+    return error.dependency if isinstance(error, MeshError) else None
 
 
 class ConfigurationError(FailedPrecondition):

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from grpc_health.v1 import health, health_pb2
 
 from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import ProcessMetrics
+from banditmesh.runtime.outages import outages
 
 log = get_logger(__name__)
 
@@ -38,6 +40,12 @@ class Check:
     critical: bool = True
     services: frozenset[str] = frozenset()
     """Full names of the gRPC services that need it; empty: all of the process."""
+    meanwhile: str = ""
+    """What the service does while it is not well, for the log."""
+    silence_of: str = ""
+    """Which dependency is away when the probe gets no answer; empty: the one of this name."""
+    where: str = ""
+    """Its address, for the log."""
 
 
 class Health:
@@ -49,9 +57,11 @@ class Health:
         self._metrics = metrics
         self._checks: dict[str, Check] = {}
         self._services: set[str] = set()
+        self._well: set[str] = set()
+        """Checks that have passed once."""
+        self._began_s = 0.0
         self._broken: dict[str, frozenset[str]] = {}
         """Critical conditions that do not hold, with the services that they concern (empty: all)."""
-        self._up: dict[str, bool] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._serving = False
         self._held = False
@@ -67,7 +77,8 @@ class Health:
 
     async def start(self, services: Iterable[str], checks: Mapping[str, Check] | None = None) -> None:
         """Run every check once, so that the first answer is true, publish, and keep checking."""
-        self._checks = dict(checks or {})
+        self._began_s = self._clock.monotonic_s()
+        self._take(checks or {})
         self._services = {OVERALL, *services}
         await self.servicer.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._publish()
@@ -81,7 +92,7 @@ class Health:
         :data:`SETTLE_S`: what was just built needs a moment."""
         await self.stop()
         old, self._broken, self._held = self._broken, {}, True
-        self._checks = dict(checks)
+        self._take(checks)
         try:
             for _ in range(round(SETTLE_S / SETTLE_EVERY_S)):
                 await asyncio.gather(*(self._run(check) for check in self._checks.values()))
@@ -94,6 +105,15 @@ class Health:
                 log.info("health after the change", was=sorted(old), **{"is": sorted(self._broken)})
             await self._publish()
             self._watch()
+
+    def _take(self, checks: Mapping[str, Check]) -> None:
+        for name in self._checks.keys() - checks.keys():
+            outages.ended(_work(name))
+        self._checks = dict(checks)
+        for check in self._checks.values():
+            meanwhile = check.meanwhile or ("this service is not ready" if check.critical else "")
+            if meanwhile:
+                outages.meanwhile(check.name, meanwhile)
 
     def _watch(self) -> None:
         self._loops = [
@@ -126,22 +146,25 @@ class Health:
             await self._run(check)
 
     async def _run(self, check: Check) -> None:
-        was_up = self._up.get(check.name, True)
+        work = outages.work(_work(check.name), of=check.name)
         try:
             async with asyncio.timeout(check.timeout_s):
                 await check.probe()
         except Exception as error:  # whatever a probe raises means the same: not well
-            reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             self._metrics.dependency_up.labels(dependency=check.name).set(0)
-            if was_up:
-                log.warning("dependency down", dependency=check.name, critical=check.critical, reason=reason)
+            if isinstance(error, TimeoutError):
+                at = f" at {check.where}" if check.where else ""
+                of = check.silence_of or check.name
+                error = Unavailable(f"{of}{at} does not answer within {check.timeout_s:g} s", dependency=of)
+            # What has just started needs a moment; whatever is away then is told by the work that needs it.
+            if check.name in self._well or self._clock.monotonic_s() - self._began_s >= SETTLE_S:
+                work.failed(error)
             up = False
         else:
             self._metrics.dependency_up.labels(dependency=check.name).set(1)
-            if not was_up:
-                log.info("dependency up", dependency=check.name)
+            work.well()
+            self._well.add(check.name)
             up = True
-        self._up[check.name] = up
         if check.critical:
             await self.set_condition(check.name, up, check.services)
 
@@ -155,3 +178,7 @@ class Health:
             serving = self._serving and not concerned
             status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
             await self.servicer.set(service, status)
+
+
+def _work(check: str) -> str:
+    return f"health check of {check}"

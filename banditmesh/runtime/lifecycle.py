@@ -12,6 +12,7 @@ from banditmesh.runtime.errors import in_one_line, is_expected
 from banditmesh.runtime.health import Health
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import ProcessMetrics
+from banditmesh.runtime.outages import outages
 
 log = get_logger(__name__)
 
@@ -134,9 +135,9 @@ class BackgroundTasks:
         crashes = self._metrics.task_crashes.labels(task=name)
         pause_s = on_crash.first_s if isinstance(on_crash, Restart) else 0.0
         up.set(1)
-        crashed = False
+        crashed = bug = False
         while True:
-            well = asyncio.create_task(self._well_again(name, on_crash)) if crashed else None
+            well = asyncio.create_task(self._well_again(name, on_crash, bug)) if crashed else None
             try:
                 await run()
                 if one_shot:
@@ -145,16 +146,17 @@ class BackgroundTasks:
                 raise RuntimeError(f"the background task {name!r} returned, and should run until the service stops")
             except (Exception, asyncio.CancelledError) as error:  # whatever it was: the task no longer runs
                 if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    outages.ended(_work(name))
                     raise
                 crashes.inc()
                 up.set(0)
-                if not is_expected(error):
+                bug = not is_expected(error)
+                if bug:
                     log.exception("background task crashed", task=name, policy=type(on_crash).__name__)
                 elif isinstance(on_crash, EndProcess):
                     log.error("background task ends the service", task=name, reason=in_one_line(error))
-                elif not crashed or (well is not None and well.done()):  # one line an outage, however long it is
-                    reason = in_one_line(error)
-                    log.warning("background task waits for what it depends on", task=name, reason=reason)
+                else:
+                    outages.failed(_work(name), error)
             finally:
                 recovered = well is not None and well.done()
                 if well is not None:
@@ -170,10 +172,16 @@ class BackgroundTasks:
             await self._clock.sleep(pause_s)
             pause_s = min(pause_s * 2, on_crash.most_s)
 
-    async def _well_again(self, name: str, on_crash: OnCrash) -> None:
+    async def _well_again(self, name: str, on_crash: OnCrash, bug: bool) -> None:
         """Declare a restarted task well once it has run for a while: one that crashes at once must not flap."""
         if isinstance(on_crash, Restart):
             await self._clock.sleep(on_crash.stable_s)
         self._metrics.task_up.labels(task=name).set(1)
         await self._health.set_condition(f"task {name}", True)
-        log.info("background task runs again", task=name)
+        outages.well(_work(name))
+        if bug:
+            log.info("background task runs again", task=name)
+
+
+def _work(task: str) -> str:
+    return f"background task {task}"

@@ -8,17 +8,18 @@ call passes.
 from __future__ import annotations
 
 import logging
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 import structlog
 from google.protobuf.message import Message
 from pydantic import SecretStr
 
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.settings import LogFormat, LogLevel
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -47,34 +48,82 @@ class _GoneClients(logging.Filter):
 
 
 _GONE_CLIENTS = _GoneClients()
-REPEATED_S = 10.0
+REPEATED_FIRST_S, REPEATED_MOST_S = 60.0, 3600.0
+LASTED_S = 5.0
 _MOST_LINES = 256
+_OF_AN_OUTAGE = (
+    "Attempt to fetch offsets ",
+    "Cannot send ",
+    "Could not send ",
+    "Discovered coordinator ",
+    "Error sending ",
+    "Failed fetch ",
+    "FindCoordinator Request failed",
+    "Got error produce response",
+    "Group Coordinator Request failed",
+    "Heartbeat ",
+    "LeaveGroup request failed",
+    "Marking the coordinator dead",
+    "OffsetCommit failed ",
+    "Unable ",
+)
+"""How lines of aiokafka 0.14 begin that say that a broker is away."""
+
+
+@dataclass
+class _Line:
+    first_s: float
+    last_s: float
+    shown_s: float | None = None
+    pause_s: float = REPEATED_FIRST_S
+    left_out: int = 0
 
 
 class Repeated(logging.Filter):
-    """Lets a line of a library through once in :data:`REPEATED_S`, with how many like it were left out since the last:
-    while its broker is away, aiokafka 0.14 logs each attempt of each connection as an error, dozens a second."""
+    """Lets a line of a library through once in a while, further and further apart, with how many like it were left out
+    since the last.
 
-    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+    While its broker is away, aiokafka 0.14 logs each attempt of each connection as an error, a hundred a second. What
+    it says then we say ourselves, once (:mod:`banditmesh.runtime.outages`): such a line is let through only when it
+    goes on though we know of no outage, as one of several brokers may be away, or have the wrong name.
+    """
+
+    def __init__(
+        self,
+        now_s: Callable[[], float] = time.monotonic,
+        is_down: Callable[[str], bool] = outages.is_down,
+    ) -> None:
         super().__init__()
         self._now_s = now_s
-        self._shown: dict[tuple[str, str], tuple[float, int]] = {}
-        """When a line was shown last, and how many were left out since."""
+        self._is_down = is_down
+        self._lines: dict[tuple[str, str], _Line] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """What only differs in what is filled in is one line."""
-        if not record.name.startswith(tuple(CHATTY_LOGGERS)):
+        if not record.name.startswith(tuple(CHATTY_LOGGERS)) or record.exc_info:
             return True
-        line, now_s = (record.name, str(record.msg)), self._now_s()
-        shown_s, left_out = self._shown.get(line, (-math.inf, 0))
-        if now_s - shown_s < REPEATED_S:
-            self._shown[line] = (shown_s, left_out + 1)
+        key, now_s = (record.name, str(record.msg)), self._now_s()
+        line = self._lines.get(key)
+        if line is None or now_s - line.last_s > 2 * line.pause_s:
+            if len(self._lines) >= _MOST_LINES:
+                self._lines.clear()
+            line = self._lines[key] = _Line(now_s, now_s)
+        of_an_outage = key[1].startswith(_OF_AN_OUTAGE)
+        if of_an_outage and now_s - line.last_s > LASTED_S:
+            line.first_s = now_s  # another one
+        line.last_s = now_s
+        if of_an_outage and (now_s - line.first_s < LASTED_S or self._is_down("kafka")):
+            line.left_out += 1
             return False
-        if len(self._shown) >= _MOST_LINES:
-            self._shown.clear()
-        self._shown[line] = (now_s, 0)
-        if left_out:
-            record.msg = f"{record.msg} ({left_out} more like it in the last {now_s - shown_s:.0f} s)"
+        if line.shown_s is not None and now_s - line.shown_s < line.pause_s:
+            line.left_out += 1
+            return False
+        if line.left_out:
+            since_s = now_s - (line.first_s if line.shown_s is None else line.shown_s)
+            record.msg = f"{record.msg} ({line.left_out} more like it in the last {since_s:.0f} s)"
+        if line.shown_s is not None:
+            line.pause_s = min(2 * line.pause_s, REPEATED_MOST_S)
+        line.shown_s, line.left_out = now_s, 0
         return True
 
 

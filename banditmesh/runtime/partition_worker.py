@@ -12,6 +12,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import FailedPrecondition, is_expected
 from banditmesh.runtime.kafka.metrics import StreamMetrics
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.stream_contract import (
     Consumed,
     Fenced,
@@ -41,8 +42,9 @@ class PartitionWorker:
     ) -> None:
         self.partition = partition
         self._log = log.bind(stream=stream, partition=partition)
-        self.failing = False
-        """Whether the last attempt to open or to process failed."""
+        self._work = outages.work(f"partition {partition} of {stream}", of=f"{stream} stream")
+        self.failing: BaseException | None = None
+        """Why the last attempt to open or to process failed; None: it did not."""
         self.paused = True
         self.taken = 0
         self.held: deque[Consumed] = deque()
@@ -119,18 +121,19 @@ class PartitionWorker:
             except (Exception, asyncio.CancelledError) as error:  # no record is skipped, the partition is opened anew
                 if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
-                self.failing = True
+                self.failing = error
                 self._metrics.restarts.labels(reason=type(error).__name__).inc()
-                self._log.warning(
-                    "partition is opened anew",
-                    error=repr(error),
-                    pause_s=pause_s,
-                    exc_info=not is_expected(error),
-                )
+                if is_expected(error):
+                    self._work.failed(error)
+                else:
+                    self._log.exception("partition is opened anew", pause_s=pause_s)
                 if self.taken > taken_before:
                     pause_s = self._options.first_pause_s
                 await self._wait(self._stopping, pause_s)
                 pause_s = min(2 * pause_s, self._options.most_pause_s)
+            finally:
+                if self._stopping.is_set():
+                    self._work.ended()
 
     async def _serve(self) -> None:
         self._position = None
@@ -145,7 +148,8 @@ class PartitionWorker:
             self.held.clear()
             self._source.seek(self.partition, start)
             self._position, self._just_sought = start, True
-            self._log.info("partition opened", offset=start)
+            if self.failing is None:  # else it may fail again with each attempt
+                self._log.info("partition opened", offset=start)
             await self._hand_over(processor)
         finally:
             self._position = None
@@ -193,7 +197,7 @@ class PartitionWorker:
                 async with asyncio.timeout(options.process_deadline_s):
                     await self._ask()
                     await processor.tick()
-                self.failing = False
+                self._is_well()
                 tick_at = self._clock.monotonic_s() + options.tick_every_s
             elif self.held:
                 # New records stand behind those that have to wait: their arrival changes nothing.
@@ -216,8 +220,12 @@ class PartitionWorker:
             self.held.popleft()
         self.taken += taken
         self._metrics.records.inc(taken)
-        self.failing = False
+        self._is_well()
         return taken, retry_after_s
+
+    def _is_well(self) -> None:
+        self.failing = None
+        self._work.well()
 
     async def _ask(self) -> None:
         if self._options.may_work is not None:

@@ -76,6 +76,8 @@ class RedisClient:
                 f"Redis at {self.address} {in_words(error)}",
                 hint=hint(error, self.address),
                 retry_after_s=RETRY_AFTER_S,
+                # What refuses one command, or one user, may well serve the others.
+                dependency="redis" if may_be_elsewhere(error) else None,
             ) from error
         if task and task.cancelling() > cancelled:
             raise asyncio.CancelledError

@@ -142,10 +142,16 @@ class Server:
         timeout_s: float = 2.0,
         critical: bool = True,
         services: frozenset[str] = frozenset(),
+        meanwhile: str = "",
+        silence_of: str = "",
+        where: str = "",
     ) -> None:
         """Watch a dependency: ``probe`` raises when it is down. While a critical one is down, ``services`` (by full
-        name; all of the process when empty) are NOT_SERVING."""
-        self._newest.check(Check(name, probe, interval_s, timeout_s, critical, services))
+        name; all of the process when empty) are NOT_SERVING. ``meanwhile``: what the service does then, for the log;
+        ``silence_of``: which dependency is away when the probe gets no answer, if it is not ``name``; ``where``: its
+        address."""
+        check = Check(name, probe, interval_s, timeout_s, critical, services, meanwhile, silence_of, where)
+        self._newest.check(check)
 
     def guard(self, table: AccessTable | None) -> None:
         """Let only the callers of this table in, each to what its roles allow; None: everybody to everything."""

@@ -26,9 +26,10 @@ from contextlib import suppress
 from functools import partial
 
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.errors import Unavailable, dependency_of
 from banditmesh.runtime.kafka.metrics import StreamMetrics
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.partition_worker import PartitionWorker
 from banditmesh.runtime.stream_contract import (
     Consumed,
@@ -85,6 +86,7 @@ class Stream:
         self._workers: dict[int, tuple[PartitionWorker, asyncio.Task[None]]] = {}
         self._joined = False
         self._rejoin = asyncio.Event()
+        self._work = outages.work(f"membership of {name}")
 
     async def run(self) -> None:
         """Consume until cancelled; then let running calls finish within ``drain_s``, close all processors, leave the
@@ -99,7 +101,7 @@ class Stream:
                 pause_s = self._options.first_pause_s
             except Unavailable as error:
                 self._metrics.restarts.labels(reason="membership").inc()
-                log.warning("stream joins again", stream=self.name, error=str(error), pause_s=pause_s)
+                self._work.failed(error)
             await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, self._options.most_pause_s)
 
@@ -107,10 +109,13 @@ class Stream:
         """Raise Unavailable unless this member is in its group and all its partitions are being worked on; a health
         check's probe."""
         if not self._joined:
-            raise Unavailable(f"{self.name}: has not joined its consumer group yet")
+            raise Unavailable(f"{self.name}: has not joined its consumer group yet", dependency="kafka")
         failing = sorted(partition for partition, (worker, _) in self._workers.items() if worker.failing)
         if failing:
-            raise Unavailable(f"{self.name}: partitions {failing} fail and are tried again")
+            why = next(worker.failing for worker, _ in self._workers.values() if worker.failing)
+            raise Unavailable(
+                f"{self.name}: partitions {failing} fail and are tried again", dependency=dependency_of(why)
+            )
 
     def end_offset(self, partition: int) -> int | None:
         """The partition's end as last seen; None when it is not known."""
@@ -152,6 +157,7 @@ class Stream:
         if source is not self._source:  # of a membership that was given up while it was joining
             return
         self._joined = True
+        self._work.well()
         self._metrics.partitions.set(len(partitions))
         for partition in partitions:
             worker = PartitionWorker(

@@ -153,9 +153,28 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
         doors={"SelectContent": batcher.refusal, "RecommendContents": batcher.refusal},
     )
     # Neither is critical: without Redis the fallback answers, without a store the models that are loaded.
-    server.check("redis", redis.ping, critical=False)
-    server.check("redis settings", RedisHealth(redis, relies=False).keeps, interval_s=60.0, critical=False)
-    server.check("store", store.ping, critical=False)
+    server.check(
+        "redis",
+        redis.ping,
+        critical=False,
+        meanwhile="the fallback answers, by what is remembered of users; mappings and contents stay as they were",
+        where=str(redis.address),
+    )
+    server.check(
+        "redis settings",
+        RedisHealth(redis, relies=False).keeps,
+        interval_s=60.0,
+        critical=False,
+        silence_of="redis",
+        where=str(redis.address),
+    )
+    server.check(
+        "store",
+        store.ping,
+        critical=False,
+        meanwhile="models and stopped variants stay as they are",
+        where=store.location,
+    )
     server.background("change stream", live.follow, critical=False)
     server.background("live versions", live.reread_for_ever, critical=False)
     server.background("live contents", contents.run, critical=False)

@@ -14,15 +14,15 @@ from typing import Final
 
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Unavailable
-from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from services.crs_engine.metrics import EngineMetrics
-
-log = get_logger(__name__)
 
 WINDOW_S: Final = 1.0
 FEWEST_FAILURES: Final = 5
 FAILED_SHARE: Final = 0.5
 PROBE_EVERY_S: Final = 0.25
+WORK: Final = "selections"
+"""What waits for Redis here, in the log."""
 
 Probe = Callable[[], Awaitable[object]]
 
@@ -78,10 +78,11 @@ class Breaker:
     async def _try(self) -> None:
         try:
             await self._probe()
-        except Unavailable:
+        except Unavailable as error:
+            outages.failed(WORK, error)
             self._probe_at_s = self._clock.monotonic_s() + PROBE_EVERY_S
         else:
-            log.info("Redis answers again")
+            outages.well(WORK)
             self._open, self._failures = False, 0
             self._outcomes.clear()
         finally:

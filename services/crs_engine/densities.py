@@ -27,6 +27,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Mesh
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.retrieval_options import Density
 from banditmesh.runtime.snapshots import BadSnapshot, Pointer, Snapshot, Snapshots
 from services.crs_engine.catalog import Catalog
@@ -140,11 +141,13 @@ class Densities:
 
     async def _poll(self, model: str, served: Served) -> None:
         labels = (served.placement, model)
+        work = outages.work(f"density {served.placement}/{model}")
         pointer: Pointer | None = None
         try:
             pointer = await self._snapshots.moved(*labels, served.seen)
             if pointer is not None:
                 await self._load(model, served, pointer)
+            work.well()
         except (BadSnapshot, BanditError) as error:
             reason = error.reason if isinstance(error, BadSnapshot) else "tensors"
             if reason == "missing":
@@ -156,7 +159,7 @@ class Densities:
             log.error("density refused", placement=labels[0], model=model, served=served.version, error=str(error))
         except (MeshError, OSError) as error:
             self._metrics.model_unread.labels(*labels).inc()
-            log.warning("density cannot be read", placement=labels[0], model=model, error=str(error))
+            work.failed(error)
 
     async def _load(self, model: str, served: Served, pointer: Pointer) -> None:
         newest = await self._snapshots.load(served.placement, model, pointer.version)

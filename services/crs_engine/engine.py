@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.errors import Unavailable
-from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.redis import RedisClient
-from services.crs_engine.breaker import Breaker
+from services.crs_engine.breaker import WORK, Breaker
 from services.crs_engine.cache_keeper import CacheKeeper
 from services.crs_engine.compiled_placement import CompiledPlacement, Layout
 from services.crs_engine.live import LiveFollower
@@ -26,8 +26,6 @@ from services.crs_engine.rule_cost import RuleCosts
 from services.crs_engine.sampled_decisions import Sampler
 from services.crs_engine.selection_counts import SelectionCounts
 from services.crs_engine.user_memory import UserMemory
-
-log = get_logger(__name__)
 
 _ORIGINS = {number: name.removeprefix("ORIGIN_").lower() for name, number in events_pb2.Origin.items()}
 
@@ -96,7 +94,7 @@ class RedisReads:
     def _failed(self, read: str, error: Unavailable) -> None:
         self.metrics.redis_errors.labels(read).inc()
         if self.breaker.failed():
-            log.warning("Redis is away; the fallback answers", error=str(error))
+            outages.failed(WORK, error)
 
 
 @dataclass(frozen=True, eq=False)

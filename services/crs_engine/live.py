@@ -21,6 +21,7 @@ from banditmesh.runtime import keys
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.packing import LiveVersion
 from banditmesh.runtime.redis import RedisClient
 from services.crs_engine.metrics import EngineMetrics
@@ -93,11 +94,13 @@ class LiveFollower:
         return found
 
     async def try_reread(self) -> None:
-        """:meth:`reread`, but that Redis is away is logged."""
+        """:meth:`reread`, but that Redis is away is only logged."""
         try:
             await self.reread()
         except Unavailable as error:
-            log.warning("live pointers cannot be read", error=str(error))
+            outages.failed("live versions", error)
+        else:
+            outages.well("live versions")
 
     async def reread_for_ever(self) -> None:
         """The safety net, to be run in the background."""
@@ -112,8 +115,9 @@ class LiveFollower:
                 if self._last_id is None:
                     self._last_id = await self._start()
                 await self._take(self._last_id)
+                outages.well("change stream")
             except Unavailable as error:
-                log.warning("the change stream cannot be read", error=str(error))
+                outages.failed("change stream", error)
                 self._last_id = None
                 await self._clock.sleep(RETRY_S)
 

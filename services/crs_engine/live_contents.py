@@ -20,6 +20,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.known_contents import known_contents
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.redis import RedisClient
 from services.crs_engine.catalog import Catalog, Fetched
 from services.crs_engine.metrics import EngineMetrics
@@ -65,7 +66,9 @@ class LiveContents:
             await self.once()
         except Unavailable as error:
             self._walked = None
-            log.warning("contents to retrieve from cannot be read", error=str(error))
+            outages.failed("contents to retrieve from", error)
+        else:
+            outages.well("contents to retrieve from")
 
     async def once(self) -> None:
         """Walk the index if that is due; read what was announced. Raises Unavailable."""

@@ -25,6 +25,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import POPULARITY, Mesh
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.snapshots import BadSnapshot, Pointer, Snapshots
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.popular_contents import NOTHING_POPULAR, PopularContents
@@ -102,15 +103,17 @@ class Models:
         """Look once for newer snapshots and load them. Never raises, and no model waits for another's: what fails is
         logged, counted and tried again next time."""
         for slot in list(self.slots.values()):
+            work = outages.work(f"model {slot.placement}/{slot.model}")
             try:
                 pointer = await self.snapshots.moved(slot.placement, slot.model, slot.seen)
                 if pointer is not None:
                     await self._load(slot, pointer)
+                work.well()
             except (BadSnapshot, BanditError) as error:
                 self._refuse(slot, error.reason if isinstance(error, BadSnapshot) else "tensors", str(error))
             except (MeshError, OSError) as error:  # the store is away; the cache's disk is full, or not ours to write
                 self.metrics.model_unread.labels(slot.placement, slot.model).inc()
-                log.warning("snapshots cannot be read", placement=slot.placement, model=slot.model, error=str(error))
+                work.failed(error)
             except Exception:  # a bug, or a file that nobody foresaw: the other models must not suffer for it
                 self.metrics.model_unread.labels(slot.placement, slot.model).inc()
                 log.exception("loading a snapshot crashed", placement=slot.placement, model=slot.model)

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
-from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.selections import BUCKETS, Counts, buckets_of, write
 from banditmesh.runtime.store import Store
 from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.experiments import hashed
 from services.crs_engine.metrics import EngineMetrics
-
-log = get_logger(__name__)
 
 EVERY_S: Final = 30.0
 _PLANS: Final = 4
@@ -71,4 +69,6 @@ class SelectionCounts:
         except MeshError as error:
             self._news = True
             self._metrics.selections_unwritten.inc()
-            log.warning("counts of selections are not written yet", error=str(error))
+            outages.failed("counts of selections", error)
+        else:
+            outages.well("counts of selections")

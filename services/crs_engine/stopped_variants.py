@@ -12,6 +12,7 @@ from typing import Final
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.stops import Stopped, Stops
 from services.crs_engine.compiled_placement import CompiledPlacement
 from services.crs_engine.metrics import EngineMetrics
@@ -45,11 +46,13 @@ class StoppedVariants:
     async def once(self) -> None:
         """Look once, and let every placement assign by what is known. Never raises."""
         for name, placement in self._placements.items():
+            work = outages.work(f"stopped variants of {name}")
             try:
                 moved = await self._stops.moved(name, self._known[name])
+                work.well()
             except MeshError as error:
                 self._metrics.stops_unread.labels(name).inc()
-                log.warning("stopped variants cannot be read; nothing changes", placement=name, error=str(error))
+                work.failed(error)
                 moved = None
             if moved is not None:
                 log.warning("stopped variants", placement=name, stopped=sorted(moved.stopped))

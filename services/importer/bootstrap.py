@@ -12,6 +12,7 @@ from random import Random
 from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
 from banditmesh.runtime import keys
 from banditmesh.runtime.mesh import load_mesh
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
@@ -122,9 +123,18 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
         until_drain=("WatchImportJob",),
     )
     redis_health = RedisHealth(redis, relies=True)
-    server.check("redis", redis_health.writable)
-    server.check("redis settings", redis_health.keeps, interval_s=10.0)
-    server.check("store", store.ping, critical=False)
+    waits = "not ready; imports and refreshes wait, and go on from their last checkpoint"
+    server.check("redis", redis_health.writable, meanwhile=waits, where=str(redis.address))
+    server.check("redis settings", redis_health.keeps, interval_s=10.0, silence_of="redis", where=str(redis.address))
+    server.check(
+        "store",
+        store.ping,
+        critical=False,
+        meanwhile="imports go on; rejects files are not written to it",
+        where=store.location,
+    )
+    for name in mesh.services:
+        outages.meanwhile(f"provider of {name}", "what is known of its contents stays; new ones wait")
     server.background("import jobs", worker.run)
     server.background("refresh schedule", schedule.run)
     server.background("live versions", watch.run)

@@ -14,6 +14,7 @@ from banditmesh.retrieval.text import TextModel, text_of
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.packing import pack_vector
 from banditmesh.runtime.retrieval_options import Vectors
 from banditmesh.runtime.snapshots import BadSnapshot, Pointer, Snapshots
@@ -23,6 +24,7 @@ from services.importer.metrics import ImporterMetrics
 log = get_logger(__name__)
 
 LOOK_S: Final = 10.0
+_WORK: Final = "text model"
 
 
 class Embeddings:
@@ -60,6 +62,7 @@ class Embeddings:
             try:
                 pointer = await self._snapshots.moved(VECTORS, TEXT_MODEL, self._seen)
                 if pointer is None:
+                    outages.well(_WORK)
                     return
                 snapshot = await self._snapshots.load(VECTORS, TEXT_MODEL, pointer.version)
                 model = TextModel.from_tensors(snapshot.tensors)
@@ -69,10 +72,11 @@ class Embeddings:
                         f"it makes {model.dimensions} dimensions, vectors.dimensions is {self._options.dimensions}",
                     )
                 self._model, self._seen = model, pointer
+                outages.well(_WORK)
                 log.info("text model loaded", version=pointer.version)
             except (MeshError, BadSnapshot, BanditError, OSError) as error:
                 self._metrics.text_model_failures.inc()
-                log.warning("the text model cannot be loaded; run banditmesh embed fit", error=str(error))
+                outages.failed(_WORK, error, hint="banditmesh embed fit makes one")
 
 
 def words_of(content: provider_pb2.Content) -> str:

@@ -17,6 +17,7 @@ from banditmesh.runtime.channels import Connection
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import FailedPrecondition, Unavailable, printable
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.tls import ClientTls
 from services.importer.content_check import content_problem
 from services.importer.failure import shorten
@@ -156,22 +157,19 @@ class ProviderCalls:
                         f"the Data Provider of {service} at {address} answered {_said(error)}",
                         hint="GetContents must answer with the contents that exist; see its own log",
                     ) from error
-                log.warning(
-                    "data provider did not answer",
-                    provider=address,
-                    of=service,
-                    attempt=attempt,
-                    code=error.code().name,
+                away = ProviderUnavailable(
+                    f"the Data Provider of {service} at {address} did not answer {attempt} times ({_said(error)})",
+                    hint="start it, or correct services.*.provider in mesh.yaml, and ask again",
+                    retry_after_s=MOST_PAUSE_S,
+                    dependency=f"provider of {service}",
                 )
+                outages.failed(f"calls of the provider of {service}", away)
                 if attempt == ATTEMPTS:
-                    raise ProviderUnavailable(
-                        f"the Data Provider of {service} at {address} did not answer {ATTEMPTS} times ({_said(error)})",
-                        hint="start it, or correct services.*.provider in mesh.yaml, and ask again",
-                        retry_after_s=MOST_PAUSE_S,
-                    ) from error
+                    raise away from error
                 # Full jitter: importers that failed together do not come back together.
                 await self._clock.sleep(self._rng.random() * min(FIRST_PAUSE_S * 2**attempt, MOST_PAUSE_S))
             else:
+                outages.well(f"calls of the provider of {service}")
                 self._metrics.provider_calls.labels(service=service, code="OK").inc()
                 self._metrics.provider_seconds.labels(service=service).observe(self._clock.monotonic_s() - began_s)
                 return list(response.contents)

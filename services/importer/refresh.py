@@ -11,6 +11,7 @@ from banditmesh.runtime import keys
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, MeshError
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.service_options import Service
 from services.importer.metrics import ImporterMetrics
@@ -189,8 +190,9 @@ class RefreshSchedule:
         while True:
             try:
                 await self._refresh_if_due(service, every_s)
+                outages.well(_schedule(service))
             except MeshError as error:
-                log.warning("refresh interrupted", of=service, error=str(error))
+                outages.failed(_schedule(service), error)
             await self._clock.sleep(LOOK_S)
 
     async def _refresh_if_due(self, service: str, every_s: float) -> None:
@@ -205,9 +207,10 @@ class RefreshSchedule:
             done = await self._refresher.refresh(service)
         except MeshError as error:
             self._metrics.refreshes.labels(service=service, outcome="failed").inc()
-            log.warning("refresh failed", of=service, error=str(error))
+            outages.failed(_refresh(service), error)
             next_s = min(every_s, RETRY_AFTER_S)
         else:
+            outages.well(_refresh(service))
             self._metrics.refreshes.labels(service=service, outcome="held_back" if done.kept else "succeeded").inc()
             log.info(
                 "contents refreshed",
@@ -231,8 +234,17 @@ class RefreshSchedule:
             try:
                 async with self._redis.guarded():
                     await self._redis.client.eval(_IF_OURS, 1, lease, self._owner, self._lease_ms)
+                outages.well(lease)
             except MeshError as error:
-                log.warning("the refresh lease was not renewed", lease=lease, error=str(error))
+                outages.failed(lease, error)
+
+
+def _schedule(service: str) -> str:
+    return f"schedule of {service}'s refreshes"
+
+
+def _refresh(service: str) -> str:
+    return f"refresh of {service}"
 
 
 def check_content_ids(content_ids: Sequence[str]) -> list[str]:

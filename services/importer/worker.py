@@ -10,6 +10,7 @@ from typing import Any
 
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from services.importer.failure import Failure
 from services.importer.importing import ImportDependencies, ImportRun
 from services.importer.job import State
@@ -81,16 +82,18 @@ class Worker:
     async def _work(self, lease: Lease) -> None:
         """Run the oldest job of the lease's source; survives whatever goes wrong with it."""
         handover_s = 0.0
+        work = outages.work(f"import into {lease.source}")
         try:
             async with asyncio.TaskGroup() as group:
                 keeping = group.create_task(lease.keep())
                 handover_s = await self._run_oldest(lease)
                 keeping.cancel()
+            work.well()
         except* LeaseLost as lost:
             self._deps.metrics.leases_lost.inc()
             log.warning("import given up: the lease is lost", source=lease.source, error=str(lost.exceptions[0]))
         except* MeshError as errors:
-            log.warning("import interrupted", source=lease.source, error=str(errors.exceptions[0]))
+            work.failed(errors)
         finally:
             await self._release(lease, handover_s)
 
@@ -136,12 +139,15 @@ class Worker:
         """Give the lease back; more than one attempt, since after a restart of Redis the pooled connections are
         dead.
         """
+        work = outages.work(f"lease of {lease.source}")
         for _ in range(RELEASE_ATTEMPTS):
             try:
                 await _to_its_end(lease.release(after_s))
+                work.well()
                 return
             except MeshError as error:
-                log.warning("the lease was not given back", source=lease.source, error=str(error))
+                work.failed(error)
+        work.ended()  # it runs out by itself
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

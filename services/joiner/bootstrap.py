@@ -144,9 +144,10 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     server.background("reactions", gate.then(reactions_stream.run))
     server.background("shown", gate.then(shown_stream.run))
     server.background("impressions", gate.then(impressions_stream.run))
-    server.check("redis", redis_health.writable, interval_s=1.0)
-    server.check("redis settings", redis_health.keeps, interval_s=10.0)
-    server.check("kafka", producer.ping, interval_s=2.0, timeout_s=5.0)
+    waits = "not ready; joining waits, and goes on where it stood"
+    server.check("redis", redis_health.writable, interval_s=1.0, meanwhile=waits, where=str(redis.address))
+    server.check("redis settings", redis_health.keeps, interval_s=10.0, silence_of="redis", where=str(redis.address))
+    server.check("kafka", producer.ping, interval_s=2.0, timeout_s=5.0, meanwhile=waits, where=str(settings.kafka))
     server.check("reactions stream", reactions_stream.probe, interval_s=1.0)
     server.check("impressions stream", impressions_stream.probe, interval_s=1.0)
     server.check("shown stream", shown_stream.probe, interval_s=1.0)

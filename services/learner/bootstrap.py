@@ -16,6 +16,7 @@ from banditmesh.runtime.lifecycle import EndProcess
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.memory import freeze_heap
 from banditmesh.runtime.mesh import load_mesh
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.serve import Server
 from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.store import connect
@@ -106,9 +107,10 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
             letter = dead_letter(origin, error, consumer="learner", topic=topics.dead_letters, most_bytes=room)
             try:
                 await producer.send_many([letter])
+                outages.well("dead letters")
                 return
             except Unavailable as away:
-                log.warning("dead letter not sent yet", reason=str(away))
+                outages.failed("dead letters", away)
                 await server.clock.sleep(away.retry_after_s or 1.0)
 
     learning = asyncio.Lock()
@@ -204,8 +206,19 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
         sums_thread.shutdown()
 
     server.add_service(SERVICE, learner_pb2_grpc.add_LearnerServiceServicer_to_server, servicer)
-    server.check("kafka", producer.ping)
-    server.check("store", store.ping, critical=False)
+    server.check(
+        "kafka",
+        producer.ping,
+        meanwhile="not ready; learning waits, and goes on where it stood",
+        where=str(settings.kafka),
+    )
+    server.check(
+        "store",
+        store.ping,
+        critical=False,
+        meanwhile="learning goes on; snapshots are published once it is back",
+        where=store.location,
+    )
     # After a crash the models in memory cannot be trusted, nor, once superseded, whose they are. A fresh process
     # starts from the newest snapshots.
     server.background("learn", learn, on_crash=EndProcess())

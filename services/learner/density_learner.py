@@ -12,6 +12,7 @@ from typing import Final
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Aborted, MeshError, Unavailable
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.snapshots import BadSnapshot, Manifest, Snapshots, Superseded
 from banditmesh.runtime.stream import Consumed
 from services.learner.catalog import ShardId
@@ -22,6 +23,8 @@ from services.learner.reader import Known, Reader
 from services.learner.rollback import must_be_there, taken_back, unusable
 
 log = get_logger(__name__)
+
+_READING = "impressions and reactions for densities"
 
 CLICKS, SHOWS = "clicks", "shows"
 POLL_S: Final = 0.1
@@ -85,7 +88,7 @@ class DensityLearner:
                 ):
                     await self._follow({CLICKS: clicks, SHOWS: shows})
             except Unavailable as error:
-                log.warning("impressions or reactions cannot be read; trying again", reason=str(error))
+                outages.failed(_READING, error)
                 await self._clock.sleep(RETRY_S)
 
     def _known(self, which: str) -> Known:
@@ -109,6 +112,7 @@ class DensityLearner:
                 for partition, records in partitions.items():
                     await self._take(which, partition, records, decoders[which])
                 self._metrics.density_lag.labels(which).set(sum(reader.lag().values()))
+            outages.well(_READING)
             if any(reader.grown() for reader in readers.values()):
                 return
 
@@ -140,6 +144,7 @@ class DensityLearner:
     async def publish(self, shard: DensityShard) -> bool:
         """Publish what has changed, if anything; False when the store did not take it: the next one holds it too.
         Raises Superseded."""
+        work = f"publishing {'/'.join(shard.id)}"
         async with shard.lock:
             if shard.sums.events == shard.published_events:
                 return True
@@ -155,8 +160,9 @@ class DensityLearner:
                     shard.pointer = await self._snapshots.publish(manifest, tensors, after=shard.pointer)
             except (MeshError, BadSnapshot) as error:
                 self._metrics.publish_failures.labels(reason=error.reason.lower()).inc()
-                log.warning("density not published; learning goes on", shard=shard.id, reason=str(error))
+                outages.failed(work, error)
                 return False
+            outages.well(work)
             version = shard.pointer.version
             if full:
                 shard.base, shard.full_at_s = version, now_s
@@ -215,7 +221,7 @@ class DensityLearner:
                     return
                 return
             except MeshError as error:
-                log.warning("density cannot be read yet", shard=shard.id, reason=str(error), retry_s=RETRY_S)
+                outages.failed(f"restoring {'/'.join(shard.id)}", error)
                 await self._clock.sleep(RETRY_S)
 
     async def _forget_old(self, shard: DensityShard) -> None:
@@ -227,7 +233,9 @@ class DensityLearner:
                 await self._snapshots.remove(*shard.id, version)
                 self._bases.pop((shard.id, version), None)
         except MeshError as error:
-            log.warning("old densities not deleted", shard=shard.id, reason=str(error))
+            outages.failed(f"deleting old {'/'.join(shard.id)}", error)
+        else:
+            outages.well(f"deleting old {'/'.join(shard.id)}")
 
     async def _base(self, shard: DensityShard, version: int) -> int:
         known = self._bases.get((shard.id, version))

@@ -22,6 +22,7 @@ from banditmesh.runtime.errors import DataLoss, MeshError, NotFound, Unavailable
 from banditmesh.runtime.experiments import digest, plan_of
 from banditmesh.runtime.limits import check_text
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.selections import BUCKETS, Counts, read
 from banditmesh.runtime.snapshots import BadSnapshot, Snapshots
@@ -96,6 +97,7 @@ class Experiments:
             while True:
                 try:
                     await self._follow(placement, shard)
+                    outages.well(f"stops of {placement}")
                     break
                 except DataLoss as error:
                     log.error(
@@ -104,7 +106,7 @@ class Experiments:
                     await self._on_thread(partial(self._plan, placement, shard))
                     break
                 except MeshError as error:
-                    log.warning("stops cannot be read yet", placement=placement, reason=str(error))
+                    outages.failed(f"stops of {placement}", error)
                     await self._clock.sleep(1.0)
 
     async def watch(self) -> None:
@@ -114,10 +116,11 @@ class Experiments:
             for placement in self._shards:
                 try:
                     await self.check(placement)
+                    outages.well(f"experiment of {placement}")
                 except MeshError as error:
                     # Nothing is stopped, and nothing that is stopped goes on: engines keep what they know.
                     self._metrics.experiment_check_failures.labels(placement).inc()
-                    log.warning("experiment not checked", placement=placement, reason=str(error))
+                    outages.failed(f"experiment of {placement}", error)
 
     async def check(self, placement: str) -> list[Breach]:
         """Look at one placement; what was stopped now."""
@@ -221,7 +224,9 @@ class Experiments:
             self._selections = await read(self._store, self._clock.now_s())
             self._read_at_s = self._clock.monotonic_s()
         except MeshError as error:
-            log.warning("counts of selections cannot be read", reason=str(error))
+            outages.failed("counts of selections", error)
+        else:
+            outages.well("counts of selections")
 
     def _found(self, placement: str, tally: Tally, era: int, watermark_ms: int, stopped: Stopped) -> Found:
         if era >= len(tally.eras):

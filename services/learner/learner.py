@@ -12,6 +12,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.deadletters import Unreadable
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.stream import Consumed
 from services.learner.cohorts import NEAR_MS, Cohort, cohorts
 from services.learner.examples import Received, columns, decode
@@ -107,7 +108,7 @@ class Learner:
                 async with self._open_reader(cohort.known()) as reader:
                     await self._follow(reader, cohort, front)
             except Unavailable as error:
-                log.warning("examples cannot be read; trying again", reason=str(error), retry_s=RETRY_S)
+                outages.failed(_work(cohort), error)
                 await self._clock.sleep(RETRY_S)
 
     async def _follow(self, reader: Reader, cohort: Cohort, front: Cohort) -> None:
@@ -123,6 +124,7 @@ class Learner:
             for partition, consumed in (await reader.read(merge.wanted(), POLL_S)).items():
                 heard_s[partition] = self._clock.monotonic_s()
                 merge.add(partition, await self._rows(consumed, cohort))
+            outages.well(_work(cohort))
             await self._release_silent(merge, reader, heard_s)
             enough = AT_ONCE_BEHIND if cohort.behind else AT_ONCE
             while (cut := merge.take(enough)) is not None:
@@ -266,6 +268,10 @@ class Learner:
         self._metrics.stalled.set(len(merge.released))
         for partition, lag in reader.lag().items():
             self._metrics.lag.labels(partition=partition).set(lag)
+
+
+def _work(cohort: Cohort) -> str:
+    return f"examples for {'/'.join(cohort.shards[0].id)}"
 
 
 def _refused(row: Row, shard: Shard, reason: str) -> tuple[Consumed, Unreadable]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.snapshots import BadSnapshot, Manifest, Pointer, Snapshots, Superseded
 from services.learner.catalog import ShardId
 from services.learner.metrics import LearnerMetrics
@@ -94,9 +95,10 @@ class Publisher:
         while True:
             try:
                 await self._restore(shard)
+                outages.well(_work("restoring", shard))
                 return
             except MeshError as error:
-                log.warning("snapshot cannot be read yet", shard=shard.id, reason=str(error), retry_s=pause_s)
+                outages.failed(_work("restoring", shard), error)
                 await self._clock.sleep(pause_s)
                 pause_s = min(2 * pause_s, RETRY_MOST_S)
 
@@ -168,8 +170,9 @@ class Publisher:
                 await loop.run_in_executor(self._thread, shard.published, tensors)
             except (MeshError, BadSnapshot) as error:
                 self._metrics.publish_failures.labels(reason=error.reason.lower()).inc()
-                log.warning("snapshot not published; learning goes on", shard=shard.id, reason=str(error))
+                outages.failed(_work("publishing", shard), error)
                 return False
+        outages.well(_work("publishing", shard))
         log.info("snapshot published", shard=shard.id, version=version, examples=manifest.examples)
         return True
 
@@ -180,8 +183,9 @@ class Publisher:
             await self._positions.put(shard.id, position)
         except MeshError as error:
             self._metrics.publish_failures.labels(reason=error.reason.lower()).inc()
-            log.warning("position not written; learning goes on", shard=shard.id, reason=str(error))
+            outages.failed(_work("position of", shard), error)
             return False
+        outages.well(_work("position of", shard))
         state.position = position
         return True
 
@@ -232,8 +236,14 @@ class Publisher:
         try:
             await self._retention.apply(ShardId(placement, model))
         except MeshError as error:
-            log.warning("old snapshots not deleted", placement=placement, model=model, reason=str(error))
+            outages.failed(f"deleting old snapshots of {placement}/{model}", error)
+        else:
+            outages.well(f"deleting old snapshots of {placement}/{model}")
 
     def _show(self, shard_id: ShardId, state: Published) -> None:
         self._metrics.version.labels(*shard_id).set(state.pointer.version if state.pointer else 0)
         self._metrics.published.labels(*shard_id).set(state.at_ms / 1000)
+
+
+def _work(what: str, shard: Shard) -> str:
+    return f"{what} {'/'.join(shard.id)}"

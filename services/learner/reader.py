@@ -16,6 +16,7 @@ from banditmesh.runtime.kafka.connect import client_options, kafka_address, undi
 from banditmesh.runtime.kafka.identity import log_number, topic_id
 from banditmesh.runtime.kafka.reports import Reports
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.stream import Consumed
 
 log = get_logger(__name__)
@@ -108,7 +109,9 @@ class KafkaReader:
         except BaseException as error:
             await self._consumer.stop()
             if isinstance(error, KafkaError | TimeoutError):
-                raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}") from error
+                raise Unavailable(
+                    f"Kafka at {self._kafka}: {error or type(error).__name__}", dependency="kafka"
+                ) from error
             raise
         return self
 
@@ -119,7 +122,7 @@ class KafkaReader:
             cluster = await self._consumer._client.fetch_all_metadata()
             partitions = cluster.partitions_for_topic(self._topic)
             if not partitions:
-                raise Unavailable(f"topic {self._topic!r} does not exist at {self._kafka} yet")
+                raise Unavailable(f"topic {self._topic!r} does not exist at {self._kafka} yet", dependency="kafka")
             tps = [TopicPartition(self._topic, partition) for partition in sorted(filter(self._mine, partitions))]
             identity = await topic_id(self._consumer._client, self._topic)
             self.logs = {tp.partition: log_number(identity, tp.partition) for tp in tps}
@@ -150,7 +153,7 @@ class KafkaReader:
             await self._go_to_the_earliest(tps)
             return {}
         except KafkaError as error:
-            raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}") from error
+            raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}", dependency="kafka") from error
         for tp, records in found.items():
             self.positions[tp.partition] = records[-1].offset + 1
         return {
@@ -167,10 +170,12 @@ class KafkaReader:
             async with asyncio.timeout(DEADLINE_S):
                 end = await self._consumer.end_offsets([tp])
                 # The client's position, unlike ours, goes past the markers of transactions.
-                return bool(await self._consumer.position(tp) >= end[tp])
+                at_end = bool(await self._consumer.position(tp) >= end[tp])
         except (KafkaError, TimeoutError) as error:
-            log.warning("end of partition not known", partition=partition, reason=str(error) or type(error).__name__)
+            outages.failed(f"end of partition {partition}", error, of="kafka")
             return False
+        outages.well(f"end of partition {partition}")
+        return at_end
 
     def lag(self) -> Mapping[int, int]:
         """See `Reader.lag`."""
@@ -216,7 +221,7 @@ class KafkaReader:
             async with asyncio.timeout(DEADLINE_S):
                 first, end = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
         except (KafkaError, TimeoutError) as error:
-            raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}") from error
+            raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}", dependency="kafka") from error
         for tp in tps:
             start = self._start(tp.partition, self.positions[tp.partition], first[tp], end[tp])
             if start != self.positions[tp.partition]:

@@ -220,7 +220,11 @@ class KafkaSource:
 
     def _unavailable(self, what: str, error: Exception) -> Unavailable:
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-        return Unavailable(f"Kafka at {self._kafka}, topic {self._topic}: cannot {what}: {reason}", retry_after_s=1.0)
+        return Unavailable(
+            f"Kafka at {self._kafka}, topic {self._topic}: cannot {what}: {reason}",
+            retry_after_s=1.0,
+            dependency="kafka",
+        )
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

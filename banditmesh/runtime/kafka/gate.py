@@ -12,6 +12,7 @@ from banditmesh.runtime.errors import MeshError, Unavailable
 from banditmesh.runtime.kafka.topics import Topics, ensure_topics
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Mesh
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.serve import Server
 
 log = get_logger(__name__)
@@ -34,7 +35,8 @@ class TopicsGate:
         self._ensure = ensure
         self._clock = clock
         self._open = asyncio.Event()
-        self._reason: str | None = "Kafka has not been asked yet"
+        self._reason: MeshError | None = Unavailable("Kafka has not been asked yet", dependency="kafka")
+        self._work = outages.work("topics")
 
     async def first_look(self) -> None:
         """Try once, before the service is up. Raises ConfigurationError; that Kafka is away is one line in the log."""
@@ -42,9 +44,9 @@ class TopicsGate:
             async with asyncio.timeout(FIRST_LOOK_S):
                 await self._try()
         except TimeoutError:
-            self._wait_for(f"Kafka has not answered within {FIRST_LOOK_S:g} s")
+            self._wait_for(Unavailable(f"Kafka has not answered within {FIRST_LOOK_S:g} s", dependency="kafka"))
         except Unavailable as error:
-            self._wait_for(str(error))
+            self._wait_for(error)
 
     async def run(self) -> None:
         """Try until it is right, then look again and again: a background task."""
@@ -53,7 +55,7 @@ class TopicsGate:
             try:
                 await self._try()
             except MeshError as error:
-                self._wait_for(str(error))
+                self._wait_for(error)
                 await self._clock.sleep(retry_s)
                 retry_s = min(2 * retry_s, _MOST_RETRY_S)
         while True:
@@ -64,13 +66,13 @@ class TopicsGate:
             except Unavailable:
                 pass  # whoever works with Kafka says so
             except MeshError as error:
-                self._wait_for(str(error))
+                self._wait_for(error)
 
     async def probe(self) -> None:
         """For a health check: raise Unavailable with the reason until work may begin, and while a topic is not what it
         must be. Work that has begun goes on."""
         if self._reason is not None:
-            raise Unavailable(self._reason)
+            raise Unavailable(str(self._reason), dependency=self._reason.dependency or "topics")
 
     def then(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """A background task that waits here before it does its work."""
@@ -90,12 +92,11 @@ class TopicsGate:
         if self._reason is not None:
             log.info("topics are there, and what they must be")
             self._reason = None
+            self._work.well()
 
-    def _wait_for(self, reason: str) -> None:
-        """One line for each new reason, not for each attempt."""
-        if reason != self._reason:
-            log.warning("waiting for kafka", reason=reason)
-            self._reason = reason
+    def _wait_for(self, reason: MeshError) -> None:
+        self._work.failed(reason)
+        self._reason = reason
 
 
 async def topics_of(

@@ -27,12 +27,14 @@ from banditmesh.runtime.kafka.batches import Sent, hand_over
 from banditmesh.runtime.kafka.connect import client_options, kafka_address, why_not
 from banditmesh.runtime.kafka.sizes import ENVELOPE_BYTES, MAX_BATCH_BYTES, MessageSizes
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 
 log = get_logger(__name__)
 
 _RECORD_OVERHEAD_BYTES = 300
 """Memory of a waiting record beside its key and value: future, tuples, position in the batch."""
 _DISCARD_S = 2.0
+_QUIET_S = 5.0
 _PRODUCERS_TIME = 0
 """``CreateTime``, as an acknowledgement says it."""
 
@@ -109,6 +111,8 @@ class Producer:
         self._discards: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._clocks_of_producers: set[str] = set()
+        self._work = outages.work(f"producer {client_id}")
+        self._failed_at_s = -_QUIET_S
         self.records_in_flight = 0
         """Sent and not acknowledged."""
         self.bytes_in_flight = 0
@@ -122,7 +126,14 @@ class Producer:
         """Return when Kafka answers; a health check's probe."""
         kafka = await self._connected()
         if not await kafka.client.force_metadata_update():
-            raise Unavailable(f"Kafka at {self._address} does not answer", retry_after_s=self._limits.retry_after_s)
+            raise Unavailable(
+                f"Kafka at {self._address} does not answer",
+                retry_after_s=self._limits.retry_after_s,
+                dependency="kafka",
+            )
+        # A broker that answers this may still acknowledge nothing: only a while without a failure says more.
+        if asyncio.get_running_loop().time() - self._failed_at_s > _QUIET_S:
+            self._work.well()
 
     async def send(self, topic: str, key: bytes, value: bytes, partition: int | None = None) -> Acked:
         """Send one record and wait for its acknowledgement; see :meth:`send_many`."""
@@ -200,15 +211,16 @@ class Producer:
                     sent.append(part)
                 done = [await asyncio.shield(part.acknowledged) for part in sent]
                 self._see_whose_time_it_is(done)
+                self._work.well()
                 return _acked(sent, done)
         except TimeoutError:
-            reason = f"no acknowledgement within {self._limits.ack_timeout_s:g} s"
+            reason, away = f"no acknowledgement within {self._limits.ack_timeout_s:g} s", True
         except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-            reason = _in_words(error)
+            reason, away = _in_words(error), False
             assert kafka is not None
             self._learn_sizes(records, sent, kafka._message_accumulator._batch_size)
         except KafkaError as error:
-            reason = _in_words(error)
+            reason, away = _in_words(error), True
         finally:
             self.records_in_flight -= len(records)
             self.bytes_in_flight -= size
@@ -216,7 +228,7 @@ class Producer:
             part.acknowledged.add_done_callback(note_exception)
         if kafka is not None:
             self._throw_away(kafka, reason)
-        raise self._unavailable(reason)
+        raise self._failed(reason) if away else self._unavailable(reason)
 
     def _see_whose_time_it_is(self, done: Sequence[RecordMetadata]) -> None:
         """Say it once of each topic that keeps its producer's time: every join would be decided by our clock. A user
@@ -284,7 +296,7 @@ class Producer:
     async def _not_connected(self, kafka: AIOKafkaProducer, reason: str) -> Unavailable:
         self._connect_after_s = asyncio.get_running_loop().time() + self._limits.retry_after_s
         await discard(kafka)
-        return self._unavailable(reason)
+        return self._failed(reason)
 
     def _open(self) -> AIOKafkaProducer:
         return AIOKafkaProducer(
@@ -302,15 +314,24 @@ class Producer:
             return
         self._kafka = None
         if not self._stopping:
-            log.warning("producer thrown away", reason=reason, records_in_flight=self.records_in_flight)
+            log.debug("producer thrown away", reason=reason, records_in_flight=self.records_in_flight)
         task = asyncio.create_task(discard(kafka, reason))
         self._discards.add(task)
         task.add_done_callback(self._discards.discard)
+
+    def _failed(self, reason: str) -> Unavailable:
+        """Kafka is away: said once."""
+        error = self._unavailable(reason)
+        if not self._stopping:
+            self._failed_at_s = asyncio.get_running_loop().time()
+            self._work.failed(error, records_in_flight=self.records_in_flight)
+        return error
 
     def _unavailable(self, reason: str, retry_after_s: float | None = None) -> Unavailable:
         return Unavailable(
             f"Kafka at {self._address} does not take records: {reason}",
             retry_after_s=self._limits.retry_after_s if retry_after_s is None else retry_after_s,
+            dependency="kafka",
         )
 
 

@@ -105,14 +105,21 @@ async def ensure_topics(
                 await admin.close()
     except TimeoutError as error:
         raise Unavailable(
-            f"Kafka at {address} did not create or describe the topics within {deadline_s:g} s", retry_after_s=1.0
+            f"Kafka at {address} did not create or describe the topics within {deadline_s:g} s",
+            retry_after_s=1.0,
+            dependency="kafka",
         ) from error
     except KafkaConnectionError as error:
         raise Unavailable(
-            f"Kafka at {address} {await why_not(address)}", hint="see BANDITMESH_KAFKA", retry_after_s=1.0
+            f"Kafka at {address} {await why_not(address)}",
+            hint="see BANDITMESH_KAFKA",
+            retry_after_s=1.0,
+            dependency="kafka",
         ) from error
     except KafkaError as error:
-        raise Unavailable(f"Kafka at {address}: {error or type(error).__name__}", retry_after_s=1.0) from error
+        raise Unavailable(
+            f"Kafka at {address}: {error or type(error).__name__}", retry_after_s=1.0, dependency="kafka"
+        ) from error
     return found[topics.impressions].partitions
 
 

@@ -69,7 +69,9 @@ class TransactionalProducer:
         except (KafkaError, TimeoutError) as error:
             await discard(producer)
             raise Unavailable(
-                f"Kafka does not open transactions of {transactional_id}: {_in_words(error)}", retry_after_s=1.0
+                f"Kafka does not open transactions of {transactional_id}: {_in_words(error)}",
+                retry_after_s=1.0,
+                dependency="kafka",
             ) from error
         except BaseException:
             await discard(producer)
@@ -152,6 +154,8 @@ class TransactionalProducer:
         acknowledged.add_done_callback(note_exception)
         for waiting in self._kafka._message_accumulator._batches.get(TopicPartition(*at), ()):
             waiting._drain_waiter.add_done_callback(note_exception)
+            # `acknowledged` shields it: once that is cancelled, by a deadline, it looks after this one no more.
+            waiting.future.add_done_callback(note_exception)
         return acknowledged
 
     @asynccontextmanager
@@ -162,7 +166,9 @@ class TransactionalProducer:
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self._id} was fenced") from error
         except (KafkaError, TimeoutError) as error:
-            raise Unavailable(f"transaction of {self._id}: {_in_words(error)}", retry_after_s=1.0) from error
+            raise Unavailable(
+                f"transaction of {self._id}: {_in_words(error)}", retry_after_s=1.0, dependency="kafka"
+            ) from error
 
 
 def _in_words(error: Exception) -> str:

@@ -114,7 +114,9 @@ class FileStore:
 
     async def ping(self) -> None:
         if not await asyncio.to_thread(os.access, self._root, os.R_OK | os.W_OK):
-            raise Unavailable("the store's folder is gone, or not ours to write", value=self.location)
+            raise Unavailable(
+                "the store's folder is gone, or not ours to write", value=self.location, dependency="store"
+            )
 
     async def close(self) -> None:
         pass
@@ -136,7 +138,7 @@ class FileStore:
             return FailedPrecondition(
                 "one object's key is another's folder", field="key", value=key, hint="no key may continue another key"
             )
-        return Unavailable(f"{self.location}: {error.strerror or error}", field="key", value=key)
+        return Unavailable(f"{self.location}: {error.strerror or error}", field="key", value=key, dependency="store")
 
     def _create(self, path: Path, key: str, fill: Callable[[IO[bytes]], str]) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)

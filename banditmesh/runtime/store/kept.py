@@ -8,6 +8,7 @@ from pathlib import Path
 
 from banditmesh.runtime.errors import PermissionDenied, Unavailable
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.store import Store, StoredObject
 from banditmesh.runtime.store.durable import appearing
 from banditmesh.runtime.store.keys import valid_key
@@ -28,6 +29,7 @@ class KeptStore:
         self._store = store
         self._folder = folder
         self._warned = False
+        self._work = outages.work("reading of the store", of="store")
 
     @property
     def location(self) -> str:
@@ -42,8 +44,9 @@ class KeptStore:
             kept = await asyncio.to_thread(_read, path)
             if kept is None:
                 raise
-            log.warning("the store is away; using what was read of it before", key=key, reason=str(error))
+            self._work.failed(error, using="what was read of it before")
             return kept
+        self._work.well()
         await self._keep(path, found)
         return found
 

@@ -210,16 +210,21 @@ class S3Store:
             return PermissionDenied(
                 f"no credentials for {where}",
                 hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the process a role",
+                dependency="store",
             )
         if isinstance(error, (BotoConnectionError, HTTPClientError, IncompleteReadError)):
-            return Unavailable(f"{where} does not answer: {error}", hint="see BANDITMESH_STORE", retry_after_s=1.0)
+            return Unavailable(
+                f"{where} does not answer: {error}", hint="see BANDITMESH_STORE", retry_after_s=1.0, dependency="store"
+            )
         if not isinstance(error, ClientError):
             return Internal(f"{where}: {error}")
         code, status = error.response["Error"].get("Code", ""), _status(error)
         reason = error.response["Error"].get("Message") or code
         if code == "NoSuchBucket":
             return FailedPrecondition(
-                f"there is no bucket {self._address.bucket!r} ({where})", hint="create it, or correct BANDITMESH_STORE"
+                f"there is no bucket {self._address.bucket!r} ({where})",
+                hint="create it, or correct BANDITMESH_STORE",
+                dependency="store",
             )
         if _is_missing_key(error):
             return NotFound(f"no such object in {where}", field="key", value=key)
@@ -235,6 +240,7 @@ class S3Store:
                 hint="check the credentials, their policy and the bucket's; and this machine's clock"
                 if code == "RequestTimeTooSkewed"
                 else "check the credentials, their policy and the bucket's",
+                dependency="store",
             )
         if status == 501 or code == "NotImplemented":
             return FailedPrecondition(
@@ -242,7 +248,9 @@ class S3Store:
                 hint="the store must know conditional writes (If-None-Match, If-Match)",
             )
         if status >= 500 or status == 429:
-            return Unavailable(f"{where} answers {status} {code} to {what}: {reason}", retry_after_s=1.0)
+            return Unavailable(
+                f"{where} answers {status} {code} to {what}: {reason}", retry_after_s=1.0, dependency="store"
+            )
         return Internal(f"{where} answers {status} {code}: {reason}")
 
 

@@ -32,6 +32,7 @@ from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.errors import Aborted, AlreadyExists, MeshError
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.memory import give_back
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.store import Store
 from banditmesh.runtime.stream import Consumed
 from services.learner.archiving.metrics import ArchiveMetrics
@@ -152,6 +153,8 @@ class Archiver(Generic[T]):
         self._most_bytes = most_bytes
         self._partitions: dict[int, _Partition[T]] = {}
         self._flushing = asyncio.Lock()
+        self._work = outages.work(f"archive of {rows.kind}")
+        self._reading = outages.work(f"reading for the archive of {rows.kind}")
 
     async def run(self) -> None:
         """Archive until cancelled. Raises nothing that a later attempt could mend."""
@@ -164,7 +167,7 @@ class Archiver(Generic[T]):
                 log.warning("somebody else archives this; looking where it stands", reason=str(error))
                 self._metrics.failures.labels(self._format.kind, "superseded").inc()
             except MeshError as error:
-                log.warning("cannot archive now; trying again", reason=str(error), retry_s=pause_s)
+                (self._reading if error.dependency == "kafka" else self._work).failed(error)
                 self._metrics.failures.labels(self._format.kind, error.reason.lower()).inc()
             if self._clock.monotonic_s() - began_s > RETRY_MOST_S:
                 pause_s = RETRY_FIRST_S
@@ -194,6 +197,7 @@ class Archiver(Generic[T]):
             for number, log_ in reader.logs.items():
                 if number in reader.positions:
                     self._partitions[number] = await self._take_over(number, log_, reader.positions[number])
+            self._work.well()
             lost, due_s = reader.lost, self._clock.monotonic_s() + self._flush_every_s
             while not reader.grown():
                 waiting = sum(partition.size for partition in self._partitions.values())
@@ -205,6 +209,7 @@ class Archiver(Generic[T]):
                 ]
                 if wanted:
                     self._add(await reader.read(wanted, POLL_S))
+                    self._reading.well()
                     if reader.lost > lost:
                         raise Aborted("retention has overtaken the archive", field="topic", value=self._format.kind)
                 else:
@@ -213,6 +218,7 @@ class Archiver(Generic[T]):
                 redone = any(self._redoable(partition) for partition in self._partitions.values())
                 if now_s >= due_s or waiting >= self._most_bytes or redone:
                     await self.flush()
+                    self._work.well()
                     reader.report({number: each.state.next for number, each in self._partitions.items()})
                     await asyncio.to_thread(give_back)
                     due_s = now_s + self._flush_every_s

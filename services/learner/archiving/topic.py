@@ -71,8 +71,10 @@ async def examples(
                 for placement, of_this in rows.items():
                     yield placement, chunk(of_this, 0, at.partition, user_id).rows
     except TimeoutError as error:
-        raise Unavailable(f"Kafka at {kafka} did not answer within {DEADLINE_S:g} s") from error
+        raise Unavailable(f"Kafka at {kafka} did not answer within {DEADLINE_S:g} s", dependency="kafka") from error
     except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {kafka} {await why_not(kafka)}", hint="see BANDITMESH_KAFKA") from error
+        raise Unavailable(
+            f"Kafka at {kafka} {await why_not(kafka)}", hint="see BANDITMESH_KAFKA", dependency="kafka"
+        ) from error
     finally:
         await consumer.stop()

@@ -22,6 +22,7 @@ from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.lifecycle import EndProcess
 from banditmesh.runtime.serve import Server, ServerOptions
 from tests.support.echo import DESCRIPTOR, NAME, Echo, EchoStub, add_echo_to_server
+from tests.support.eventually import eventually_so
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -103,6 +104,42 @@ async def test_a_dependency_that_is_not_critical_is_only_measured() -> None:
     async with server, channel_to(server) as channel:
         assert await health_of(channel, "") == SERVING
         assert server.registry.get_sample_value("banditmesh_dependency_up", {"dependency": "kafka"}) == 0
+
+
+async def test_silence_is_the_dependency_s_whoever_asks_it() -> None:
+    answers = True
+
+    async def probe() -> None:
+        if not answers:
+            await asyncio.Event().wait()
+
+    server = echo_server()
+    at = "redis://h:6379"
+    for name in ("redis", "redis settings"):
+        server.check(
+            name, probe, interval_s=0.01, timeout_s=0.01, meanwhile="joining waits", silence_of="redis", where=at
+        )
+    with capture_logs() as logs:
+        async with server:
+            answers = False
+            await eventually_so(lambda: len(server.health.broken) == 2)
+    (line,) = [line for line in logs if line["event"] == "dependency down"]
+    assert (line["dependency"], line["meanwhile"]) == ("redis", "joining waits")
+    assert line["reason"] == "redis at redis://h:6379 does not answer within 0.01 s"
+
+
+async def test_a_start_that_takes_a_moment_is_no_outage() -> None:
+    clock, group = ManualClock(), Dependency(up=False)
+    server = echo_server(clock=clock)
+    server.check("reactions stream", group.ping, interval_s=1)
+    with capture_logs() as logs:
+        async with server:
+            await clock.advance(5)
+            group.up = True
+            await clock.advance(5)
+            group.up = False
+            await clock.advance(5)
+    assert [line["event"] for line in logs if line["event"].startswith("dep")] == ["dependency down"]
 
 
 async def test_a_dependency_that_stays_down_is_logged_once_and_once_when_it_is_back() -> None:

@@ -112,21 +112,57 @@ def test_a_traceback_is_a_field_and_shows_no_local_variables(stream: io.StringIO
     assert "hunter2" not in line["exception"]
 
 
-def test_a_library_that_repeats_itself_is_shown_once_in_a_while_and_counted() -> None:
-    now_s = 0.0
-    filtered = Repeated(lambda: now_s)
+class Library:
+    """What of a library's lines is shown, at a time that the test moves."""
 
-    def shown(name: str, message: str, *args: object) -> str | None:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.down = False
+        self.filtered = Repeated(lambda: self.now_s, lambda dependency: self.down)
+
+    def shown(self, name: str, message: str, *args: object) -> str | None:
         record = logging.LogRecord(name, logging.ERROR, "", 1, message, args, None)
-        return record.getMessage() if filtered.filter(record) else None
+        return record.getMessage() if self.filtered.filter(record) else None
 
-    assert shown("aiokafka.conn", "Unable connect to %s", 1) == "Unable connect to 1"
-    assert [shown("aiokafka.conn", "Unable connect to %s", node) for node in (1, 2, 3)] == [None] * 3
-    assert shown("aiokafka.conn", "Marking the coordinator dead") is not None
+
+def test_a_library_that_repeats_itself_is_shown_once_in_a_while_and_counted() -> None:
+    library = Library()
+    shown = library.shown
+    assert shown("aiokafka.conn", "Not authorized to read from %s", 1) == "Not authorized to read from 1"
+    assert [shown("aiokafka.conn", "Not authorized to read from %s", topic) for topic in (1, 2, 3)] == [None] * 3
+    assert shown("aiokafka.conn", "Metadata has changed") is not None
     assert [shown("services.joiner", "dead letter") for _ in range(2)] == ["dead letter"] * 2
-    now_s = 12.0
-    assert shown("aiokafka.conn", "Unable connect to %s", 2) == "Unable connect to 2 (3 more like it in the last 12 s)"
-    assert shown("aiokafka.conn", "Unable connect to %s", 2) is None
+    library.now_s = 61.0
+    said = "Not authorized to read from 2 (3 more like it in the last 61 s)"
+    assert shown("aiokafka.conn", "Not authorized to read from %s", 2) == said
+    library.now_s = 150.0
+    assert shown("aiokafka.conn", "Not authorized to read from %s", 2) is None
+    library.now_s = 182.0
+    assert shown("aiokafka.conn", "Not authorized to read from %s", 2) is not None
     for number in range(1000):
         shown("aiokafka.conn", f"a text of its own: {number}")
-    assert len(filtered._shown) <= 256
+    assert len(library.filtered._lines) <= 256
+
+
+def test_a_library_says_nothing_of_an_outage_that_we_tell_ourselves() -> None:
+    library = Library()
+    told = []
+    for tenth in range(600):
+        library.now_s = tenth / 10
+        library.down = tenth > 20  # a health check has to find out first
+        told.append(library.shown("aiokafka", "Unable connect to node with id %s: %s", 1, "refused"))
+        told.append(library.shown("aiokafka.consumer.fetcher", "Failed fetch messages from %s: %s", 1, "not ready"))
+    assert told == [None] * 1200
+
+
+def test_a_library_says_that_one_of_several_brokers_is_away_for_longer() -> None:
+    library = Library()
+    told = {}
+    for second in range(120):
+        library.now_s = float(second)
+        if said := library.shown("aiokafka", "Unable connect to node with id %s: %s", 3, "refused"):
+            told[second] = said
+    assert told == {
+        5: "Unable connect to node with id 3: refused (5 more like it in the last 5 s)",
+        65: "Unable connect to node with id 3: refused (59 more like it in the last 60 s)",
+    }
