@@ -157,8 +157,9 @@ class ProviderCalls:
                         f"the Data Provider of {service} at {address} answered {_said(error)}",
                         hint="GetContents must answer with the contents that exist; see its own log",
                     ) from error
+                often = "" if attempt == 1 else f" {attempt} times"
                 away = ProviderUnavailable(
-                    f"the Data Provider of {service} at {address} did not answer {attempt} times ({_said(error)})",
+                    f"the Data Provider of {service} at {address} did not answer{often} ({_said(error)})",
                     hint="start it, or correct services.*.provider in mesh.yaml, and ask again",
                     retry_after_s=MOST_PAUSE_S,
                     dependency=f"provider of {service}",
