@@ -15,7 +15,7 @@ from typing import Any
 from banditmesh.convert.log import Line, Log, Unusable, number
 
 Row = dict[str, Any]
-_EXAMPLE = re.compile(r"example (\S+): (\S+) (\S+) (\S+) (\d+) (\d+)(.*)")
+_EXAMPLE = re.compile(r"example (\S+): (\S+) (\S+) (\S+) ([0-9]{1,9}) ([0-9]{1,9})(?![0-9])(.*)")
 _NUMBERS, _CATEGORIES = 13, 26
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import io
 import lzma
@@ -189,3 +190,11 @@ def number(text: str, what: str) -> float:
         return float(text)
     except ValueError:
         raise Unusable(f"{what} is not a number") from None
+
+
+def columns(text: str) -> list[str]:
+    """The values of a line of CSV; none of an empty one. Raises Unusable."""
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error as error:  # a value of more than 128 KiB, or a carriage return in the middle
+        raise Unusable(f"the line is no CSV: {error}") from None

@@ -30,6 +30,7 @@ def convert(log: Log) -> Iterator[tuple[str, Row]]:
             candidates = [_candidate(each, news) for each in impressions.split()]
             if not candidates:
                 raise Unusable("an impression without articles")
+            seconds = _seconds(time)
         except Unusable as error:
             log.skip(str(error), where)
             continue
@@ -37,7 +38,7 @@ def convert(log: Log) -> Iterator[tuple[str, Row]]:
         context: Row = {"history": read} if read else {}
         if categories := sorted({news[each]["category"] for each in read if each in news}):
             context["history_category"] = categories
-        yield where, {"t": _seconds(time), "user": user, "context": context, "candidates": candidates}
+        yield where, {"t": seconds, "user": user, "context": context, "candidates": candidates}
 
 
 def _news(log: Log) -> dict[str, Row]:

@@ -4,12 +4,13 @@ and RecBole's ``ml-100k.inter``. A rating is a decision with one candidate; 4 an
 
 from __future__ import annotations
 
-import csv
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from banditmesh.convert.log import Log, Unusable, number, time
+from banditmesh.convert.log import Line, Log, Unusable, columns, number, time
+from banditmesh.runtime.errors import InvalidArgument
 
 Row = dict[str, Any]
 LIKED_FROM = 4.0
@@ -41,10 +42,10 @@ def convert(log: Log) -> Iterator[tuple[str, Row]]:
     path = log.find("u.data", "ratings.dat", "ratings.csv", "rating.csv", "*.inter")
     films, people = _films(log), _people(log)
     for where, text in log.lines(path):
-        values = _values(text)
-        if not values or values[0] in ("userId", "user_id:token"):
-            continue
         try:
+            values = _values(text)
+            if not values or values[0] in ("userId", "user_id:token"):
+                continue
             if len(values) < 3:
                 raise Unusable("fewer than three columns")
             user, film, rating = values[:3]
@@ -66,7 +67,15 @@ def convert(log: Log) -> Iterator[tuple[str, Row]]:
 def _values(text: str) -> list[str]:
     if "::" in text:
         return text.split("::")
-    return text.split("\t") if "\t" in text else next(csv.reader([text]), [])
+    return text.split("\t") if "\t" in text else columns(text)
+
+
+def _values_of(line: Line) -> list[str]:
+    """Of a film. Raises InvalidArgument."""
+    try:
+        return _values(line.text)
+    except Unusable as error:
+        raise InvalidArgument(f"{line.where}: {error}", field="log") from None
 
 
 def _films(log: Log) -> dict[str, Row]:
@@ -79,7 +88,7 @@ def _films(log: Log) -> dict[str, Row]:
         }
     if path := log.beside("movies.dat", "movies.csv", "movie.csv"):
         encoding = "latin-1" if ".dat" in path.suffixes else "utf-8"
-        rows = (_values(text) for _, text in log.lines(path, main=False, encoding=encoding))
+        rows = (_values_of(line) for line in log.lines(path, main=False, encoding=encoding))
         return {row[0]: {"genre": row[-1].split("|")} for row in rows if len(row) > 2}
     if path := _of_recbole(log, ".item"):
         rows = (text.split("\t") for _, text in log.lines(path, main=False))
@@ -97,11 +106,21 @@ def _people(log: Log) -> dict[str, Row]:
     """What is known of the people, where a file has it."""
     if path := log.beside("u.user"):
         rows = [text.split("|") for _, text in log.lines(path, main=False)]
-        return {row[0]: {"age": float(row[1]), "gender": row[2], "occupation": row[3]} for row in rows if len(row) > 3}
+        return {row[0]: _person(*row[1:4]) for row in rows if len(row) > 3}
     if path := log.beside("users.dat"):
         rows = [text.split("::") for _, text in log.lines(path, main=False)]
         return {row[0]: {"gender": row[1], "age": row[2], "occupation": row[3]} for row in rows if len(row) > 3}
     if path := _of_recbole(log, ".user"):
         rows = [text.split("\t") for _, text in log.lines(path, main=False)][1:]
-        return {row[0]: {"age": float(row[1]), "gender": row[2], "occupation": row[3]} for row in rows if len(row) > 3}
+        return {row[0]: _person(*row[1:4]) for row in rows if len(row) > 3}
     return {}
+
+
+def _person(age: str, gender: str, occupation: str) -> Row:
+    """An age that is no number is left out."""
+    known: Row = {"gender": gender, "occupation": occupation}
+    try:
+        years = float(age)
+    except ValueError:
+        return known
+    return {"age": years, **known} if math.isfinite(years) else known

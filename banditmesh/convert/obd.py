@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from typing import Any
 
-from banditmesh.convert.log import Line, Log, Unusable, number
+from banditmesh.convert.log import Line, Log, Unusable, columns, number
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 
 Row = dict[str, Any]
@@ -21,7 +20,7 @@ def convert(log: Log) -> Iterator[tuple[str, Row]]:
     items = _items(log)
     places = {each["id"]: at for at, each in enumerate(items)}
     lines = log.lines(path)
-    header = next(csv.reader([next(lines, Line("", "")).text]), [])
+    header = _columns_of(path, next(lines, Line("", "")).text)
     if missing := sorted({"item_id", "click", "propensity_score"} - set(header)):
         raise InvalidArgument(
             f"nothing of {path} is obd: its first line has no column {missing[0]}", field="log", value=str(path)
@@ -30,10 +29,10 @@ def convert(log: Log) -> Iterator[tuple[str, Row]]:
         if not text.strip():
             continue
         try:
-            values = dict(zip(header, next(csv.reader([text])), strict=True))
-            yield where, _decision(values, items, places)
-        except (ValueError, StopIteration):
-            log.skip("more or fewer columns than the header", where)
+            values = columns(text)
+            if len(values) != len(header):
+                raise Unusable("more or fewer columns than the header")
+            yield where, _decision(dict(zip(header, values, strict=True)), items, places)
         except Unusable as error:
             log.skip(str(error), where)
 
@@ -44,16 +43,29 @@ def _items(log: Log) -> list[Row]:
         raise NotFound(
             f"item_context.csv, with the candidates, does not lie beside {log.path}", field="log", value=str(log.path)
         )
-    rows = csv.DictReader(text for _, text in log.lines(path, main=False))
-    if "item_id" not in (rows.fieldnames or ()):
+    lines = log.lines(path, main=False)
+    header = _columns_of(path, next(lines, Line("", "")).text)
+    if "item_id" not in header:
         raise InvalidArgument(f"{path} has no column item_id in its first line", field="log", value=str(path))
-    return [
-        {
-            "id": row["item_id"],
-            "features": {name: _feature(value) for name, value in row.items() if name.startswith("item_feature")},
-        }
-        for row in rows
-    ]
+    found: list[Row] = []
+    for where, text in lines:
+        if not text.strip():
+            continue
+        values = _columns_of(where, text)
+        if len(values) != len(header):
+            raise InvalidArgument(f"{where} has more or fewer columns than the first line: is it whole?", field="log")
+        row = dict(zip(header, values, strict=True))
+        features = {name: _feature(value) for name, value in row.items() if name.startswith("item_feature")}
+        found.append({"id": row["item_id"], "features": features})
+    return found
+
+
+def _columns_of(where: object, text: str) -> list[str]:
+    """Of a line without which nothing can be converted. Raises InvalidArgument."""
+    try:
+        return columns(text)
+    except Unusable as error:
+        raise InvalidArgument(f"{where}: {error}", field="log") from None
 
 
 def _feature(value: str) -> str | float:

@@ -6,6 +6,7 @@ become prefixes of features: ``{"User": {"age": 20}}`` is ``User.age``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from banditmesh.convert.log import Log, Unusable
 from banditmesh.json_keys import Decoder
 
 Row = dict[str, Any]
+_GREATEST = sys.float_info.max
 _IDS = ("_tag", "id", "Id", "ID", "_id")
 
 
@@ -54,11 +56,16 @@ def _decision(event: Any) -> Row:
     cost = event.get("_label_cost")
     if type(action) is not int or not 1 <= action <= len(actions):
         raise Unusable("no action that was shown (_label_Action)")
-    if not isinstance(cost, int | float):
+    if isinstance(cost, bool) or not isinstance(cost, int | float):
         raise Unusable("no cost (_label_cost)")
+    if not -_GREATEST <= cost <= _GREATEST:  # NaN too
+        raise Unusable("a cost that is not finite (_label_cost)")
     propensity = event.get("_label_probability")
     if propensity is None and isinstance(order, list) and isinstance(probabilities, list) and action in order:
-        propensity = probabilities[order.index(action)]
+        at = order.index(action)
+        if at >= len(probabilities):
+            raise Unusable("fewer probabilities (p) than actions (a)")
+        propensity = probabilities[at]
     row: Row = {
         "context": flat({name: value for name, value in context.items() if not name.startswith("_")}),
         "candidates": [_candidate(each, at) for at, each in enumerate(actions, 1)],

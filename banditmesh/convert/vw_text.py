@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from banditmesh.convert.log import Line, Log, Unusable, number
 
 Row = dict[str, Any]
-_LABEL = re.compile(r"(\d+):([^:\s]+):([^:\s]+)")
+_LABEL = re.compile(r"(?<![0-9])([0-9]{1,18}):([^:\s]+):([^:\s]+)")
 _FIRST_LINES = 1000
 
 
