@@ -36,7 +36,10 @@ def check_namenodes(host: str, environ: Mapping[str, str] = os.environ) -> None:
     Raises:
         ImportFailed: ``source_unavailable`` with what is missing: an address, a NameNode that answers, credentials.
     """
-    settings = _settings(environ)
+    try:
+        settings = _settings(environ)
+    except (ElementTree.ParseError, OSError) as error:
+        raise unavailable(host, f"Hadoop's configuration is broken: {error}") from error
     problems = []
     for name, port in _namenodes(host, settings):
         problem = _problem(name, port, settings, environ)
@@ -114,6 +117,10 @@ def _settings(environ: Mapping[str, str]) -> dict[str, str]:
     for name in ("core-site.xml", "hdfs-site.xml") if folder else ():
         path = Path(folder) / name
         if path.exists():
-            for each in ElementTree.parse(path).iter("property"):
+            try:
+                properties = ElementTree.parse(path).iter("property")
+            except ElementTree.ParseError as error:
+                raise ElementTree.ParseError(f"{path}: {error}") from None
+            for each in properties:
                 found[each.findtext("name", "").strip()] = each.findtext("value", "").strip()
     return found

@@ -74,6 +74,14 @@ def test_a_namenode_that_lets_everybody_in_is_used() -> None:
         check_namenodes(f"127.0.0.1:{port}", {})
 
 
+def test_a_configuration_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    (tmp_path / "core-site.xml").write_text("<configuration><property>")
+    with answering(OPEN) as port:
+        told = said(f"127.0.0.1:{port}", {"HADOOP_CONF_DIR": str(tmp_path)})
+    assert "Hadoop's configuration is broken" in told
+    assert f"{tmp_path}/core-site.xml: no element found: line 1" in told
+
+
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
 def test_another_server_is_said_to_be_no_namenode(answer: bytes) -> None:
     with answering(answer) as port:
