@@ -34,6 +34,8 @@ CHATTY_LOGGERS: Mapping[str, int] = {
     "urllib3": logging.INFO,
     # One line a poll, at debug.
     "aiokafka": logging.INFO,
+    # A line for each producer that opens: a joiner opens one with each attempt at a partition while Redis is away.
+    "aiokafka.producer.sender": logging.WARNING,
     "asyncio": logging.INFO,
     "grpc": logging.INFO,
 }

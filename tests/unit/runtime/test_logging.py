@@ -166,3 +166,11 @@ def test_a_library_says_that_one_of_several_brokers_is_away_for_longer() -> None
         5: "Unable connect to node with id 3: refused (5 more like it in the last 5 s)",
         65: "Unable connect to node with id 3: refused (59 more like it in the last 60 s)",
     }
+
+
+def test_producers_that_come_and_go_are_no_news(stream: io.StringIO) -> None:
+    configure_logging("joiner", style="json", stream=stream)
+    sender = logging.getLogger("aiokafka.producer.sender")
+    sender.info("Discovered coordinator %s for transactional id %s", 1, "joiner-impressions-0")
+    sender.warning("Not authorized to write")
+    assert [line["event"] for line in lines(stream)] == ["Not authorized to write"]
