@@ -184,9 +184,10 @@ class Stream:
         tasks = [task for _, task in workers.values()]
         _, late = await asyncio.wait(tasks, timeout=self._options.drain_s)
         for task in late:
-            log.warning("call cut short: its partition was revoked", worker=task.get_name())
             task.cancel()
         if late:
+            cut = sorted(task.get_name() for task in late)
+            log.warning("calls cut short: their partitions were revoked", workers=cut, drain_s=self._options.drain_s)
             await asyncio.wait(late, timeout=self._options.drain_s)
         for task in tasks:
             with suppress(Exception, asyncio.CancelledError):  # _worker_ended has logged it

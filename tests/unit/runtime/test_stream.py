@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from banditmesh.runtime.clock import Clock, ManualClock, SystemClock
 from banditmesh.runtime.errors import FailedPrecondition, Unavailable
@@ -336,6 +337,31 @@ async def test_a_call_that_does_not_finish_in_time_is_cut_short_and_its_processo
         await recorder.until(lambda: "process 0" in recorder.events)
     assert recorder.taken == {}
     assert recorder.events[-1] == "close 0"
+
+
+async def test_calls_that_do_not_finish_in_time_are_one_line(metrics: StreamMetrics) -> None:
+    recorder = Recorder(MemoryTopic(partitions=3))
+    recorder.blocked = asyncio.Event()
+    for partition in range(3):
+        await recorder.topic.append(partition, b"0")
+    with capture_logs() as logs:
+        async with running(recorder, metrics, StreamOptions(drain_s=0.05, poll_s=0.01)):
+            await recorder.until(lambda: sum(each.startswith("process") for each in recorder.events) == 3)
+    (line,) = [line for line in logs if line["log_level"] == "warning"]
+    assert line["workers"] == ["test 0", "test 1", "test 2"]
+
+
+async def test_partitions_that_fail_again_and_again_are_one_outage_of_what_they_need(metrics: StreamMetrics) -> None:
+    recorder = Recorder(MemoryTopic(partitions=3))
+    recorder.failures = [Unavailable("Redis at r:1 does not answer", dependency="redis") for _ in range(30)]
+    with capture_logs() as logs:
+        async with running(recorder, metrics):
+            for partition in range(3):
+                await recorder.topic.append(partition, b"0")
+            await recorder.until(lambda: recorder.all_taken() == [b"0"] * 3)
+    told = [(line["event"], line["dependency"]) for line in logs if line["event"].startswith("dependency")]
+    assert told == [("dependency down", "redis"), ("dependency up", "redis")]
+    assert not [line for line in logs if line["event"] == "partition is opened anew"]
 
 
 async def test_records_that_retention_deleted_are_counted_and_the_rest_is_read(
