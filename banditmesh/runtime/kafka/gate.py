@@ -31,8 +31,10 @@ class TopicsGate:
     raises Unavailable when Kafka is away or does not let us in.
     """
 
-    def __init__(self, ensure: Callable[[bool], Awaitable[object]], clock: Clock) -> None:
+    def __init__(self, ensure: Callable[[bool], Awaitable[object]], clock: Clock, where: str) -> None:
+        """``where``: the address of the brokers, for the log."""
         self._ensure = ensure
+        self._where = where
         self._clock = clock
         self._open = asyncio.Event()
         self._reason: MeshError | None = Unavailable("Kafka has not been asked yet", dependency="kafka")
@@ -44,7 +46,9 @@ class TopicsGate:
             async with asyncio.timeout(FIRST_LOOK_S):
                 await self._try()
         except TimeoutError:
-            self._wait_for(Unavailable(f"Kafka has not answered within {FIRST_LOOK_S:g} s", dependency="kafka"))
+            self._wait_for(
+                Unavailable(f"Kafka at {self._where} has not answered within {FIRST_LOOK_S:g} s", dependency="kafka")
+            )
         except Unavailable as error:
             self._wait_for(error)
 
@@ -123,7 +127,7 @@ async def topics_of(
             rests_on=rests_on(topics),
         )
 
-    gate = TopicsGate(ensure, server.clock)
+    gate = TopicsGate(ensure, server.clock, str(kafka))
     await gate.first_look()
     server.background("topics", gate.run)
     server.check("topics", gate.probe, interval_s=1.0)
