@@ -34,7 +34,7 @@ from banditmesh.cli import (
 from banditmesh.cli.examples import show_examples
 from banditmesh.local.process import DidNotStart
 from banditmesh.runtime.errors import ConfigurationError, InvalidArgument, MeshError
-from banditmesh.signals import Interrupted
+from banditmesh.signals import SIGNALLED, Interrupted
 
 app = typer.Typer(
     name="banditmesh",
@@ -82,6 +82,10 @@ def main() -> None:
         code = FAILED
         if unwritten.errno != errno.EPIPE:  # who reads a pipe and has seen enough needs no message
             _refused(f"standard output: {unwritten.strerror}", code)
+    if code > SIGNALLED:
+        # All is put in order; but a thread may wait for a store that hangs, and Python would wait for the thread.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,24 @@ def test_a_signal_before_or_after_a_command_does_its_work_ends_it_without_a_trac
 def test_a_service_that_is_asked_to_stop_while_it_imports_stops_as_asked(service: str) -> None:
     ended = signalled_at_the_import_of("pydantic", signal.SIGINT, f"services.{service}")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_a_signal_while_a_store_hangs_is_not_answered_when_the_store_is() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        store = f"s3://b/models/home/linear-1a2b3c4d?endpoint=http://127.0.0.1:{server.getsockname()[1]}"
+        argv = [sys.executable, "-m", "banditmesh.cli", "inspect", "verify", store]
+        credentials = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        env = environment() | credentials
+        command = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+        server.settimeout(60)
+        connection, _ = server.accept()
+        with connection:
+            command.send_signal(signal.SIGINT)
+            _, said = command.communicate(timeout=60)
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):  # a thread that was waited for would have tried again
+            server.accept()
+    assert (command.returncode, said) == (130, "banditmesh: interrupted\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
