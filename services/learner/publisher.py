@@ -37,6 +37,8 @@ class Published:
     examples: int = 0
     withheld: int = -1
     """How many examples a state had that was worse than the published one: it is not looked at again."""
+    held_back: int = 0
+    """How many states in a row were worse than the published one: the first is said, all are counted."""
     at_ms: int = 0
     position: Position | None = None
     """Where the shard stood when that was written last."""
@@ -142,7 +144,8 @@ class Publisher:
         except Superseded:
             state.lost = True
             raise
-        state.examples, state.at_ms, state.withheld = manifest.examples, manifest.published_at_ms, -1
+        state.examples, state.at_ms = manifest.examples, manifest.published_at_ms
+        state.withheld, state.held_back = -1, 0
         self._show(ShardId(manifest.placement, manifest.model), state)
         await self._forget_old(manifest.placement, manifest.model)
         return state.pointer.version
@@ -162,9 +165,11 @@ class Publisher:
                 manifest, tensors = await loop.run_in_executor(self._thread, self._copy, shard)
                 worse = await loop.run_in_executor(self._thread, self._validated, shard)
             if worse:
-                state.withheld = manifest.examples
-                log.warning("snapshot withheld: worse than the one before", shard=shard.id, **worse)
+                if not state.held_back:
+                    log.warning("snapshot withheld: worse than the one before", shard=shard.id, **worse)
+                state.withheld, state.held_back = manifest.examples, state.held_back + 1
                 return True
+            held_back = state.held_back
             try:
                 version = await self.publish(manifest, tensors)
                 await loop.run_in_executor(self._thread, shard.published, tensors)
@@ -173,7 +178,8 @@ class Publisher:
                 outages.failed(_work("publishing", shard), error)
                 return False
         outages.well(_work("publishing", shard))
-        log.info("snapshot published", shard=shard.id, version=version, examples=manifest.examples)
+        after = {"after_withheld": held_back} if held_back else {}
+        log.info("snapshot published", shard=shard.id, version=version, examples=manifest.examples, **after)
         return True
 
     async def _write_position(self, shard: Shard, state: Published, position: Position) -> bool:
@@ -207,7 +213,7 @@ class Publisher:
 
     async def _restore(self, shard: Shard) -> None:
         state = self.published[shard.id]
-        state.withheld = -1
+        state.withheld, state.held_back = -1, 0
         state.pointer = await self._snapshots.pointer(*shard.id)
         if state.pointer is None:
             state.examples = 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from banditmesh.bandits.batch import Examples, SparseRows
 from banditmesh.bandits.policy import Policy
@@ -68,6 +71,12 @@ def store(tmp_path: Path) -> Store:
     return open_store(tmp_path.as_uri())
 
 
+@pytest.fixture
+def logs() -> Iterator[list[Any]]:
+    with capture_logs() as found:
+        yield found
+
+
 def traffic(first: int, n: int, *, flipped: bool) -> list[Given]:
     """Examples of two contents, one of which earns everything; flipped: the other one."""
     records = []
@@ -80,7 +89,7 @@ def traffic(first: int, n: int, *, flipped: bool) -> list[Given]:
     return records + closing(1, T0_MS + 100 * (first + n) + 2000)
 
 
-async def test_what_is_worse_is_not_published_until_it_is_better_again(store: Store) -> None:
+async def test_what_is_worse_is_not_published_until_it_is_better_again(store: Store, logs: list[Any]) -> None:
     topic = Topic(1)
     topic.append(traffic(0, 200, flipped=False))
     async with rig(topic, store) as one:
@@ -99,9 +108,16 @@ async def test_what_is_worse_is_not_published_until_it_is_better_again(store: St
             await one.publisher.publish_all()
         assert (await one.publisher._snapshots.versions(*LINUCB)) == [1]
         assert one.metric("snapshots_withheld_total", placement="home", model=LINUCB.model, metric="log_loss") == 1
+        topic.append(traffic(370, 20, flipped=False))
+        await one.until(280)
+        await one.publisher.publish_all()
+        assert one.metric("snapshots_withheld_total", placement="home", model=LINUCB.model, metric="log_loss") == 2
+        assert [each["event"] for each in logs].count("snapshot withheld: worse than the one before") == 1
 
         shard._state = before
         topic.append(traffic(400, 60, flipped=False))
-        await one.until(320)
+        await one.until(340)
         await one.publisher.publish_all()
         assert (await one.publisher._snapshots.versions(*LINUCB)) == [1, 2]
+    (published,) = (each for each in logs if each.get("after_withheld"))
+    assert (published["event"], published["after_withheld"]) == ("snapshot published", 2)
