@@ -105,6 +105,8 @@ async def _compact(
                 continue
             target, name = Path(temporary) / "compacted", compacted_name(uuid.uuid4().hex)
             rows = await write_merged(group, target, folder.kind)
+            # Nothing is there. Whoever may not delete is refused here, and leaves no row twice for who reads the files.
+            await store.delete(folder.prefix + name)
             await store.upload_new(folder.prefix + name, target)
             replaced = [path.name for path in group]
             index = replace(held.index, moved=held.index.moved + 1, compacted={**held.index.compacted, name: replaced})

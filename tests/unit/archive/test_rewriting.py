@@ -18,7 +18,7 @@ from banditmesh.archive.forgotten import forgotten, without
 from banditmesh.archive.layout import Folder
 from banditmesh.archive.pseudonym import pseudonyms
 from banditmesh.archive.reader import read
-from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.errors import ConfigurationError, PermissionDenied
 from banditmesh.runtime.store import Store
 from tests.support.archive import NOON, as_file, offsets_of, put, rows, store_in
 
@@ -81,6 +81,30 @@ async def test_small_files_become_one_with_the_same_rows(tmp_path: Path) -> None
     assert vars(done) == {**counts, "contended": 0, "unsettled": 0, "broken": []}
     assert await by_reader(store) == in_files(tmp_path) == sorted(ALL)
     assert len(list((tmp_path / HOME.prefix).glob("*.parquet"))) == 1
+
+
+class NeverDeletes:
+    """A store that refuses the right to delete."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def delete(self, key: str) -> None:
+        raise PermissionDenied("refuses DeleteObject", field="key", value=key)
+
+
+async def test_who_may_not_delete_leaves_no_row_twice(tmp_path: Path) -> None:
+    store = await small_files(tmp_path)
+
+    with pytest.raises(PermissionDenied):
+        await compact(NeverDeletes(store), "examples", LATER)  # type: ignore[arg-type]
+
+    assert in_files(tmp_path) == sorted(ALL)
+    await compact(store, "examples", LATER)
+    assert await by_reader(store) == in_files(tmp_path) == sorted(ALL)
 
 
 async def test_an_hour_that_has_not_settled_and_a_range_that_is_not_complete_are_left_alone(tmp_path: Path) -> None:
