@@ -44,6 +44,8 @@ from banditmesh.runtime.store.keys import valid_key, valid_prefix
 THREADS = 8
 CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 2.0, 10.0, 3
+RIGHTS = {"ListObjectsV2": "s3:ListBucket", "HeadObject": "s3:GetObject"}
+"""What a policy calls the right to an operation, where it is not the operation's name."""
 UNCHANGED, LOST_A_RACE = 304, (409, 412)
 """412: the condition does not hold. 409: AWS is just deciding between us and another conditional write of the key."""
 
@@ -237,9 +239,7 @@ class S3Store:
         if status in (401, 403) or code in ("ExpiredToken", "InvalidToken"):
             return PermissionDenied(
                 f"{where} refuses {what}: {code}: {reason}",
-                hint="check the credentials, their policy and the bucket's; and this machine's clock"
-                if code == "RequestTimeTooSkewed"
-                else "check the credentials, their policy and the bucket's",
+                hint="check this machine's clock" if code == "RequestTimeTooSkewed" else _needed(error.operation_name),
                 dependency="store",
             )
         if status == 501 or code == "NotImplemented":
@@ -265,6 +265,15 @@ def _region(error: ClientError) -> str | None:
     headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
     region: str | None = headers.get("x-amz-bucket-region") or error.response["Error"].get("Region")
     return region
+
+
+def _needed(operation: str) -> str:
+    """What would allow it."""
+    right = RIGHTS.get(operation, f"s3:{operation}")
+    needed = f"check the credentials, and that their policy and the bucket's allow {right}"
+    if right != "s3:GetObject":
+        return needed
+    return f"{needed} (and s3:ListBucket: without it an object that is not there is refused as well)"
 
 
 def _status(error: ClientError) -> int:

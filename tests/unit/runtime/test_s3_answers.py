@@ -76,15 +76,20 @@ async def refusal(endpoint: str, operation: str = "get") -> MeshError:
 
 
 @pytest.mark.parametrize(
-    ("operation", "what"),
-    [("get", "GetObject of a/current.json"), ("put_new", "PutObject of a/current.json"), ("ping", "ListObjectsV2 of")],
+    ("operation", "what", "right"),
+    [
+        ("get", "GetObject of a/current.json", "allow s3:GetObject (and s3:ListBucket: without it"),
+        ("put_new", "PutObject of a/current.json", "allow s3:PutObject"),
+        ("ping", "ListObjectsV2 of", "allow s3:ListBucket"),
+    ],
 )
-async def test_what_was_refused_is_said(operation: str, what: str) -> None:
+async def test_what_was_refused_is_said_and_which_right_would_allow_it(operation: str, what: str, right: str) -> None:
     with answering(403, "AccessDenied", "no such right") as (endpoint, _):
         error = await refusal(endpoint, operation)
     assert isinstance(error, PermissionDenied)
     assert f"refuses {what}" in error.message
     assert "AccessDenied: no such right" in error.message
+    assert right in (error.hint or "")
 
 
 async def test_a_clock_that_is_wrong_is_named() -> None:
