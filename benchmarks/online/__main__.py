@@ -1,4 +1,4 @@
-"""``python -m benchmarks.online [--rows N] [--seeds K] [--first SEED] [--only LOG …] [--report FILE]``.
+"""``python -m benchmarks.online [--rows N] [--seeds K] [--first SEED] [--draws K] [--only LOG …] [--report FILE]``.
 
 One pass over each log, and the long simulation with the first seed. A setting is picked for each of Vowpal Wabbit's
 explorations by what it earned on the first tenth of the log; what stands in the report is what that setting earned on
@@ -25,6 +25,7 @@ from benchmarks.online import collection, drift, peers, runs  # noqa: E402
 from benchmarks.online.report import DEFAULT, OURS, Line, drift_row, report, row  # noqa: E402
 
 _DRIFTING = (DEFAULT, "linear", "popularity")
+_BETWEEN_DRAWS = 1000  # seeds of the draws over one seed's rows; the first draw's is that of the rows
 
 Earned = Mapping[str, NDArray[np.float64]]
 
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1500, help="decisions of a log at most")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each log, each with rows and draws of its own")
     parser.add_argument("--first", type=int, default=0, help="the first of these seeds")
+    parser.add_argument("--draws", type=int, default=1, help="runs over the same rows of each log, both sides alike")
     parser.add_argument("--only", nargs="+", choices=collection.LOGS, default=list(collection.LOGS))
     parser.add_argument("--no-drift", action="store_true", help="leave the long simulation out")
     parser.add_argument("--report", type=Path, help="write the figures into this Markdown file")
@@ -45,19 +47,25 @@ def main() -> int:
     for text, found in drifts.items():
         print(drift_row(text, found), flush=True)
     for name in options.only:
-        lines.append(summed(name, [compare(name, options.rows, seed) for seed in seeds]))
+        lines.append(summed(name, [compare(name, options.rows, seed, options.draws) for seed in seeds]))
         print(row(lines[-1]), flush=True)
         if options.report:
-            options.report.write_text(report(lines, drifts, options.rows, seeds))
+            options.report.write_text(report(lines, drifts, options.rows, seeds, options.draws))
     return int(np.mean([line.ahead for line in lines]) < 0.8)
 
 
-def compare(name: str, most: int, seed: int) -> dict[str, NDArray[np.float64]]:
-    """float64[n] each: what each of our SPECs, each of the peer's settings and random choice earned, row by row."""
+def compare(name: str, most: int, seed: int, draws: int) -> Earned:
+    """float64[n] each: what each of our SPECs, each of the peer's settings and random choice earned, row by row, on
+    average over the draws."""
     rows: runs.Rows = list(islice(collection.LOGS[name](seed), most))
+    texts = [peers.written(row) for row in rows]
+    found = [_drawn(rows, texts, seed + _BETWEEN_DRAWS * draw) for draw in range(draws)]
+    return {text: np.mean([each[text] for each in found], axis=0) for text in found[0]}
+
+
+def _drawn(rows: runs.Rows, texts: Sequence[Sequence[str]], seed: int) -> Earned:
     with tempfile.TemporaryDirectory(prefix="banditmesh-bench-") as scratch:
         found = runs.picks(rows, OURS, seed, Path(scratch))
-    texts = [peers.written(row) for row in rows]
     for settings in peers.FAMILIES.values():
         for setting in settings:
             found[setting] = peers.picks(rows, texts, setting, seed)

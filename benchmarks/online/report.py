@@ -49,7 +49,7 @@ def drift_row(text: str, found: drift.Drift) -> str:
     return f"| `{text}` | {found.regret:.4f} | {found.before:.4f} | {back} | {shares} | {found.usual:.2f} |"
 
 
-def report(lines: Sequence[Line], drifts: Mapping[str, drift.Drift], rows: int, seeds: range) -> str:
+def report(lines: Sequence[Line], drifts: Mapping[str, drift.Drift], rows: int, seeds: range, draws: int) -> str:
     """The whole page, in Markdown."""
     columns = ["log", "decisions", "random", *(f"`{each}`" for each in OURS), "VW's best", "default ≥", "best ≥"]
     ahead, best = (sum(each) for each in zip(*((line.ahead, line.best_ahead) for line in lines), strict=True))
@@ -58,7 +58,8 @@ def report(lines: Sequence[Line], drifts: Mapping[str, drift.Drift], rows: int, 
         "",
         "`make bench-online` made this page: reward per decision over one pass of each log of the collection",
         f"(`benchmarks/online/collection.py`, `simulations.py`), at most {rows} decisions, each policy learning from",
-        f"its own decisions alone; means over the seeds {seeds.start} to {seeds.stop - 1} of rows and draws. In",
+        f"its own decisions alone; means over the seeds {seeds.start} to {seeds.stop - 1} of rows and draws, {draws} "
+        f"draw{'s' if draws > 1 else ''} over the rows of a seed. In",
         "simulations the chance of a click of what was picked stands for the click. Vowpal Wabbit has the crosses of",
         "context and action (`-q ca`) and its cover, softmax, squarecb and ε-greedy, each at the setting that earned",
         "most on the first tenth; the best of the four on the whole log stands here, in each seed anew, which favours",

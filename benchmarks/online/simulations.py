@@ -28,7 +28,7 @@ class Simulation:
         taste: standard deviation of how well users and categories fit, in logits.
         quality: standard deviation of a content's own quality, in logits.
         drift: standard deviation of a content's quality after 1 000 decisions, in logits.
-        shift: the decision at which users change what they like; 0 is never.
+        shift: the decision at which users change what they like; 0 is never. The page's logs end after 1 500.
         described: whether contents have features.
     """
 
@@ -93,7 +93,7 @@ class Simulation:
 
 SIMULATIONS = {
     "drift": Simulation(drift=1.0, alive=100),
-    "shift": Simulation(shift=2_500, described=False),
+    "shift": Simulation(shift=750, described=False),
     "cold arms": Simulation(born=50, alive=200),
     "many arms": Simulation(alive=2_000, offered=20, born=50, drift=0.3, shift=3_000, decisions=6_000, users=5_000),
     "rare clicks": Simulation(bias=-4.8, decisions=12_000, alive=30),
