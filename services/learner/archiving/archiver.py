@@ -153,6 +153,8 @@ class Archiver(Generic[T]):
         self._most_bytes = most_bytes
         self._partitions: dict[int, _Partition[T]] = {}
         self._flushing = asyncio.Lock()
+        self._refused = False
+        """Whether the last attempt to write has failed."""
         self._work = outages.work(f"archive of {rows.kind}")
         self._reading = outages.work(f"reading for the archive of {rows.kind}")
 
@@ -197,7 +199,8 @@ class Archiver(Generic[T]):
             for number, log_ in reader.logs.items():
                 if number in reader.positions:
                     self._partitions[number] = await self._take_over(number, log_, reader.positions[number])
-            self._work.well()
+            if not self._refused:  # looking where it stands says nothing of whether it may write
+                self._work.well()
             lost, due_s = reader.lost, self._clock.monotonic_s() + self._flush_every_s
             while not reader.grown():
                 waiting = sum(partition.size for partition in self._partitions.values())
@@ -217,7 +220,9 @@ class Archiver(Generic[T]):
                 now_s = self._clock.monotonic_s()
                 redone = any(self._redoable(partition) for partition in self._partitions.values())
                 if now_s >= due_s or waiting >= self._most_bytes or redone:
+                    self._refused = True
                     await self.flush()
+                    self._refused = False
                     self._work.well()
                     reader.report({number: each.state.next for number, each in self._partitions.items()})
                     await asyncio.to_thread(give_back)

@@ -20,7 +20,8 @@ from banditmesh.archive.forgotten import remember
 from banditmesh.archive.reader import read
 from banditmesh.archive.state import State, States, complete_until
 from banditmesh.contracts.events.v1 import events_pb2
-from banditmesh.runtime.errors import Aborted, Unavailable
+from banditmesh.runtime.errors import Aborted, PermissionDenied, Unavailable
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.store import Store, open_store
 from services.learner.archiving.examples import ExamplesFormat
 from services.learner.archiving.metrics import ArchiveMetrics
@@ -309,6 +310,37 @@ async def test_a_store_that_is_away_is_tried_again_and_nothing_is_lost(store: St
     assert refused > 3
     await Rig(topic, store).archive()
     assert in_files(tmp_path) == await by_reader(store) == examples_of(topic)
+
+
+async def test_a_store_that_may_be_read_and_not_written_is_away_until_something_is_written(store: Store) -> None:
+    class Refusing(MortalStore):
+        refuses = True
+
+        async def _write(self, write: Callable[[], Any]) -> str:
+            self.writes += 1
+            if self.refuses:
+                raise PermissionDenied("refuses PutObject", dependency="store")
+            return str(await write())
+
+    topic = topic_of(60)
+    await Rig(topic, store).archive()
+    topic.append(traffic(60, partitions=topic.partitions, seed=2))
+    refusing = Refusing(store, 0, after=False)
+    one = Rig(topic, refusing)  # type: ignore[arg-type]
+    running = asyncio.create_task(one.archiver.run())
+    seen = []
+    while refusing.writes < 3:  # it looks where it stands after each of them
+        await asyncio.sleep(0)
+        await one.clock.advance(1.0)
+        if refusing.writes:
+            seen.append(outages.is_down("store"))
+    assert all(seen[1:])
+    refusing.refuses = False
+    while outages.is_down("store"):
+        await asyncio.sleep(0)
+        await one.clock.advance(1.0)
+        assert not running.done()
+    running.cancel()
 
 
 async def test_what_a_quiet_topic_brings_takes_the_memory_of_its_rows_and_not_of_its_reads(store: Store) -> None:
