@@ -19,6 +19,7 @@ from banditmesh.archive.index import HeldIndex, counting, get_index, put_index
 from banditmesh.archive.layout import HOUR, Folder, Kind, compacted_name, is_compacted, range_of
 from banditmesh.archive.rewriting import Told, all_folders, nobody, write_merged
 from banditmesh.archive.state import States
+from banditmesh.runtime.cancellation import to_its_end
 from banditmesh.runtime.errors import Aborted, DataLoss
 from banditmesh.runtime.store import Store
 
@@ -131,7 +132,7 @@ async def _fetched(
     size = 0
     for name in names:
         path = temporary / name
-        await store.download(folder.prefix + name, path)
+        await to_its_end(store.download(folder.prefix + name, path))
         if size and size + path.stat().st_size > target_bytes:
             groups.append([])
             size = 0

@@ -21,7 +21,7 @@ from banditmesh.archive.schema import EXAMPLES, OFFSET_COLUMNS, TIME_COLUMN, con
 from banditmesh.archive.state import States
 from banditmesh.decisions.columns import values
 from banditmesh.decisions.row import Decision, parse
-from banditmesh.runtime.cancellation import on_thread
+from banditmesh.runtime.cancellation import on_thread, to_its_end
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 from banditmesh.runtime.store import Store
 
@@ -138,13 +138,13 @@ async def _rows(
     ranges: list[Range] = []
     wanted = columns and [*dict.fromkeys([*columns, TIME_COLUMN[folder.kind], *OFFSET_COLUMNS[folder.kind]])]
     try:
-        await store.download(folder.prefix + name, path)
+        await to_its_end(store.download(folder.prefix + name, path))
     except NotFound:
         index = (await get_index(store, folder)).index
         ranges, owner = index.ranges(name), index.owner(name)
         if owner is None:
             raise
-        await store.download(folder.prefix + owner, path)
+        await to_its_end(store.download(folder.prefix + owner, path))
     key = folder.prefix + name
     with readable(key):
         file = await on_thread(parquet.ParquetFile, path, memory_map=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -94,6 +97,43 @@ class NeverDeletes:
 
     async def delete(self, key: str) -> None:
         raise PermissionDenied("refuses DeleteObject", field="key", value=key)
+
+
+class Slow:
+    """A store whose downloads take until they are let go, whoever is cancelled meanwhile."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.began, self.goes_on = asyncio.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def download(self, key: str, path: Path) -> str:
+        self.began.set()
+        await asyncio.to_thread(self.goes_on.wait)
+        return await self._store.download(key, path)
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["compact", "read"])
+async def test_who_is_cancelled_leaves_no_folder_that_a_download_still_fills(
+    reads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    store = Slow(await small_files(tmp_path))
+    work = by_reader(store) if reads else compact(store, "examples", LATER)  # type: ignore[arg-type]
+    task = asyncio.ensure_future(work)
+    await store.began.wait()
+    task.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    waits = not task.done()
+    store.goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert waits
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 async def test_who_may_not_delete_leaves_no_row_twice(tmp_path: Path) -> None:
