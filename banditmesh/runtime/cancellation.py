@@ -8,9 +8,11 @@ would be over, silently, with nobody having asked for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar
+from contextvars import copy_context
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,10 +29,12 @@ async def on_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
     A thread cannot be cancelled. pyarrow, for one, ends the process when a file is closed that a thread still reads.
     """
-    return await to_its_end(asyncio.to_thread(work, *args, **kwargs))
+    # A future of the executor and no task: at a Ctrl-C asyncio cancels every task that there is, not only ours.
+    called = partial(copy_context().run, work, *args, **kwargs)
+    return await to_its_end(asyncio.get_running_loop().run_in_executor(None, called))
 
 
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+async def to_its_end(work: Awaitable[T]) -> T:
     """Await work that is not cancelled with its caller, as its thread goes on: who is cancelled goes on when it has
     ended. What it writes to a folder is there then, and goes with the folder."""
     running = asyncio.ensure_future(work)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from banditmesh.runtime.addresses import FileAddress
+from banditmesh.runtime.cancellation import on_thread
 from banditmesh.runtime.errors import (
     Aborted,
     AlreadyExists,
@@ -98,7 +99,7 @@ class FileStore:
                 return _copy(source, file)
 
         with await self._run(key, lambda object_path: object_path.open("rb")) as source:
-            return await asyncio.to_thread(copy, source)
+            return await on_thread(copy, source)
 
     async def list(self, prefix: str = "") -> AsyncIterator[str]:
         valid_prefix(prefix)
