@@ -16,6 +16,8 @@ from typing import IO, NamedTuple
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 
 Told = Callable[[float], None]
+MOST_OF_A_VALUE = 131_072
+"""Characters of a value of a CSV: as many as Python's `csv` takes by itself."""
 _LINES_A_WORD = 4096
 _COMPRESSED = ("", ".gz", ".bz2", ".zst", ".xz")
 _ARCHIVES = {b"PK\x03\x04": "a ZIP archive", b"7z\xbc\xaf": "a 7z archive", b"PAR1": "Parquet"}
@@ -195,6 +197,10 @@ def number(text: str, what: str) -> float:
 def columns(text: str) -> list[str]:
     """The values of a line of CSV; none of an empty one. Raises Unusable."""
     try:
-        return next(csv.reader([text]), [])
-    except csv.Error as error:  # a value of more than 128 KiB, or a carriage return in the middle
+        found = next(csv.reader([text]), [])
+    except csv.Error as error:  # a carriage return in the middle, say
         raise Unusable(f"the line is no CSV: {error}") from None
+    # The limit of `csv` itself is the whole process', and others set it.
+    if any(len(value) > MOST_OF_A_VALUE for value in found):
+        raise Unusable(f"the line is no CSV: a value has more than {MOST_OF_A_VALUE} characters")
+    return found

@@ -18,6 +18,7 @@ from banditmesh.runtime import errors
 from banditmesh.runtime.logging import request_id
 from banditmesh.runtime.serve import Server, ServerOptions
 from tests.support.echo import DESCRIPTOR, NAME, Echo, EchoStub, add_echo_to_server
+from tests.support.eventually import eventually_so
 
 GARBAGE = b"\xff\xff\xff\xff"
 
@@ -31,8 +32,15 @@ class Wire:
         self.stub = EchoStub(channel)
         self.raw = EchoStub(channel, raw=True)
 
-    def calls(self, method: str, code: str) -> float | None:
-        return self.server.registry.get_sample_value("banditmesh_grpc_requests_total", {"method": method, "code": code})
+    async def counted(self, method: str, code: str) -> None:
+        """Return once one such call is counted: a client may have its answer before that. While the server runs: a
+        stop without a grace cancels what a method still does."""
+        labels = {"method": method, "code": code}
+        await self.shown("banditmesh_grpc_requests_total", labels, 1)
+
+    async def shown(self, name: str, labels: dict[str, str], value: float) -> None:
+        """Return once a metric has that value."""
+        await eventually_so(lambda: self.server.registry.get_sample_value(name, labels) == value)
 
 
 @asynccontextmanager
@@ -127,7 +135,7 @@ async def test_a_typed_error_is_its_status_with_details_in_every_shape(kind: typ
             assert bad.field_violations[0].field == "placement"
             assert "'hoem'" in bad.field_violations[0].description
             assert retry.retry_delay.ToMilliseconds() == 1500
-            assert on.calls(f"/{NAME}/{method}", kind.code.name) == 1
+            await on.counted(f"/{NAME}/{method}", kind.code.name)
 
 
 async def test_a_typed_error_comes_back_typed_on_the_client() -> None:
@@ -195,7 +203,7 @@ async def test_an_unknown_method_is_unimplemented_and_its_name_is_no_label() -> 
     async with wire(Echo()) as on:
         call = on.channel.unary_unary(f"/{NAME}/{'x' * 100}")
         assert (await failure(call(b""))).code() is grpc.StatusCode.UNIMPLEMENTED
-        assert on.calls("unknown", "UNIMPLEMENTED") == 1
+        await on.counted("unknown", "UNIMPLEMENTED")
 
 
 async def test_a_too_large_request_is_resource_exhausted() -> None:
@@ -242,7 +250,7 @@ async def test_the_clients_deadline_counts_over_the_servers() -> None:
         failed = await failure(on.stub.Unary(StringValue(), timeout=0.05))
         assert failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await ended.wait()
-    assert on.calls(f"/{NAME}/Unary", "DEADLINE_EXCEEDED") == 1
+        await on.counted(f"/{NAME}/Unary", "DEADLINE_EXCEEDED")
 
 
 async def test_a_cancelled_call_ends_the_method_and_is_counted() -> None:
@@ -261,7 +269,7 @@ async def test_a_cancelled_call_ends_the_method_and_is_counted() -> None:
         await started.wait()
         call.cancel()
         await ended.wait()
-    assert on.calls(f"/{NAME}/Unary", "CANCELLED") == 1
+        await on.counted(f"/{NAME}/Unary", "CANCELLED")
 
 
 async def test_a_call_that_awaited_something_cancelled_is_answered() -> None:
@@ -285,7 +293,7 @@ async def test_a_status_that_a_method_gave_by_itself_stays() -> None:
         failed = await failure(on.stub.Unary(StringValue()))
         assert (failed.code(), failed.details()) == (grpc.StatusCode.OUT_OF_RANGE, "own words")
         assert "x-request-id" in dict(failed.trailing_metadata() or ())
-    assert on.calls(f"/{NAME}/Unary", "OUT_OF_RANGE") == 1
+        await on.counted(f"/{NAME}/Unary", "OUT_OF_RANGE")
 
 
 async def test_the_clients_request_id_is_in_the_context_and_comes_back() -> None:
@@ -349,9 +357,9 @@ async def test_calls_in_flight_and_their_time_are_measured() -> None:
         assert sample("banditmesh_grpc_in_flight", labels) == 1
         go_on.set()
         await call
-        assert sample("banditmesh_grpc_in_flight", labels) == 0
-        assert sample("banditmesh_grpc_request_seconds_count", labels) == 1
-        assert on.calls(f"/{NAME}/Unary", "OK") == 1
+        await on.shown("banditmesh_grpc_in_flight", labels, 0)
+        await on.shown("banditmesh_grpc_request_seconds_count", labels, 1)
+        await on.counted(f"/{NAME}/Unary", "OK")
 
 
 async def test_a_generator_is_closed_within_the_call_when_its_client_goes_away() -> None:
