@@ -8,7 +8,6 @@ import json
 import lzma
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -19,56 +18,22 @@ from banditmesh.convert.log import Log
 from banditmesh.convert.registry import CONVERTERS, convert
 from banditmesh.decisions.reader import read
 from banditmesh.runtime.errors import InvalidArgument, NotFound
-
-Row = dict[str, Any]
-
-DSJSON = (
-    '{"_label_cost":-1,"_label_probability":0.8166667,"_label_Action":2,"_labelIndex":1,"o":[{"v":1.0,"EventId":"13"}],'
-    '"Timestamp":"2021-02-04T16:31:29.2460000Z","Version":"1","EventId":"13118d9b","a":[2,1,3],'
-    '"c":{"GUser":{"id":"a","major":"eng","age":3,"tags":["x","y"]},"_multi":[{"TAction":{"topic":"SkiConditions-VT"}},'
-    '{"_tag":"herbs","TAction":{"topic":"HerbGarden","hot":[0.5,1]}},{"TAction":{"id":"bmw","topic":"BMW"}}]},'
-    '"p":[0.8166667,0.1,0.0833333],"VWState":{"m":"N/A"}}\n'
-    '{"RewardValue":1.0,"EnqueuedTimeUtc":"2021-02-04T16:31:30Z","EventId":"13118d9b"}\n'
-    '{"_outcomes":[{"_label_cost":0}],"c":{}}\n'
-    "no json\n"
+from tests.unit.convert.logs import (
+    CRITEO_BANNERS,
+    CRITEO_CLICKS,
+    DSJSON,
+    MIND,
+    MIND_NEWS,
+    OBD,
+    OBD_ITEMS,
+    R6A,
+    R6B,
+    VW_ADF,
+    VW_CB,
+    Row,
+    converted,
+    reasons,
 )
-VW_CB = "1:2:0.4 | a c:0.5\n3:-0.5:0.2 |u b=x b=y |w d\n\n4:1.2:0.5 | a\n2:1.0:1 3:0:0.5 | a\n"
-VW_ADF = (
-    "shared |User user=Tom time_of_day=morning\n|Action article=politics\n0:-1:0.25 'sport |Action article=sports\n\n"
-    "|Action article=politics\n|Action article=music\n\n"
-)
-OBD_HEADER = (
-    ",timestamp,item_id,position,click,propensity_score,user_feature_0,user-item_affinity_0,user-item_affinity_1"
-)
-OBD = f"{OBD_HEADER}\n0,2019-11-24 00:01:03.979311+00:00,1,2,1,0.0125,cef3390e,0.0,4.0\n1,2019-11-24,7,1,0,0.1,x,0,0\n"
-OBD_ITEMS = ",item_id,item_feature_0,item_feature_1\n0,0,-0.67,c82d\n1,1,0.5,ae3f\n"
-MIND = (
-    "1\tU13740\t11/11/2019 9:05:58 AM\tN55189 N42782\tN55689-1 N35729-0\n"
-    "2\tU91836\t11/12/2019 6:11:30 PM\t\tN20678 N39317\n"
-)
-MIND_NEWS = "N55189\tsports\tfootball\tTitle\t…\turl\t[]\t[]\nN35729\tnews\tnewsus\tTitle\t…\turl\t[]\t[]\n"
-R6A = "1241160900 109513 1 |user 2:0.000012 6:0.999958 1:1.0 |109498 2:0.3 1:1.0 |109513 2:0.2 1:1.0\n"
-R6B = "1317513291 id-560620 0 |user 1 9 11 |id-552077 |id-560620 3\n1317513291 id-1 0 |user 1 |id-2\n"
-CRITEO_BANNERS = (
-    "example 27631: 394a 1 0.25 1 2 1:300 2:250 2:7\n0 exid:27631 11:5\n0 exid:27631 11:6\n"
-    "example 27632: 394b 0 40 1 2 1:300\n0 exid:27632 11:5\n0 exid:27632 11:6\n"
-    "example 27633: 394c 0 0.5 2 1 1:300\n0 exid:27633 11:5\n"
-)
-CRITEO_CLICKS = "1\t" + "\t".join(["5", *[""] * 12]) + "\t" + "\t".join(["68fd1e64", *[""] * 25]) + "\n0\tx\n"
-
-
-def converted(name: str, files: Mapping[str, str | bytes], folder: Path, *, file: str = "") -> tuple[list[Row], Log]:
-    for each, body in files.items():
-        (folder / each).write_bytes(body if isinstance(body, bytes) else body.encode())
-    log = Log(folder / file if file else folder)
-    out = folder / "out.jsonl"
-    rows = convert(name, log, out)
-    assert len(list(read(out))) == rows  # replay and fit read it
-    return [json.loads(line) for line in out.read_text().splitlines()], log
-
-
-def reasons(log: Log) -> dict[str, int]:
-    return {reason: each.count for reason, each in log.skipped.items()}
 
 
 def test_decision_service_json(tmp_path: Path) -> None:
@@ -432,71 +397,3 @@ def test_an_event_that_stands_for_dropped_ones_is_noted(tmp_path: Path) -> None:
 
     assert len(rows) == 3
     assert [(what[:13], each.count, each.first[-1]) for what, each in log.noted.items()] == [("weighs as one", 2, "2")]
-
-
-HUGE = "x" * 200_000
-DIGITS = "9" * 5000
-BIG_INT = "9" * 400
-ONE = DSJSON.splitlines()[0]
-CB = VW_CB.splitlines()[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "file", "good", "bad", "why"),
-    [
-        ("vw-dsjson", "data.json", ONE, ONE.replace('"_label_cost":-1', f'"_label_cost":{BIG_INT}'), "not finite"),
-        ("vw-dsjson", "data.json", ONE, ONE.replace('"_label_cost":-1', '"_label_cost":NaN'), "not finite"),
-        ("vw-dsjson", "data.json", ONE, ONE.replace('"_label_cost":-1', '"_label_cost":true'), "no cost"),
-        (
-            "vw-dsjson",
-            "data.json",
-            ONE,
-            ONE.replace('"_label_probability":0.8166667,', "").replace('"p":[0.8166667,0.1,0.0833333]', '"p":[]'),
-            "fewer probabilities",
-        ),
-        ("vw-text", "data.vw", CB, f"{DIGITS}:2:0.4 | a", "not exactly one label"),
-        ("vw-text", "data.vw", CB, "1:2:nan | a", "not a decision"),
-        ("obd", "all.csv", OBD.rsplit("\n", 2)[0], f"0,{HUGE},1,2,1,0.0125,c,0,4", "the line is no CSV"),
-        ("obd", "all.csv", OBD.rsplit("\n", 2)[0], "0,2019-11-24,1,2,1,nan,c,0,4", "not a decision"),
-        ("mind", "behaviors.tsv", MIND.splitlines()[0], "2\tU\t2019-11-11\t\tN1-1", "a time that is not like"),
-        ("movielens", "ratings.csv", "1,2,3.5,4", f"1,{HUGE},3.5,4", "the line is no CSV"),
-        ("criteo", "train.txt", CRITEO_BANNERS.rstrip("\n"), f"example 1: h 1 0.5 1 {DIGITS} 1:2", "first line"),
-        ("criteo", "train.txt", CRITEO_BANNERS.rstrip("\n"), "example 1: h 1 nan 1 1 1:2\n0 exid:1 1:2", "propensity"),
-    ],
-)
-def test_a_value_that_nobody_foresaw_costs_its_decision_alone(
-    tmp_path: Path, name: str, file: str, good: str, bad: str, why: str
-) -> None:
-    files = {file: f"{good}\n", "item_context.csv": OBD_ITEMS}
-    rows, before = converted(name, files, tmp_path)
-
-    found, log = converted(name, {**files, file: f"{good}\n{bad}\n"}, tmp_path)
-
-    assert found == rows
-    more = {reason: count - reasons(before).get(reason, 0) for reason, count in reasons(log).items()}
-    ((reason, count),) = ((reason, count) for reason, count in more.items() if count)
-    assert (why in reason, count) == (True, 1), reason
-
-
-@pytest.mark.parametrize(
-    ("name", "files", "said"),
-    [
-        ("obd", {"all.csv": OBD, "item_context.csv": OBD_ITEMS[:-4] + "\n2,\n"}, r"csv:4 has more or fewer columns"),
-        ("obd", {"all.csv": OBD, "item_context.csv": OBD_ITEMS + "2,2,0.1,a,b\n"}, r"csv:4 has more or fewer columns"),
-        ("obd", {"all.csv": OBD, "item_context.csv": OBD_ITEMS + HUGE}, r"csv:4: the line is no CSV"),
-        ("obd", {"all.csv": HUGE, "item_context.csv": OBD_ITEMS}, r"all.csv: the line is no CSV"),
-        ("movielens", {"ratings.csv": "1,2,3.5,4\n", "movies.csv": HUGE}, r"csv:1: the line is no CSV"),
-    ],
-)
-def test_what_a_log_cannot_do_without_is_named_where_it_is_broken(
-    tmp_path: Path, name: str, files: Mapping[str, str], said: str
-) -> None:
-    with pytest.raises(InvalidArgument, match=said):
-        converted(name, files, tmp_path)
-
-
-def test_an_age_that_is_no_number_is_left_out(tmp_path: Path) -> None:
-    people = "1|24|M|technician|85711\n2||F|other|94043\n3|nan|F|other|94043\n"
-    rows, _ = converted("movielens", {"u.data": "1\t5\t3\t4\n2\t5\t3\t4\n3\t5\t3\t4\n", "u.user": people}, tmp_path)
-
-    assert [row["context"].get("age") for row in rows] == [24.0, None, None]
