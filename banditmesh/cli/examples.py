@@ -13,7 +13,7 @@ EXAMPLES: Final = {
     "demo-news": "--seconds 75",
     "check": "mesh.yaml",
     "capacity": "--users 10M --impressions-per-day 25M --peak-rps 2000",
-    "torture": "--minutes 20 --report torture.md",
+    "torture": "--minutes 25 --report torture.md",
     "topics": "mesh.yaml",
     "verify": "--engine dns:///mesh-engine:50052 --tracker dns:///mesh-tracker:50053 --placement home",
     "policies": "",
