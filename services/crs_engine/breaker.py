@@ -2,7 +2,7 @@
 
 A stall is not an outage. A batch that meets one gets its fallback, the others go on; only when most reads of a whole
 window have failed is Redis taken to be away. Then nobody waits for it any more: a single small read beside the traffic
-finds out when it is back.
+finds out when it is back, also where there is no traffic, so that the first request after a pause is answered as any.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.outages import outages
 from services.crs_engine.metrics import EngineMetrics
 
@@ -29,7 +28,7 @@ Probe = Callable[[], Awaitable[object]]
 
 class Breaker:
     """Closed: everything passes. Open: nothing does, and ``probe`` is tried again and again, one at a time, until it
-    succeeds. Whoever asks keeps it going: no request, no probe."""
+    succeeds."""
 
     def __init__(self, clock: Clock, probe: Probe, metrics: EngineMetrics) -> None:
         """``probe``: a single read; raises Unavailable while Redis is away."""
@@ -39,34 +38,24 @@ class Breaker:
         """When a read ended, and whether it failed; of the last :data:`WINDOW_S`."""
         self._failures = 0
         self._open = False
-        self._probe_at_s = 0.0
         self._probing: asyncio.Task[None] | None = None
         metrics.breaker_open.set_function(lambda: float(self._open))
 
-    @property
-    def closed(self) -> bool:
-        """Whether reads are tried."""
-        return not self._open
-
     def allows(self) -> bool:
         """Whether to read now."""
-        if not self._open:
-            return True
-        if self._probing is None and self._clock.monotonic_s() >= self._probe_at_s:
-            self._probing = asyncio.create_task(self._try(), name="Redis probe")
-        return False
+        return not self._open
 
     def succeeded(self) -> None:
         """A read went well."""
         self._note(False)
 
     def failed(self) -> bool:
-        """A read failed; returns whether this opened the breaker."""
+        """A read failed; returns whether this opened the breaker. To be called inside the event loop."""
         self._note(True)
         if self._open or self._failures < FEWEST_FAILURES or self._failures < FAILED_SHARE * len(self._outcomes):
             return False
         self._open = True
-        self._probe_at_s = self._clock.monotonic_s() + PROBE_EVERY_S
+        self._probing = asyncio.create_task(self._probe_until_it_answers(), name="Redis probe")
         return True
 
     async def stop(self) -> None:
@@ -75,18 +64,17 @@ class Breaker:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
 
-    async def _try(self) -> None:
-        try:
-            await self._probe()
-        except Unavailable as error:
-            outages.failed(WORK, error)
-            self._probe_at_s = self._clock.monotonic_s() + PROBE_EVERY_S
-        else:
-            outages.well(WORK)
-            self._open, self._failures = False, 0
-            self._outcomes.clear()
-        finally:
-            self._probing = None
+    async def _probe_until_it_answers(self) -> None:
+        while self._open:
+            await self._clock.sleep(PROBE_EVERY_S)
+            try:
+                await self._probe()
+            except Exception as error:  # whatever it is: without a probe selections would stay on the fallback for good
+                outages.failed(WORK, error)
+            else:
+                outages.well(WORK)
+                self._open, self._failures = False, 0
+                self._outcomes.clear()
 
     def _note(self, failed: bool) -> None:
         now_s = self._clock.monotonic_s()
