@@ -26,7 +26,7 @@ from contextlib import suppress
 from functools import partial
 
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.errors import Unavailable, dependency_of
+from banditmesh.runtime.errors import Unavailable, dependency_of, in_one_line
 from banditmesh.runtime.kafka.metrics import StreamMetrics
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.outages import outages
@@ -112,9 +112,10 @@ class Stream:
             raise Unavailable(f"{self.name}: has not joined its consumer group yet", dependency="kafka")
         failing = sorted(partition for partition, (worker, _) in self._workers.items() if worker.failing)
         if failing:
-            why = next(worker.failing for worker, _ in self._workers.values() if worker.failing)
+            why = next(filter(None, (worker.failing for worker, _ in self._workers.values())))
             raise Unavailable(
-                f"{self.name}: partitions {failing} fail and are tried again", dependency=dependency_of(why)
+                f"{self.name}: partitions {failing} fail and are tried again: {in_one_line(why)}",
+                dependency=dependency_of(why),
             )
 
     def end_offset(self, partition: int) -> int | None:
