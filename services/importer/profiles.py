@@ -44,7 +44,15 @@ from services.importer.rows import (
 )
 from services.importer.sources.parts import Part
 from services.importer.sources.records import ArrowBatch, Batch, Record, TextBatch, found_columns, wrong_column
-from services.importer.spoiled import DOUBTS, LOST_DIGITS, NULLS, in_brackets, is_number_otherwise, loses_digits
+from services.importer.spoiled import (
+    BOOLEANS_OTHERWISE,
+    DOUBTS,
+    LOST_DIGITS,
+    NULLS,
+    in_brackets,
+    is_number_otherwise,
+    loses_digits,
+)
 
 MAX_PROFILE_BYTES = 4096
 _EXPECTED = "user_id: text or whole number, and fields that are text, number, bool, date, timestamp or list of texts"
@@ -181,6 +189,9 @@ class ProfilesPacker:
         elif is_number_otherwise(text):
             advice = "; write a number with a decimal point and nothing else"
             self._doubt("number_otherwise", field, where + advice, part, row)
+        elif text in BOOLEANS_OTHERWISE:
+            advice = f"; those of JSON and Parquet are read as true and false, so write {text.lower()}"
+            self._doubt("boolean_otherwise", field, where + advice, part, row)
 
     def _doubt(self, reason: str, field: str, message: str, part: Part, row: int) -> None:
         if (reason, field) not in self._doubted:

@@ -19,6 +19,7 @@ _ROUNDED: Final = r"^(\d+\.0|\d([.,]\d+)?[eE]\+?\d+)$"
 LOST_DIGITS: Final = re.compile(r"^\d([.,]\d+[eE]\+?|[eE]\+)\d+$")
 """Those whose digits are gone. ``1e15`` is not among them, for nothing tells it from the digits of a hash."""
 _QUOTED: Final = "^('.*'|=?\".*\"|`.*`|\u2018.*\u2019|\u201c.*\u201d|\u00ab.*\u00bb)$"
+_GROUPED: Final = r"^\d{1,3}([ ,\x{a0}\x{202f}]\d{3})+$"
 _INVISIBLE: Final = r"[\p{Cc}\p{Cf}]"
 NULLS: Final = frozenset(
     [
@@ -29,8 +30,10 @@ NULLS: Final = frozenset(
 """How tools spell that there is no value, and Excel that a formula went wrong; NA is Namibia."""
 OTHER_SEPARATORS: Final = (",", ";", " ", "/", "\t")
 _OTHER_NUMBER: Final = re.compile(
-    r"[-+]?(\d{1,3}(\.\d{3})+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d+,\d+|\d+([.,]\d+)?\s?%|[$€£¥]\s?\d[\d.,]*|\d[\d.,]*\s?[$€£¥])"
+    r"[-+]?(\d{1,3}(\.\d{3})+,\d+|\d{1,3}(,\d{3})+(\.\d+)?|\d+,\d+([eE][-+]?\d+)?|\d+([.,]\d+)?\s?%|[$€£¥]\s?\d[\d.,]*|\d[\d.,]*\s?[$€£¥])"
 )
+BOOLEANS_OTHERWISE: Final = frozenset({"TRUE", "True", "FALSE", "False"})
+"""As Excel and pandas write what is ``true`` and ``false`` in JSON and Parquet: other categories than those."""
 _WIDEST: Final = 1 << 53
 
 
@@ -71,6 +74,11 @@ def quoted(ids: pa.Array) -> NDArray[np.int64]:
     return _matching(ids, _QUOTED)
 
 
+def grouped(ids: pa.Array) -> NDArray[np.int64]:
+    """Return the places of ids that look like a whole number in groups of three digits."""
+    return _matching(ids, _GROUPED)
+
+
 def invisible(ids: pa.Array) -> NDArray[np.int64]:
     """Return the places of ids with a character that nobody sees, such as a zero-width space."""
     return _matching(ids, _INVISIBLE)
@@ -96,6 +104,7 @@ def other_separator(cells: pa.Array) -> str:
 _NULLS: Final = pa.array(sorted(NULLS), pa.string())
 DOUBTS: Final[tuple[tuple[str, Callable[[pa.Array], NDArray[np.int64]], str], ...]] = (
     ("id_looks_rounded", rounded, "looks like a number that a tool has rounded"),
+    ("id_in_groups", grouped, "looks like a number in groups of three digits, and is another id than its digits"),
     ("id_looks_null", nulls, "looks like a null of the tool that wrote it: leave the row or the item out"),
     ("id_in_quotes", quoted, "has quotes around it that belong to it: only double quotes quote, and in a CSV alone"),
     ("id_has_invisible_character", invisible, "has a character that nobody sees, and is another id without it"),

@@ -53,6 +53,8 @@ class DelimitedParser:
         kept: list[int] = []
         records: list[Record] = []
         for row, values in self._split(rows, texts, rejects, final=final):
+            if not any(values):  # a blank line, as Excel writes one for cells that were once used: ;;;
+                continue
             if len(values) == len(self._header):
                 records.append(dict(zip(self._header, values, strict=True)))
                 kept.append(row)

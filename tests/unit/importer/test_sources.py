@@ -97,6 +97,13 @@ def test_a_resumed_text_file_goes_on_behind_its_row_wherever_the_batches_lie(aft
     ]
 
 
+@pytest.mark.parametrize("blank", ["", ",", ",,", '"",""'])
+def test_a_line_of_separators_alone_is_a_blank_one_as_excel_writes_it(blank: str) -> None:
+    body = f"user_id,contents\nu2,a\n{blank}\nu4,b\n{blank}\n".encode()
+
+    assert text_rows("csv", body, after_row=0, batch_rows=9) == [(2, "u2"), (4, "u4")]
+
+
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 5, 100])
 def test_a_csv_with_line_breaks_in_quotes_goes_on_behind_every_checkpoint(batch_rows: int) -> None:
     body = b'user_id,note\n"a","1\n\n2"\nb,x\n"c","""3"\n"d\n","4\n5\n6\n"\n\nstray,"\ne,7\n"f","8\n9"'
