@@ -17,12 +17,17 @@ from banditmesh.bandits.hashing import content_key, logic_key, service_key
 from banditmesh.bandits.rewards import CAP_FACTOR
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.deadletters import Unreadable
+from services.learner.number_checks import check_numbers, check_time
 from services.learner.packed import packed
 
 Name = TypeVar("Name", bound=tuple[str, ...])
 
 MAX_REWARD = CAP_FACTOR * rewards.MAX_REWARD
 """The largest that a joiner gives: no ``rewards.cap`` is above it."""
+
+
+MOST_SKEW_MS = 86_400_000
+"""How far brokers' clocks may be apart: no example is of an impression that is shown so much later."""
 
 
 class Received(NamedTuple):
@@ -47,8 +52,8 @@ def received(example: events_pb2.Example) -> Received:
     return Received(example, example.source, joined, decision, decision.placement, *packed(decision.features))
 
 
-def decode(value: bytes) -> Received | None:
-    """The example in a record's value; None for a tick. Raises Unreadable."""
+def decode(value: bytes, written_ms: int) -> Received | None:
+    """The example in a record's value; None for a tick. ``written_ms``: the record's time. Raises Unreadable."""
     try:
         example = events_pb2.Example.FromString(value)
     except DecodeError as error:
@@ -61,11 +66,11 @@ def decode(value: bytes) -> Received | None:
     if not example.HasField("source"):
         raise Unreadable("no_source", "source is not said, so a second copy could not be recognised")
     one = received(example)
-    _check(one)
+    _check(one, written_ms)
     return one
 
 
-def _check(one: Received) -> None:
+def _check(one: Received, written_ms: int) -> None:
     """Each field is fetched once, and what is usual is passed by one comparison: this is half of a decoder's time."""
     joined, decision = one.joined, one.decision
     if joined.outcome == events_pb2.OUTCOME_UNSPECIFIED:
@@ -80,6 +85,10 @@ def _check(one: Received) -> None:
     propensity = decision.propensity
     if not 0 <= propensity <= 1:  # also false for NaN
         raise Unreadable("propensity", f"joined.decision.propensity is {propensity}, not in [0, 1]")
+    check_numbers(decision, "joined.decision")
+    # What was shown in the far future would let all that comes after it count as forgotten.
+    check_time("joined.impression_time_ms", joined.impression_time_ms, before_ms=written_ms + MOST_SKEW_MS)
+    check_time("joined.reaction_time_ms", joined.reaction_time_ms)
     if one.values:
         _check_values(one)
 

@@ -168,7 +168,7 @@ class Learner:
             example: Received | None = None
             first_time = each.offset >= given_up
             try:
-                example = decode(each.value)
+                example = decode(each.value, each.time_ms)
             except Unreadable as error:
                 if each.offset >= self._given_up.get(partition, 0):  # another cohort may have been here meanwhile
                     await self._dead_letter(each, error)

@@ -75,7 +75,7 @@ def test_each_kind_goes_all_the_way_from_the_app_to_the_learner(name: str) -> No
 
     joined = join(DECISION, SOURCE, 0, [read], REWARDS, 2000)
     assert joined.outcome == name
-    example = decode(joined.example.SerializeToString())
+    example = decode(joined.example.SerializeToString(), 2000)
     assert example is not None
     body = example.joined
     assert body.outcome == events_pb2.Outcome.Value(kind.outcome)

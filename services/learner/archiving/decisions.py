@@ -21,12 +21,15 @@ from banditmesh.archive.reader import read
 from banditmesh.archive.schema import RULES
 from banditmesh.archive.state import Mark, States
 from banditmesh.contracts.events.v1 import events_pb2
+from banditmesh.runtime.deadletters import Unreadable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.store import Store
 from banditmesh.runtime.stream import Consumed
 from services.learner.archiving.archiver import Piece
 from services.learner.archiving.metrics import ArchiveMetrics
 from services.learner.archiving.rows import HOUR_MS, ORIGINS
+from services.learner.examples import MOST_SKEW_MS
+from services.learner.number_checks import MOST_INT32, check_numbers
 
 log = get_logger(__name__)
 
@@ -84,8 +87,8 @@ class DecisionsFormat:
             time_ms = max(time_ms, record.time_ms)
             size += len(record.value)
             try:
-                rows.append((record.offset, _decoded(record.value)))
-            except ValueError as error:
+                rows.append((record.offset, _decoded(record.value, record.time_ms)))
+            except (ValueError, Unreadable) as error:
                 self._metrics.passed_over.labels(self.kind, "unreadable").inc()
                 _say(record, error)
             following = records[number + 1] if number + 1 < len(records) else None
@@ -233,8 +236,9 @@ _CANDIDATE: Final[Mapping[str, pa.DataType]] = {
 }
 
 
-def _decoded(value: bytes) -> events_pb2.SampledDecision:
-    """The decision in a record's value. Raises ValueError when it is none that makes a row of a decision log."""
+def _decoded(value: bytes, written_ms: int) -> events_pb2.SampledDecision:
+    """The decision in a record's value; ``written_ms``: the record's time. Raises ValueError or Unreadable when it is
+    none that makes a row of a decision log."""
     try:
         sampled = events_pb2.SampledDecision.FromString(value)
     except DecodeError as error:
@@ -246,6 +250,12 @@ def _decoded(value: bytes) -> events_pb2.SampledDecision:
         raise ValueError(f"chosen is {sampled.chosen}, of {len(candidates)} candidates")
     if not 0 < decision.propensity <= 1:
         raise ValueError(f"the propensity is {decision.propensity}")
+    check_numbers(decision, "decision")
+    if abs(decision.decided_at_ms - written_ms) > MOST_SKEW_MS:  # all examples between would be read through for it
+        raise ValueError(f"decided_at_ms is {decision.decided_at_ms}, and the record is of {written_ms}")
+    for rule in sampled.rules:
+        if max((*rule.adds, *rule.drops), default=0) > MOST_INT32:
+            raise ValueError(f"rule {rule.rule!r} tells of candidate {max((*rule.adds, *rule.drops))}")
     return sampled
 
 

@@ -43,7 +43,7 @@ class ExamplesFormat:
             # As in the learner's merge: a new leader's clock may lag behind the old one's.
             time_ms = max(time_ms, record.time_ms)
             try:
-                example = decode(record.value)
+                example = decode(record.value, record.time_ms)
             except Unreadable as error:  # the learner makes a dead letter of it
                 self._metrics.passed_over.labels(self.kind, error.reason).inc()
                 continue

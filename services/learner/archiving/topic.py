@@ -56,7 +56,7 @@ async def examples(
                 rows: dict[str, list[Row]] = {}
                 for record in records:
                     try:
-                        example = decode(record.value or b"")
+                        example = decode(record.value or b"", record.timestamp)
                     except Unreadable:
                         continue
                     if example is None:

@@ -144,6 +144,43 @@ async def test_what_was_never_shown_and_what_nobody_can_read_make_no_row_and_are
     assert batch.column("outcome").to_pylist() == ["none"]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"decided_at_ms": 2**63 - 1}, {"decided_at_ms": -1}, {"decided_at_ms": NOON_MS - 30 * 86_400_000}]
+    + [{"position": 2**31}, {"model_version": 2**63}],
+    ids=str,
+)
+async def test_a_number_that_no_column_holds_does_not_stop_the_archive(store: Store, wrong: dict[str, int]) -> None:
+    topic, given = Topic(1), sampled(2)
+    message = events_pb2.SampledDecision.FromString(given.value)
+    for name, value in wrong.items():
+        setattr(message.decision, name, value)
+    topic.append([given._replace(value=message.SerializeToString()), sampled(3)])
+    await put(store, Folder("examples", "home", NOON), rows(0, 10))
+    await examples_until(store, NOON_MS + 5_000_000)
+    one = Rig(topic, store)
+
+    await one.archive()
+
+    assert one.passed_over("unreadable") == 1
+    (batch,) = [each async for each in read(store, "home", NOON, NOON + HOUR, kind="decisions")]
+    assert batch.column("decision_offset").to_pylist() == [1]
+
+
+async def test_a_candidate_that_no_column_holds_does_not_stop_the_archive(store: Store) -> None:
+    topic, given = Topic(1), sampled(2)
+    message = events_pb2.SampledDecision.FromString(given.value)
+    message.rules.add(rule="boost", adds=[2**32 - 1])
+    topic.append([given._replace(value=message.SerializeToString()), sampled(3)])
+    await put(store, Folder("examples", "home", NOON), rows(0, 10))
+    await examples_until(store, NOON_MS + 5_000_000)
+    one = Rig(topic, store)
+
+    await one.archive()
+
+    assert one.passed_over("unreadable") == 1
+
+
 async def test_a_feature_that_is_a_number_here_and_a_text_there_is_a_text(store: Store) -> None:
     topic = Topic(1)
     topic.append([sampled(1), sampled(2, chosen=2, year="unknown")])

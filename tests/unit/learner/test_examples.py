@@ -18,6 +18,11 @@ def broken(**changes: object) -> events_pb2.Example:
     for path, value in changes.items():
         target = {
             "outcome": one.joined,
+            "impression_time_ms": one.joined,
+            "reaction_time_ms": one.joined,
+            "decided_at_ms": one.joined.decision,
+            "position": one.joined.decision,
+            "model_version": one.joined.decision,
             "placement": one.joined.decision,
             "content_id": one.joined.decision,
             "propensity": one.joined.decision,
@@ -49,22 +54,28 @@ def no_source() -> events_pb2.Example:
         (broken(content_id="").SerializeToString(), "no_decision", "content"),
         (broken(propensity=1.5).SerializeToString(), "propensity", "1.5"),
         (broken(propensity=float("nan")).SerializeToString(), "propensity", "nan"),
+        (broken(impression_time_ms=-1).SerializeToString(), "out_of_range", "impression_time_ms is -1"),
+        (broken(impression_time_ms=T0_MS + 2 * 86_400_000).SerializeToString(), "out_of_range", "impression_time_ms"),
+        (broken(reaction_time_ms=253_402_300_800_000).SerializeToString(), "out_of_range", "reaction_time_ms"),
+        (broken(decided_at_ms=2**63 - 1).SerializeToString(), "out_of_range", "decided_at_ms"),
+        (broken(position=2**31).SerializeToString(), "out_of_range", "position"),
+        (broken(model_version=2**63).SerializeToString(), "out_of_range", "model_version"),
     ],
 )
 def test_a_record_that_teaches_nothing_is_refused_with_the_reason(value: bytes, reason: str, said: str) -> None:
     with pytest.raises(Unreadable) as caught:
-        decode(value)
+        decode(value, T0_MS)
     assert caught.value.reason == reason
     assert said in caught.value.detail
 
 
 def test_a_tick_is_no_example() -> None:
-    assert decode(tick().SerializeToString()) is None
+    assert decode(tick().SerializeToString(), T0_MS) is None
 
 
 def test_fields_of_a_later_schema_are_ignored() -> None:
     unknown_field = bytes([0xFA, 0x3F, 1, 0x41])  # field 1023, length-delimited, "A"
-    assert decode(example().SerializeToString() + unknown_field) is not None
+    assert decode(example().SerializeToString() + unknown_field, T0_MS) is not None
 
 
 def test_columns_hold_the_examples_in_their_order() -> None:
