@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import heapq
+import itertools
 from collections.abc import Collection
+from typing import Final
 
 from banditmesh.lengths import MAX_NAME_BYTES
 from banditmesh.runtime.errors import InvalidArgument
+
+_LOOKED_AT: Final = 8
+"""Names that are compared letter by letter."""
 
 
 def fits(text: str, most_bytes: int) -> bool:
@@ -27,8 +34,17 @@ def check_text(field: str, text: str, most_bytes: int, *, hint: str | None = Non
 
 def closest(name: str, known: Collection[str]) -> str | None:
     """The known name that ``name`` may have been meant to be; None when there is none, or ``name`` is too long to be a
-    name at all: the search takes time with the product of the lengths."""
+    name at all: the search takes time with the product of the lengths, so only the few that share most pairs of letters
+    are looked at."""
     if not fits(name, MAX_NAME_BYTES):
         return None
-    close = difflib.get_close_matches(name, list(known), n=1)
+    pairs = _pairs(name)
+    alike = heapq.nlargest(_LOOKED_AT, known, key=lambda each: len(pairs & _pairs(each)) - len(each) / 1000)
+    close = difflib.get_close_matches(name, alike, n=1)
     return close[0] if close else None
+
+
+@functools.lru_cache(maxsize=8192)
+def _pairs(name: str) -> frozenset[str]:
+    """Letters side by side in a name, and each by itself, for names of few."""
+    return frozenset((*name, *map("".join, itertools.pairwise(name))))

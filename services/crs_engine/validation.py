@@ -46,7 +46,8 @@ def checked(request: Request, placements: Collection[str], *, at: str = "", coun
     """
     placement, user_id = request.placement, request.user_id
     if placement not in placements:
-        raise unknown_placement(placement, placements, f"{at}placement")
+        # A batch's answer has no room for hints, and 512 searches for one would hold up everybody.
+        raise unknown_placement(placement, placements, f"{at}placement", hinted=not at)
     if not user_id or not fits(user_id, MAX_USER_ID_BYTES):
         hint = "hash longer ids" if user_id else "name the user that the content is for"
         check_text(f"{at}user_id", user_id, MAX_USER_ID_BYTES, hint=hint)
@@ -88,10 +89,12 @@ def _check_context(context: Mapping[str, str], at: str) -> None:
             check_text(f"{at}context[{name}]", value, MAX_CONTEXT_VALUE_BYTES, hint="send a category, not a text")
 
 
-def unknown_placement(name: str, placements: Collection[str], field: str) -> NotFound:
-    """The error for a placement that does not exist. Raises InvalidArgument when it is no name at all: empty, or too
-    long for one."""
+def unknown_placement(name: str, placements: Collection[str], field: str, *, hinted: bool = True) -> NotFound:
+    """The error for a placement that does not exist; ``hinted``: it says which there are, and which may have been meant.
+    Raises InvalidArgument when it is no name at all: empty, or too long for one."""
     check_text(field, name, MAX_NAME_BYTES)
+    if not hinted:
+        return NotFound("there is no such placement", field=field, value=name)
     close = closest(name, placements)
     hint = f"did you mean {close!r}? " if close is not None else ""
     return NotFound(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 import pytest
 
 from banditmesh.bandits import hashing
@@ -23,6 +25,18 @@ def test_an_empty_text_is_refused_unless_it_may_be_left_out() -> None:
 def test_what_is_too_long_for_a_name_is_not_searched_for_among_the_names() -> None:
     assert closest("haed", ["head", "foot"]) == "head"
     assert closest("head" * 17, ["head" * 16]) is None
+
+
+def test_few_names_are_compared_letter_by_letter_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"home-feed-{number}-{'germany-android' * 3}" for number in range(2000)]
+    compared = []
+    matches = difflib.get_close_matches
+    monkeypatch.setattr(
+        difflib, "get_close_matches", lambda name, known, n: compared.extend(known) or matches(name, known, n=n)
+    )
+
+    assert closest(names[1234].replace("1234-ger", "1234-gre"), names) == names[1234]
+    assert len(compared) < 10
 
 
 def test_an_error_about_a_huge_value_is_small() -> None:
