@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,13 +107,18 @@ def _watch(console: Console, mesh: LocalMesh) -> None:
             console.print(Text(f"{time.strftime('%H:%M:%S')}  {part}: {what}", "yellow"), soft_wrap=True)
 
     mesh.progress = tell
-    restarts: deque[float] = deque(maxlen=_RESTARTS)
+    restarts: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_RESTARTS))
     while True:
         time.sleep(_LOOK_EVERY_S)
+        before = mesh.addresses
         for ended in mesh.restart_ended():
             _last_words(console, ended)
-            restarts.append(time.monotonic())
-            if len(restarts) == _RESTARTS and restarts[-1] - restarts[0] < _WITHIN_S:
+            now = mesh.addresses.get(ended.name)
+            if now != before.get(ended.name):
+                tell(ended.name, f"somebody else has its port: it is at {now}")
+            own = restarts[ended.name]
+            own.append(time.monotonic())
+            if len(own) == _RESTARTS and own[-1] - own[0] < _WITHIN_S:
                 often = f"it ended {_RESTARTS} times within {_WITHIN_S:g} s"
                 raise DidNotStart(ended.name, often, log=ended.log, log_end=ended.log_end)
 

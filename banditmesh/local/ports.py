@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 LOWEST = 10_000
+_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTENS = "0A"
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -39,6 +44,28 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def held_by(port: int, pid: int) -> bool:
+    """Whether the process itself listens on this port; True where the system does not say (elsewhere than on Linux)."""
+    held = set(_descriptors(pid))
+    listening = [inode for table in _TABLES if table.exists() for inode in _listening(table, port)]
+    return not _TABLES[0].exists() or any(f"socket:[{inode}]" in held for inode in listening)
+
+
+def _descriptors(pid: int) -> Iterator[str]:
+    """What its open files are; none of one that has ended, or is another user's."""
+    with suppress(OSError):
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                yield os.readlink(each)
+
+
+def _listening(table: Path, port: int) -> Iterator[str]:
+    for line in table.read_text().splitlines()[1:]:
+        _, local, _, state, *_, inode = line.split()[:10]
+        if state == _LISTENS and int(local.rpartition(":")[2], 16) == port:
+            yield inode
 
 
 def _lowest_ephemeral() -> int:

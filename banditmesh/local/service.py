@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from banditmesh.local import ports
 from banditmesh.local.server import Command, Server
 
 _HEALTH_TIMEOUT_S = 2.0
@@ -71,7 +72,8 @@ class Process(Server):
         return Command([sys.executable, "-m", *(part.replace("{address}", self.address) for part in self._argv)], env)
 
     def _ready(self) -> bool:
-        return serving(self.address, self._ca)
+        # A server of another mesh may have taken the port after it was seen free, and would answer as well.
+        return serving(self.address, self._ca) and ports.held_by(self.ports[0], self.pid)
 
 
 def serving(address: str, ca: Path | None = None) -> bool:

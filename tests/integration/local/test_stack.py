@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 from banditmesh.local import ports
 from banditmesh.local.claim import Claim
 from banditmesh.local.kafka import Kafka
-from banditmesh.local.process import DidNotStart
+from banditmesh.local.process import Child, DidNotStart
 from banditmesh.local.server import Command, Server
-from banditmesh.local.stack import Existing, LocalMesh, serving
+from banditmesh.local.stack import Existing, LocalMesh, Process, serving
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tests.support.command import ROOT
 
@@ -87,6 +91,39 @@ def test_what_is_killed_while_it_is_started_again_is_tried_again(tmp_path: Path)
     mesh.stop()
     again = "ended (SIGKILL), starting again"
     assert told == [again, "starting", "did not start", again, "starting", "ready", "stopping", "stopped"]
+
+
+class Answered(Exception):
+    """What the question whether it is ready was answered."""
+
+
+class OvenWithPorts(Process):
+    """Never serves; tells what is answered for it."""
+
+    def _command(self) -> Command:
+        return Command(["sleep", "600"])
+
+    def _ready(self) -> bool:
+        raise Answered(super()._ready())
+
+
+def test_a_server_of_another_mesh_on_its_port_does_not_make_a_service_ready(tmp_path: Path) -> None:
+    of_another = grpc.server(ThreadPoolExecutor(1))
+    health = HealthServicer()
+    health.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health, of_another)
+
+    class Late(OvenWithPorts):
+        def _spawn(self, command: Command) -> Child:  # somebody is faster: after the look whether the port is free
+            assert of_another.add_insecure_port(self.address)
+            of_another.start()
+            return super()._spawn(command)
+
+    service = Late("oven", tmp_path / "oven", logs=tmp_path / "logs", argv=[], env={})
+    with pytest.raises(Answered, match="False"):
+        service.start()
+    assert serving(service.address)
+    of_another.stop(None)
 
 
 def test_a_folder_has_one_mesh_at_a_time(tmp_path: Path) -> None:
