@@ -90,8 +90,8 @@ def _check_context(context: Mapping[str, str], at: str) -> None:
 
 
 def unknown_placement(name: str, placements: Collection[str], field: str, *, hinted: bool = True) -> NotFound:
-    """The error for a placement that does not exist; ``hinted``: it says which there are, and which may have been meant.
-    Raises InvalidArgument when it is no name at all: empty, or too long for one."""
+    """The error for a placement that does not exist; ``hinted``: it says which there are, and which may have been
+    meant. Raises InvalidArgument when it is no name at all: empty, or too long for one."""
     check_text(field, name, MAX_NAME_BYTES)
     if not hinted:
         return NotFound("there is no such placement", field=field, value=name)

@@ -146,8 +146,13 @@ async def test_what_was_never_shown_and_what_nobody_can_read_make_no_row_and_are
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"decided_at_ms": 2**63 - 1}, {"decided_at_ms": -1}, {"decided_at_ms": NOON_MS - 30 * 86_400_000}]
-    + [{"position": 2**31}, {"model_version": 2**63}],
+    [
+        {"decided_at_ms": 2**63 - 1},
+        {"decided_at_ms": -1},
+        {"decided_at_ms": NOON_MS - 30 * 86_400_000},
+        {"position": 2**31},
+        {"model_version": 2**63},
+    ],
     ids=str,
 )
 async def test_a_number_that_no_column_holds_does_not_stop_the_archive(store: Store, wrong: dict[str, int]) -> None:
