@@ -17,6 +17,7 @@ from banditmesh.demo.imports import import_file
 from banditmesh.demo.outcome import ExamplesReader
 from banditmesh.demo.report import Examples
 from banditmesh.demo.target import Target
+from banditmesh.runtime.channels import failed_call
 from banditmesh.runtime.errors import MeshError, Unavailable
 
 CONTENT = "banditmesh-hello"
@@ -79,13 +80,19 @@ class Loop:
             limits = ClientLimits(deadline_s=_CALL_S)
             async with self.target.client(limits) as client:
                 step[0] = f"a selection for {self.user!r} in {self.placement!r}"
-                selection = await self._select(client)
+                try:
+                    selection = await self._select(client)
+                except MeshError as error:
+                    raise failed_call(error, "engine", self.target.engine, "--engine") from error
                 origin = selection.origin.name.lower()
                 self._say(f"selected {selection.service}/{selection.content_id}, out of: {origin}")
                 step[0] = "the tracker takes an impression and a click"
-                for refused in await client.track([shown(selection), click(selection)]):
-                    if refused is not None:
-                        raise refused
+                try:
+                    for refused in await client.track([shown(selection), click(selection)]):
+                        if refused is not None:
+                            raise refused
+                except MeshError as error:
+                    raise failed_call(error, "tracker", self.target.tracker, "--tracker") from error
                 self._say("the tracker has acknowledged an impression and a click")
             step[0] = "an example comes out of the joiner"
             while selection.impression_id not in examples.copies:
@@ -119,7 +126,7 @@ class Loop:
                     request, timeout=_CALL_S, wait_for_ready=True, metadata=self.target.metadata
                 )
             except grpc.aio.AioRpcError as error:
-                raise MeshError(f"the engine answered {error.code().name}: {error.details()}") from error
+                raise failed_call(error, "engine", self.target.engine, "--engine") from error
         return {model.model: int(model.version) for model in status.models}
 
     def _say(self, what: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from banditmesh.runtime.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
+from banditmesh.runtime.errors import InvalidArgument, NotFound, PermissionDenied
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -65,16 +64,15 @@ def _row(letter: DeadLetter) -> dict[str, object]:
 async def _read(kafka: KafkaAddress, topic: str, last: int) -> list[DeadLetter]:
     from aiokafka import AIOKafkaConsumer, TopicPartition
     from aiokafka.client import AIOKafkaClient
-    from aiokafka.errors import KafkaError
 
-    from banditmesh.runtime.kafka.connect import client_options, why_not
+    from banditmesh.runtime.kafka.connect import answering, client_options, say_nothing
     from banditmesh.runtime.kafka.metadata import ask_topics
 
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs while it tries is what we raise
+    say_nothing()
     client = AIOKafkaClient(**client_options(kafka))
     consumer = AIOKafkaConsumer(**client_options(kafka), group_id=None, enable_auto_commit=False)
     try:
-        async with asyncio.timeout(_DEADLINE_S):
+        async with answering(kafka, _DEADLINE_S, "--kafka, BANDITMESH_KAFKA"):
             await client.bootstrap()
             # A consumer waits for ever for a topic that does not exist, or has it created.
             state = (await ask_topics(client, [topic])).get(topic)
@@ -88,10 +86,6 @@ async def _read(kafka: KafkaAddress, topic: str, last: int) -> list[DeadLetter]:
             await consumer.start()
             partitions = [TopicPartition(topic, number) for number in range(state.partitions)]
             return await _newest(consumer, partitions, last)
-    except TimeoutError as error:
-        raise Unavailable(f"Kafka at {kafka} did not answer within {_DEADLINE_S:g} s") from error
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka at {kafka} {await why_not(kafka)}", hint="see --kafka, BANDITMESH_KAFKA") from error
     finally:
         await consumer.stop()
         await client.close()

@@ -104,15 +104,15 @@ def _of_archive(
 
 def _of_topic(out: Path, start: datetime, end: datetime, wanted: list[str] | None, config: Path) -> int:
     import asyncio
-    import logging
 
     from banditmesh.archive.export import of_example, written
+    from banditmesh.runtime.kafka.connect import say_nothing
     from banditmesh.runtime.kafka.topic_check import Topics
     from banditmesh.runtime.mesh import load_mesh
     from banditmesh.runtime.settings import UsesKafka, load_settings
     from services.learner.archiving.topic import examples as read
 
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs while it tries is what we raise
+    say_nothing()
     mesh = load_mesh(config)
     demand_known(wanted, list(mesh.placements))
     kafka = load_settings(UsesKafka).kafka

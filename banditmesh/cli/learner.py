@@ -35,8 +35,7 @@ async def _call(target: str, work: Callable[[LearnerServiceAsyncStub, Metadata],
     import grpc
 
     from banditmesh.contracts.learner.v1 import learner_pb2_grpc
-    from banditmesh.runtime.channels import open_channel
-    from banditmesh.runtime.errors import DeadlineExceeded, Unavailable, from_rpc_error
+    from banditmesh.runtime.channels import failed_call, open_channel
     from banditmesh.runtime.settings import IsClient, load_settings
     from banditmesh.runtime.tls import ClientTls
 
@@ -52,8 +51,4 @@ async def _call(target: str, work: Callable[[LearnerServiceAsyncStub, Metadata],
             stub: Any = learner_pb2_grpc.LearnerServiceStub(channel)  # asynchronous, as the channel is
             return await work(stub, metadata)
         except grpc.aio.AioRpcError as error:
-            found = from_rpc_error(error)
-            if isinstance(found, Unavailable | DeadlineExceeded):
-                said = f"the learner at {target} does not answer: {found.message}"
-                raise Unavailable(said, hint="see --learner, BANDITMESH_LEARNER") from error
-            raise found from error
+            raise failed_call(error, "learner", target, "--learner, BANDITMESH_LEARNER") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -16,13 +15,14 @@ def topics(config: Annotated[Path, typer.Argument(help="The mesh.yaml.")] = Path
     Can be run again at any time: it never deletes a topic, nor changes one. Exit code 2 names every topic and setting
     that is not what the mesh needs, and a partition count that differs from mesh.yaml's.
     """
+    from banditmesh.runtime.kafka.connect import say_nothing
     from banditmesh.runtime.kafka.topics import Topics, ensure_topics
     from banditmesh.runtime.logging import configure_logging
     from banditmesh.runtime.mesh import load_mesh
     from banditmesh.runtime.settings import UsesKafka, load_settings
 
     configure_logging("topics", level="info", style="auto")
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs while it tries is what we raise
+    say_nothing()
     mesh = load_mesh(config)
     kafka = load_settings(UsesKafka).kafka
     names = Topics.named(mesh.kafka.topic_prefix)

@@ -36,11 +36,13 @@ def verify(
     """
     from banditmesh.demo.target import existing_target
     from banditmesh.runtime.errors import InvalidArgument
+    from banditmesh.runtime.kafka.connect import say_nothing
     from banditmesh.runtime.mesh import load_mesh
     from banditmesh.verification import Loop
 
     if (importer is None) != (import_into is None):
         raise InvalidArgument("--importer and --import-into go together", field="--import-into", value=import_into)
+    say_nothing()
     target = existing_target({"importer": importer or "", "engine": engine, "tracker": tracker})
     prefix = load_mesh(config).kafka.topic_prefix
     asyncio.run(Loop(target, f"{prefix}examples", placement, user, say=print).run(import_into, timeout))

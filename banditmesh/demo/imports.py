@@ -13,12 +13,14 @@ from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
 from banditmesh.demo.movielens import Ratings
 from banditmesh.demo.target import Target
 from banditmesh.demo.teams import Proposals, write_mapping, write_profiles
+from banditmesh.runtime.channels import failed_call
+from banditmesh.runtime.errors import FailedPrecondition
 
 _TIMEOUT_S = 60.0
 _TRY_AGAIN_S = 0.5
 
 
-class ImportFailed(Exception):
+class ImportFailed(FailedPrecondition):
     """An import job did not succeed; the message is the importer's own."""
 
 
@@ -58,9 +60,12 @@ async def import_mappings(
         job = await import_file(target, path, *logic, version=version)
         done(f"{path.name}: {job.progress.rows:,} rows, {job.progress.new_contents:,} new contents")
 
-    async with asyncio.TaskGroup() as group:
-        for logic, rows in proposals.items():
-            group.create_task(one(logic, rows))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for logic, rows in proposals.items():
+                group.create_task(one(logic, rows))
+    except ExceptionGroup as failed:  # one is enough to say
+        raise failed.exceptions[0] from None
 
 
 async def import_file(target: Target, path: Path, service: str, logic: str, *, version: str) -> importer_pb2.ImportJob:
@@ -98,7 +103,7 @@ async def _finished(
             break
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
-                raise ImportFailed(f"the importer answered {error.code().name}: {error.details()}") from error
+                raise failed_call(error, "importer", target.importer, "--importer, --endpoints") from error
         await asyncio.sleep(_TRY_AGAIN_S)
     if job.state != importer_pb2.IMPORT_STATE_SUCCEEDED:
         raise ImportFailed(f"import {job.job_id}: {importer_pb2.ImportState.Name(job.state)}: {job.error.message}")

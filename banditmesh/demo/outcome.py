@@ -10,9 +10,10 @@ from aiokafka import AIOKafkaConsumer
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.demo.report import Examples
 from banditmesh.runtime.addresses import KafkaAddress
-from banditmesh.runtime.kafka.connect import client_options
+from banditmesh.runtime.kafka.connect import answering, client_options
 
 _TURN_S = 0.2
+_DEADLINE_S = 30.0
 _TICKS_AFTERWARDS = 3
 """So many ticks in every partition after the last example: what would come twice has come by then."""
 
@@ -28,6 +29,7 @@ class ExamplesReader:
     """
 
     def __init__(self, kafka: KafkaAddress | str, topic: str, into: Examples, placement: str | None = None) -> None:
+        self._kafka = kafka
         self._into = into
         self._placement = placement
         self._consumer = AIOKafkaConsumer(
@@ -40,10 +42,15 @@ class ExamplesReader:
         self._ticks: dict[int, int] = {}
 
     async def start(self) -> None:
-        """Note where the topic ends now, and read from there on."""
-        await self._consumer.start()
-        partitions = self._consumer.assignment()
-        ends = await self._consumer.end_offsets(partitions)
+        """Note where the topic ends now, and read from there on. Raises Unavailable: Kafka does not answer."""
+        try:
+            async with answering(self._kafka, _DEADLINE_S, "BANDITMESH_KAFKA"):
+                await self._consumer.start()
+                partitions = self._consumer.assignment()
+                ends = await self._consumer.end_offsets(partitions)
+        except BaseException:
+            await self.stop()
+            raise
         for partition, end in ends.items():
             self._consumer.seek(partition, end)
         self._ticks = {partition.partition: 0 for partition in partitions}

@@ -6,7 +6,6 @@ A service that cannot reach its Kafka keeps trying, as it must; who has mistyped
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from banditmesh.runtime.addresses import KafkaAddress, RedisAddress, parse_store
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, MeshError, Unavailable
-from banditmesh.runtime.kafka.connect import client_options, why_not
+from banditmesh.runtime.kafka.connect import client_options, say_nothing, why_not
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.settings import UsesKafka, UsesRedis, load_settings
 from banditmesh.runtime.store import connect
@@ -84,8 +83,7 @@ def shown(address: str) -> str:
 
 async def _ask_kafka(address: str) -> None:
     KafkaAddress.parse(address)
-    # What the client logs while it tries is what we raise.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    say_nothing()
     # Login and certificates stand in the environment, as for the services.
     kafka = load_settings(UsesKafka, {"kafka": address}).kafka
     client = AIOKafkaClient(**client_options(kafka))

@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 import grpc
 
-from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.errors import ConfigurationError, DeadlineExceeded, MeshError, Unavailable, from_rpc_error
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.tls import ClientTls, Stamp, stamp
 
@@ -48,6 +48,23 @@ def open_channel(
     if credentials is None:
         return grpc.aio.insecure_channel(target, (*CHANNEL_OPTIONS, *options))
     return grpc.aio.secure_channel(target, credentials, (*CHANNEL_OPTIONS, *options))
+
+
+def failed_call(error: grpc.aio.AioRpcError | MeshError, who: str, target: str, setting: str) -> MeshError:
+    """What a command ends with whose call has failed: who was called, where, and why.
+
+    Args:
+        error: Of the call.
+        who: The service, in a word.
+        target: Where it was called.
+        setting: What names the target.
+    """
+    found = error if isinstance(error, MeshError) else from_rpc_error(error)
+    if not isinstance(found, Unavailable | DeadlineExceeded):  # it has answered, and says itself what is wrong
+        return found
+    if found.metadata:
+        return Unavailable(f"the {who} at {target} answers: {found.message}", hint=found.hint)
+    return Unavailable(f"the {who} at {target} does not answer: {found.message}", hint=f"see {setting}")
 
 
 class Connection(Generic[StubT]):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka.conn import AIOKafkaConnection
@@ -12,7 +14,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from banditmesh.runtime.addresses import HostPort, KafkaAddress
-from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.errors import ConfigurationError, Unavailable
 from banditmesh.runtime.kafka.tokens import token_provider
 
 _ASK_S = 3.0
@@ -35,6 +37,34 @@ def client_options(kafka: KafkaAddress | str) -> dict[str, Any]:
     """
     address = kafka_address(kafka)
     return {"bootstrap_servers": str(address), **_access_options(address)}
+
+
+def say_nothing() -> None:
+    """Let aiokafka log nothing: for commands, since what it logs while it tries is what they end with."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+@asynccontextmanager
+async def answering(kafka: KafkaAddress | str, within_s: float, setting: str) -> AsyncIterator[None]:
+    """Raise Unavailable when Kafka has not answered within a deadline what it is asked inside, or cannot be reached.
+
+    Args:
+        kafka: Who is asked.
+        within_s: For all of it.
+        setting: Where whoever waits has said which Kafka that is.
+    """
+    hint = f"see {setting}"
+    try:
+        async with asyncio.timeout(within_s):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(
+            f"Kafka at {kafka} did not answer within {within_s:g} s", hint=hint, retry_after_s=1.0, dependency="kafka"
+        ) from error
+    except (KafkaError, OSError) as error:
+        raise Unavailable(
+            f"Kafka at {kafka} {await why_not(kafka)}", hint=hint, retry_after_s=1.0, dependency="kafka"
+        ) from error
 
 
 async def why_not(kafka: KafkaAddress | str, *, within_s: float = _ASK_S) -> str:

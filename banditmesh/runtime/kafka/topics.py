@@ -106,6 +106,7 @@ async def ensure_topics(
     except TimeoutError as error:
         raise Unavailable(
             f"Kafka at {address} did not create or describe the topics within {deadline_s:g} s",
+            hint="see BANDITMESH_KAFKA",
             retry_after_s=1.0,
             dependency="kafka",
         ) from error

@@ -216,7 +216,10 @@ class S3Store:
             )
         if isinstance(error, (BotoConnectionError, HTTPClientError, IncompleteReadError)):
             return Unavailable(
-                f"{where} does not answer: {error}", hint="see BANDITMESH_STORE", retry_after_s=1.0, dependency="store"
+                f"{where} does not answer: {error}",
+                hint="see --store, BANDITMESH_STORE",
+                retry_after_s=1.0,
+                dependency="store",
             )
         if not isinstance(error, ClientError):
             return Internal(f"{where}: {error}")

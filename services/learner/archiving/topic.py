@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.deadletters import Unreadable
-from banditmesh.runtime.errors import NotFound, Unavailable
-from banditmesh.runtime.kafka.connect import client_options, why_not
+from banditmesh.runtime.errors import NotFound
+from banditmesh.runtime.kafka.connect import answering, client_options
 from services.learner.archiving.rows import Row, chunk
 from services.learner.examples import decode
 
 DEADLINE_S = 30.0
+"""Kafka may be silent for so long."""
 _POLL_MS = 500
+_SETTING = "BANDITMESH_KAFKA"
 
 
 async def examples(
@@ -36,7 +36,7 @@ async def examples(
         **client_options(kafka), group_id=None, enable_auto_commit=False, isolation_level="read_committed"
     )
     try:
-        async with asyncio.timeout(DEADLINE_S):
+        async with answering(kafka, DEADLINE_S, _SETTING):
             await consumer.start()
             known = (await consumer._client.fetch_all_metadata()).partitions_for_topic(topic)
             if not known:
@@ -52,7 +52,7 @@ async def examples(
                 consumer.seek(each, found.offset if found is not None else ends[each])
         seen: dict[tuple[int, int], int] = {}
         while unread := [each for each in partitions if await consumer.position(each) < ends[each]]:
-            for at, records in (await consumer.getmany(*unread, timeout_ms=_POLL_MS)).items():
+            for at, records in (await _some(consumer, unread, kafka)).items():
                 rows: dict[str, list[Row]] = {}
                 for record in records:
                     try:
@@ -70,11 +70,17 @@ async def examples(
                         rows.setdefault(example.placement, []).append(Row(record.offset, record.timestamp, example))
                 for placement, of_this in rows.items():
                     yield placement, chunk(of_this, 0, at.partition, user_id).rows
-    except TimeoutError as error:
-        raise Unavailable(f"Kafka at {kafka} did not answer within {DEADLINE_S:g} s", dependency="kafka") from error
-    except (KafkaError, OSError) as error:
-        raise Unavailable(
-            f"Kafka at {kafka} {await why_not(kafka)}", hint="see BANDITMESH_KAFKA", dependency="kafka"
-        ) from error
     finally:
         await consumer.stop()
+
+
+async def _some(
+    consumer: AIOKafkaConsumer, unread: list[TopicPartition], kafka: KafkaAddress
+) -> dict[TopicPartition, list[ConsumerRecord]]:
+    """The next records of some partitions; none where there were only marks of transactions, and time goes on."""
+    began = [await consumer.position(each) for each in unread]
+    async with answering(kafka, DEADLINE_S, _SETTING):
+        while True:
+            found: dict[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(*unread, timeout_ms=_POLL_MS)
+            if found or [await consumer.position(each) for each in unread] != began:
+                return found
