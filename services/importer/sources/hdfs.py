@@ -14,12 +14,15 @@ from collections.abc import Mapping
 from ctypes.util import find_library
 from pathlib import Path
 
+from banditmesh.runtime.errors import printable
 from services.importer.failure import Failure, ImportFailed
 
 DEFAULT_PORT = 8020
 CONNECT_TIMEOUT_S = 1.5
 ANSWER_TIMEOUT_S = 2.0
 _SASL = 0xDF
+_TLS_ALERT = b"\x15\x03"
+_MOST_SHOWN = 60
 _CONNECTION = b"hrpc" + bytes([9, 0, _SASL])
 # RpcRequestHeaderProto: rpcKind = protocol buffer, rpcOp = final packet, callId = -33 (SASL), retryCount = -1.
 _REQUEST = b"\x08\x02\x10\x00\x18\x41\x22\x00\x28\x01"
@@ -66,9 +69,21 @@ def _problem(name: str, port: int, settings: Mapping[str, str], environ: Mapping
         return "does not answer; check the address, and that a network policy or firewall lets the importer through"
     except OSError as error:
         return f"cannot be reached ({error.strerror or error}); check host and port (the RPC port, usually 8020)"
-    if not answer or answer.startswith((b"HTTP", b"<")):
-        return "is not the RPC port of a NameNode; it is usually 8020, beside 9870 for the web"
+    if spoken := _spoken(answer):
+        return f"{spoken}: it is not the RPC port of a NameNode; that is usually 8020, beside 9870 and 9871 for the web"
     return _credentials_problem(settings, environ) if b"KERBEROS" in answer and b"SIMPLE" not in answer else ""
+
+
+def _spoken(answer: bytes) -> str:
+    """What a server does that is no NameNode; empty: it is one."""
+    if not answer:
+        return "closes the connection without a word"
+    if answer.startswith(_TLS_ALERT):
+        return "speaks TLS"
+    if answer.startswith((b"HTTP", b"<")):
+        first = answer.splitlines()[0][:_MOST_SHOWN].decode(errors="replace")
+        return f"speaks HTTP ({printable(first)})"
+    return ""
 
 
 def _credentials_problem(settings: Mapping[str, str], environ: Mapping[str, str]) -> str:

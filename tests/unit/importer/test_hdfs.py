@@ -82,10 +82,20 @@ def test_a_configuration_that_is_cut_off_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path}/core-site.xml: no element found: line 1" in told
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
-def test_another_server_is_said_to_be_no_namenode(answer: bytes) -> None:
+@pytest.mark.parametrize(
+    ("answer", "spoken"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "speaks HTTP (HTTP/1.1 400 Bad Request)"),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "speaks HTTP (HTTP/1.1 401 Unauthorized)"),
+        (b"\x15\x03\x01\x00\x02\x02\x16", "speaks TLS"),
+        (b"", "closes the connection without a word"),
+    ],
+)
+def test_another_server_is_said_to_be_no_namenode_and_what_it_speaks(answer: bytes, spoken: str) -> None:
     with answering(answer) as port:
-        assert "not the RPC port of a NameNode; it is usually 8020" in said(f"127.0.0.1:{port}", {})
+        message = said(f"127.0.0.1:{port}", {})
+
+    assert f"127.0.0.1:{port} {spoken}: it is not the RPC port of a NameNode; that is usually 8020" in message
 
 
 @pytest.mark.parametrize(
