@@ -156,6 +156,7 @@ class KafkaReader:
             raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}", dependency="kafka") from error
         for tp, records in found.items():
             self.positions[tp.partition] = records[-1].offset + 1
+            outages.well(_end_of(tp.partition))  # nobody asks for the end of a partition that is not silent
         return {
             tp.partition: [
                 Consumed(r.topic, r.partition, r.offset, r.timestamp, r.key or b"", r.value or b"") for r in records
@@ -172,9 +173,9 @@ class KafkaReader:
                 # The client's position, unlike ours, goes past the markers of transactions.
                 at_end = bool(await self._consumer.position(tp) >= end[tp])
         except (KafkaError, TimeoutError) as error:
-            outages.failed(f"end of partition {partition}", error, of="kafka")
+            outages.failed(_end_of(partition), error, of="kafka")
             return False
-        outages.well(f"end of partition {partition}")
+        outages.well(_end_of(partition))
         return at_end
 
     def lag(self) -> Mapping[int, int]:
@@ -227,3 +228,8 @@ class KafkaReader:
             if start != self.positions[tp.partition]:
                 self.positions[tp.partition] = start
                 self._consumer.seek(tp, start)
+
+
+def _end_of(partition: int) -> str:
+    """The work of asking for the end of a partition, in the log."""
+    return f"end of partition {partition}"

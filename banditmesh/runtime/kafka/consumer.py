@@ -17,6 +17,7 @@ from banditmesh.runtime.kafka.connect import client_options, kafka_address, undi
 from banditmesh.runtime.kafka.identity import log_number, topic_id
 from banditmesh.runtime.kafka.reports import Reports
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.stream import Consumed, OutOfRange
 
 log = get_logger(__name__)
@@ -184,7 +185,9 @@ class KafkaSource:
         if not stop.done() or error is not None:
             # Not cancelled, or it would leave its fetcher behind. The group notices by itself when the session times
             # out.
-            log.warning("consumer did not leave its group in order", topic=self._topic, error=repr(error))
+            say = log.info if outages.is_down("kafka") else log.warning
+            why = repr(error) if error is not None else f"no answer within {_STOP_S:g} s"
+            say("consumer did not leave its group in order", topic=self._topic, error=why)
 
     async def _leave(self) -> None:
         await self._reports.settle()

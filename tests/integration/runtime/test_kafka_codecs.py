@@ -8,12 +8,14 @@ from types import MappingProxyType
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaConnectionError
 
 from banditmesh.local.kafka import Kafka
 from banditmesh.runtime.kafka.consumer import KafkaSource
 from banditmesh.runtime.kafka.producer import Producer, Record
 from banditmesh.runtime.kafka.topics import Topics, ensure_topics
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
+from banditmesh.runtime.outages import outages
 from services.learner.reader import KafkaReader, Known
 
 CODECS = ["gzip", "snappy", "lz4", "zstd"]
@@ -86,6 +88,23 @@ async def test_a_reader_that_looks_back_begins_before_its_position(kafka: Kafka,
     known = {0: [(len(VALUES), 0)]}
     assert await read_alone(kafka, topic, 1, known, look_back=1) == VALUES[-1:]
     assert await read_alone(kafka, topic, len(VALUES), known, look_back=1000) == VALUES
+
+
+async def test_kafka_is_back_for_a_reader_that_gets_records_though_it_does_not_ask_again_what_failed(
+    kafka: Kafka, fresh_topic_prefix: str
+) -> None:
+    topic = Topics.named(fresh_topic_prefix).impressions
+    await ensure_topics(kafka.bootstrap, Topics.named(fresh_topic_prefix), partitions=1, replication=1)
+    async with KafkaReader(kafka.bootstrap, topic, f"{topic}-reader", {}) as reader:
+        assert await reader.is_at_end(0)
+        outages.failed("end of partition 0", KafkaConnectionError(), of="kafka")  # as is_at_end does
+        producer = Producer(kafka.bootstrap)
+        await producer.send_many([Record(topic, b"u", VALUES[0], 0)])
+        await producer.stop()
+        async with asyncio.timeout(30):
+            while not await reader.read([0], 0.2):
+                pass
+    assert not outages.is_down("kafka")
 
 
 @pytest.mark.parametrize("codec", CODECS)
