@@ -36,6 +36,8 @@ Floats = NDArray[np.float64]
 _RAREST = 1.0 / 32.0
 _FIRST_SWEEP = 16
 _MOST_UNITS = 10.0
+_FORGOTTEN = 1e-100
+"""Of so small a part of an example nothing is remembered: units out of what is left would not be finite."""
 _VARIES = 1e-6
 """A feature whose variance is below this share of its squared mean is a constant where it is there, as categories."""
 _NEARLY_ALWAYS = 0.9
@@ -270,6 +272,7 @@ class ArmRidge:
             self._arms.claim(np.zeros(0, np.uint64))  # which makes the columns writable
             self._arms[column][:] *= left
         self._seen *= left
+        self._seen[:, self._seen[0] < _FORGOTTEN] = 0.0
         self._total[:2] *= left
         self._stale[:] = True
         self._refresh()

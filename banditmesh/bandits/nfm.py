@@ -19,7 +19,7 @@ network learns, A forgets with a half-life of `memory` examples. The mean is the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,9 @@ _MOMENTUM = 0.99
 class NfmParams(FactoredParams):
     """Parameters of `nfm`."""
 
-    hidden: tuple[int, ...] = Field(default=(64,), min_length=1, max_length=4, description="Widths of the layers.")
+    hidden: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
+        default=(64,), min_length=1, max_length=4, description="Widths of the layers, 1 to 1024 each."
+    )
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of units that a step leaves out.")
     dense_rate: float = Field(default=0.003, gt=0, description="Adam's step, of the layers.")
     memory: float = Field(default=50_000.0, gt=0, description="Examples after which the last layer's evidence halves.")

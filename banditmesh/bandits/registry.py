@@ -69,6 +69,9 @@ _EXPLORATION_OF: Final[dict[str, tuple[str, Mapping[str, Any]]]] = {
 MOST: Final = 1e12
 """No number among parameters is greater: sums of it, and scores in float32, would not be finite."""
 
+LEAST: Final = 1e-9
+"""No number among parameters is nearer to 0, but 0 itself: what is divided by it would not be finite in float32."""
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -138,13 +141,16 @@ def _validated(model: type[_Model], name: str, params: Mapping[str, Any] | None)
 
 
 def _check_numbers(field: str, found: Any, given: Any) -> None:
-    """Raise InvalidParams for a number beyond `MOST`, and for a truth value that was taken for a number."""
+    """Raise InvalidParams for a number beyond `MOST` or below `LEAST`, and for a truth value that was taken for a
+    number."""
     if isinstance(found, BaseModel):
         known = given if isinstance(given, Mapping) else {}
         for each in type(found).model_fields:
             _check_numbers(f"{field}.{each}", getattr(found, each), known.get(each))
     elif isinstance(found, float) and abs(found) > MOST:
         raise InvalidParams(f"must be from {-MOST:g} to {MOST:g}, got {found:g}", field=field, value=found)
+    elif isinstance(found, float) and 0 < abs(found) < LEAST:
+        raise InvalidParams(f"must be 0 or at least {LEAST:g}, got {found:g}", field=field, value=found)
     elif isinstance(given, bool) and not isinstance(found, bool):
         message = "must be a number: YAML reads yes, on, no, off as true or false"
         raise InvalidParams(f"{message}, got {given!r}", field=field, value=given)

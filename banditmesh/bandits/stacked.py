@@ -82,7 +82,8 @@ class Stacked(Fm):
         super().__init__(given)
         self._prior = np.full(prior_width.KINDS, given.ridge)  # precision of the prior of the weights of each kind
         self._calibration = np.zeros(calibration.SHAPE)
-        kept = PerArmParams(max_arms=given.max_arms, retire_after=given.retire_after)
+        # Not validated again: what is seconds by now would be no duration.
+        kept = PerArmParams.model_construct(max_arms=given.max_arms, retire_after=given.retire_after)
         self._ridge = ArmRidge(given.dimension, given.arm_ridge, kept)
         self._stack = np.array(
             [_FIRST, _FIRST, 0.25, 16.0]
