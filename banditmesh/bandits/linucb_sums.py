@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ from pydantic import Field, field_validator
 from banditmesh.bandits.arms import ArmTable, ColumnType, Slots, arm_keys, spans
 from banditmesh.bandits.batch import Examples, require_finite
 from banditmesh.bandits.policy import PerArmParams, Tensors, tensor
+from banditmesh.lengths import MAX_NAME_BYTES
 
 Floats = NDArray[np.float64]
+MOST_DENSE: Final = 256
 
 
 class ArmSumsParams(PerArmParams):
@@ -36,7 +39,7 @@ class ArmSumsParams(PerArmParams):
     )
     dense: tuple[str, ...] = Field(
         default=(),
-        max_length=256,
+        max_length=MOST_DENSE,
         description="Numeric fields that are the vector as they stand, instead of the hashed projection of all fields: "
         "no bias, nothing else counts. Such as [x0..x9], which is x0 to x9.",
     )
@@ -47,7 +50,8 @@ class ArmSumsParams(PerArmParams):
         names = [given] if isinstance(given, str) else given
         if not isinstance(names, list | tuple):
             return given
-        return [name for each in names for name in expand(each)]
+        # One too many is enough to be refused; a range may name billions.
+        return list(islice((name for each in names for name in expand(each)), MOST_DENSE + 1))
 
     @field_validator("dense")
     @classmethod
@@ -64,15 +68,25 @@ class ArmSumsParams(PerArmParams):
         return self.prior_reward
 
 
+_MOST_RANGE: Final = 2 * MAX_NAME_BYTES + 2
+"""Characters of a range: of longer ones the search for its parts takes time with their square."""
 _RANGE = re.compile(r"(.*?)(\d+)\.\.\1(\d+)")
 
 
-def expand(name: object) -> list[object]:
-    """`x0..x9` as its ten names; anything else as it is."""
-    found = _RANGE.fullmatch(name) if isinstance(name, str) else None
+def expand(name: object) -> Iterator[object]:
+    """`x0..x9` as its ten names; anything else as it is.
+
+    Raises:
+        ValueError: it counts down.
+    """
+    found = _RANGE.fullmatch(name) if isinstance(name, str) and len(name) <= _MOST_RANGE else None
     if found is None:
-        return [name]
-    return [f"{found[1]}{number}" for number in range(int(found[2]), int(found[3]) + 1)]
+        yield name
+        return
+    first, last = int(found[2]), int(found[3])
+    if first > last:
+        raise ValueError(f"{name} counts down; write the smaller number first")
+    yield from (f"{found[1]}{number}" for number in range(first, last + 1))
 
 
 class ArmSums(ABC):

@@ -160,7 +160,7 @@ def _exploration(text: str, policy: str, named: str | None, params: Mapping[str,
 def _from_file(text: str) -> Spec:
     try:
         sections = yaml.safe_load(Path(text).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise InvalidArgument(f"{text} is no readable YAML: {error}", field="policy", value=text) from error
     if not isinstance(sections, dict) or "policy" not in sections:
         raise InvalidArgument(f"{text} has no section policy", field="policy", value=text)
@@ -220,7 +220,7 @@ def _scalar(value: str) -> Any:
     """What YAML reads in it; floats in Python's spelling too, for YAML 1.1 takes 1e-4 for a string."""
     try:
         return float(value) if "e" in value.lower() and value[:1] in "+-.0123456789" else yaml.safe_load(value)
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, yaml.YAMLError, RecursionError):
         return value
 
 

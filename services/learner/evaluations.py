@@ -150,10 +150,9 @@ class Evaluations:
             raise InvalidArgument("say either variant or policy", field="policy", value=question.policy)
         check_text("policy", question.policy, MAX_SPEC_BYTES, optional=True)
         check_text("explore", question.explore, MAX_SPEC_BYTES, optional=True)
-        if question.policy.endswith((".yaml", ".yml")):
-            raise InvalidArgument(
-                "no files are read here; `banditmesh evaluate` reads them", field="policy", value=question.policy
-            )
+        for key, said in (("policy", question.policy), ("explore", question.explore)):
+            if said.endswith((".yaml", ".yml")):
+                raise InvalidArgument("no files are read here; `banditmesh evaluate` does", field=key, value=said)
         variants = placement.experiment.variants
         if question.variant and question.variant not in variants:
             known = f"there are: {', '.join(variants)}"

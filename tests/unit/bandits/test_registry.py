@@ -128,3 +128,16 @@ def test_a_number_within_a_section_has_the_same_bounds() -> None:
     with pytest.raises(InvalidParams, match=r"must be from -1e\+12 to 1e\+12") as refused:
         registry.policy_params("blend", {"popular": {"prior_reward": 1e300}})
     assert refused.value.field == "blend.popular.prior_reward"
+
+
+@pytest.mark.parametrize(
+    ("dense", "says"),
+    [
+        (["x0..x999999999999"], "at most 256"),
+        (["x0..x9"] * 1000, "at most 256"),
+        (["x9..x0"], "counts down"),
+    ],
+)
+def test_a_range_of_fields_is_not_written_out_beyond_what_is_accepted(dense: list[str], says: str) -> None:
+    with pytest.raises(InvalidParams, match=says):
+        registry.build("linucb", {"dense": dense})

@@ -124,6 +124,8 @@ async def test_a_call_that_is_cancelled_ends_the_work_and_meanwhile_no_other_beg
         ({"policy": "linucb"}, InvalidArgument, "either variant or policy"),
         ({"variant": "", "policy": "lincub"}, InvalidArgument, "does not exist"),
         ({"variant": "", "policy": "/etc/any.yaml"}, InvalidArgument, "no files"),
+        ({"variant": "", "policy": "linucb", "explore": "any.yaml"}, InvalidArgument, "no files"),
+        ({"variant": "", "policy": "linucb:dimension=" + "[" * 900}, InvalidArgument, "dimension"),
         ({"explore": "ubc"}, InvalidArgument, "ubc"),
         ({"variant": "learned"}, NotFound, "nothing is published"),
     ],
