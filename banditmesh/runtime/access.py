@@ -90,6 +90,8 @@ AUDITED_FIELDS: Final = (
     "era",
 )
 """Of a request, what an audit line repeats; never a user id, a token or a body."""
+AUDITED_CHARACTERS = 256
+"""Of each of them."""
 
 
 @dataclass
@@ -112,6 +114,11 @@ def require_service(service: str) -> None:
     call = CURRENT.get()
     if call is not None and not call.roles & {OPERATOR, f"{SERVICE}:{service}"}:
         raise _denied(call, f"{SERVICE}:{service}" if service else OPERATOR)
+
+
+def _shown(value: Any) -> Any:
+    """A value of a request, which may be as long as a request: never a log line of megabytes."""
+    return value[:AUDITED_CHARACTERS] + "…" if isinstance(value, str) and len(value) > AUDITED_CHARACTERS else value
 
 
 class Access:
@@ -184,7 +191,7 @@ class Access:
         if not isinstance(request, Message):
             return
         names = request.DESCRIPTOR.fields_by_name
-        ABOUT.set({each: getattr(request, each) for each in AUDITED_FIELDS if each in names})
+        ABOUT.set({each: _shown(getattr(request, each)) for each in AUDITED_FIELDS if each in names})
         if call is not None and needs.field:
             try:
                 require_service(getattr(request, needs.field))

@@ -241,6 +241,15 @@ async def test_each_admin_call_leaves_a_line_and_no_secret_in_it(keyed: World) -
     assert not any(key in str(logs) for key in KEYS.values())
 
 
+async def test_a_value_of_megabytes_makes_no_line_of_megabytes(keyed: World) -> None:
+    with capture_logs() as logs:
+        request = engine_pb.GetModelStatusRequest(placement="x" * 1_000_000)
+        await keyed.call("GetModelStatus", request, keyed.tls(), KEYS["oncall"])
+    (line,) = [each for each in logs if each.get("audit")]
+    assert line["placement"].startswith("xxx")
+    assert len(str(line)) < 1000
+
+
 async def test_health_needs_nobody(keyed: World) -> None:
     connection = Connection(f"localhost:{keyed.server.port}", health_pb2_grpc.HealthStub, keyed.tls())
     answer = await connection.stub.Check(health_pb2.HealthCheckRequest())
