@@ -22,8 +22,9 @@ from banditmesh.lengths import MAX_NAME_BYTES
 from banditmesh.retrieval.user_vector import MOST_TOKEN_DIMENSIONS
 from banditmesh.runtime.access_table import SERVICE, AccessTable
 from banditmesh.runtime.archive_options import Archive
+from banditmesh.runtime.config_file import read_config
 from banditmesh.runtime.engine_options import Engine
-from banditmesh.runtime.errors import ConfigurationError
+from banditmesh.runtime.errors import ConfigurationError, printable
 from banditmesh.runtime.experiment_options import RESERVED, Layer
 from banditmesh.runtime.learning_options import Learning
 from banditmesh.runtime.placement import Placement
@@ -35,7 +36,7 @@ from banditmesh.runtime.section import Section as _Section
 from banditmesh.runtime.service_options import Importing, Service
 from banditmesh.runtime.stream_options import Join, Kafka, Token
 from banditmesh.runtime.token import MAX_TOKEN_BYTES, MOST_LABELS, largest_token_bytes
-from banditmesh.runtime.validation import StrictLoader, WrongKeys, problems, suggestion
+from banditmesh.runtime.validation import StrictLoader, WrongKeys, bounded, problems, suggestion
 
 
 class Model(NamedTuple):
@@ -255,26 +256,22 @@ def load_mesh(path: str | Path, text: str | None = None) -> Mesh:
         wrong, its value and
             what would be right.
     """
-    if text is not None:
-        return parse_mesh(text, origin=str(path))
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"{path}: cannot be read: {error}", hint="name the file with --config or BANDITMESH_CONFIG"
-        ) from error
-    return parse_mesh(text, origin=str(path))
+    return parse_mesh(read_config(Path(path)) if text is None else text, origin=str(path))
 
 
 def parse_mesh(text: str, *, origin: str = "mesh.yaml") -> Mesh:
     """Validate the text of a ``mesh.yaml``; see :func:`load_mesh`."""
     try:
         data = yaml.load(text, StrictLoader)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that looks like one and is none
-        raise ConfigurationError(f"{origin}: is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigurationError(f"{origin}: must be a mapping with `services` and `placements`")
-    try:
+        if not isinstance(data, dict):
+            raise ConfigurationError(f"{origin}: must be a mapping with `services` and `placements`")
         return Mesh.model_validate(data)
     except ValidationError as error:
-        raise ConfigurationError(f"{origin} is not valid:", tuple(problems(error, Mesh))) from error
+        raise ConfigurationError(f"{origin} is not valid:", bounded(problems(error, Mesh))) from error
+    except UnicodeEncodeError as error:  # by pydantic, where it tells of such a value
+        wrong = printable(error.object[error.start : error.end])
+        raise ConfigurationError(f"{origin} is not valid: {wrong} stands in it, which is no character") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that looks like one and is none
+        raise ConfigurationError(f"{origin}: is not YAML: {error}") from error
+    except RecursionError:
+        raise ConfigurationError(f"{origin}: is nested too deeply") from None

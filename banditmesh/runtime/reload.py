@@ -16,6 +16,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.config_file import read_config
 from banditmesh.runtime.errors import ConfigurationError, MeshError
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.mesh import Mesh, parse_mesh
@@ -58,10 +59,10 @@ class Reloader:
     async def look(self) -> None:
         """Look once. Never raises: what fails is said, and tried again or left until the file changes."""
         try:
-            text = await asyncio.to_thread(self._path.read_text, encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = await asyncio.to_thread(read_config, self._path)
+        except ConfigurationError as error:
             if self._looked_at:  # once
-                await self._refuse("", f"{self._path}: cannot be read: {error}")
+                await self._refuse("", str(error))
             return
         if text == self._looked_at:
             return
@@ -77,6 +78,10 @@ class Reloader:
                 )
         except ConfigurationError as error:
             await self._refuse(text, str(error))
+            return
+        except Exception as error:  # a bug; whoever mends the file is still followed
+            log.exception("the new mesh.yaml could not be looked at")
+            await self._refuse(text, f"{self._path}: could not be looked at: {type(error).__name__}")
             return
         if mesh != in_effect:
             await self._take(text, mesh)
@@ -144,8 +149,8 @@ class _Metrics:
 def _readable(path: Path) -> str:
     """What the file says; empty when it cannot be read, which the bootstrap will find, and say why."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_config(path)
+    except ConfigurationError:
         return ""
 
 

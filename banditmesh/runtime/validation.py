@@ -21,6 +21,11 @@ _EXPONENT: Final = re.compile(r"(?P<whole>[-+]?\d+)(?P<places>\.\d+)?[eE](?P<exp
 _NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
 
 
+_MOST_CHARACTERS: Final = 1000
+"""Of a line about a wrong key."""
+_MOST_LINES: Final = 100
+
+
 class StrictLoader(yaml.SafeLoader):
     """YAML in which a key that stands twice is an error: PyYAML lets the last one win, silently."""
 
@@ -54,6 +59,13 @@ def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
             yield _line(loc, item["msg"].removeprefix("Value error, ") + _got(item["input"], item["msg"]))
 
 
+def bounded(lines: Iterator[str]) -> tuple[str, ...]:
+    """The first lines, and how many more there are."""
+    every = list(lines)
+    more = len(every) - _MOST_LINES
+    return (*every[:_MOST_LINES], *([f"and {more} more"] if more > 0 else []))
+
+
 def suggestion(name: str, known: Collection[str]) -> str:
     """``; did you mean 'x'?``, or else a list of what there is."""
     close = closest(name, known)
@@ -62,7 +74,10 @@ def suggestion(name: str, known: Collection[str]) -> str:
 
 def _line(loc: tuple[int | str, ...], text: str) -> str:
     path = ".".join(str(part) for part in loc)
-    return printable(f"{path}: {text}" if path else text)
+    line = f"{path}: {text}" if path else text
+    if len(line) > _MOST_CHARACTERS:  # a value or a key is as long as somebody has pasted it
+        line = f"{line[: _MOST_CHARACTERS // 2]}…{line[-_MOST_CHARACTERS // 2 :]}"
+    return printable(line)
 
 
 def _got(value: object, message: str) -> str:

@@ -368,3 +368,30 @@ def test_the_end_of_a_rollout_is_a_moment_with_a_time_zone(moment: str) -> None:
 def test_a_rollout_can_be_declared() -> None:
     mesh = parse_mesh(LOGIT.replace("REWARDS", "{}") + "join: {rollout_until: 2027-01-31T12:00:00Z}\n")
     assert mesh.join.rollout_until_s == 1_801_396_800.0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: " + "[" * 5000, "nested too deeply"),
+        (
+            MINIMAL.replace("sources: [weather/today]", r'experiment: {variants: {a: {weight: 1, policy: "\ud800"}}}'),
+            "ud800",
+        ),
+    ],
+    ids=["deep", "no character"],
+)
+def test_a_text_that_no_parser_gets_through_is_wrong_and_no_bug(text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        parse_mesh(text)
+
+
+def test_what_is_said_of_a_huge_file_is_small() -> None:
+    found = problems(MINIMAL + f"join: {{window: {'x' * 100_000}}}\n" + "".join(f"key{n}: 1\n" for n in range(5000)))
+    assert found[-1] == "and 4901 more"
+    assert max(map(len, found)) < 1100
+
+
+def test_a_file_without_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(ConfigurationError, match="more than 16 MiB"):
+        load_mesh("/dev/zero")

@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from banditmesh.runtime import reload
 from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.mesh import Mesh, load_mesh
@@ -95,3 +96,43 @@ async def test_a_file_that_cannot_be_read_is_left_to_the_bootstrap_which_says_wh
     assert server.mesh_text is None
     with pytest.raises(ConfigurationError, match="cannot be read"):
         load_mesh(path, server.mesh_text)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["a: " + "[" * 5000, ONE.replace("top]}}", r'top]}, "\ud800": 1}')], ids=["deep", "no text"]
+)
+async def test_a_file_that_no_parser_gets_through_is_refused_and_the_next_one_taken(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "mesh.yaml"
+    path.write_text(ONE)
+    server = Serving(path)
+    reloader = Reloader(path, cast(Server, server), build)
+
+    path.write_text(wrong)
+    await reloader.look()
+    assert server.built == []
+    assert server.registry.get_sample_value("banditmesh_mesh_stale") == 1
+
+    path.write_text(TWO)
+    await reloader.look()
+    assert [mesh.token.max_age for mesh in server.built] == [7200.0]
+    assert server.registry.get_sample_value("banditmesh_mesh_stale") == 0
+
+
+async def test_a_bug_in_the_look_does_not_end_the_looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mesh.yaml"
+    path.write_text(ONE)
+    server = Serving(path)
+    reloader = Reloader(path, cast(Server, server), build)
+
+    def buggy(text: str, *, origin: str) -> Mesh:
+        raise KeyError(origin)
+
+    path.write_text(ONE + "# more\n")
+    with monkeypatch.context() as broken:
+        broken.setattr(reload, "parse_mesh", buggy)
+        await reloader.look()
+    assert server.registry.get_sample_value("banditmesh_mesh_reloads_total", {"result": "refused"}) == 1
+
+    path.write_text(TWO)
+    await reloader.look()
+    assert [mesh.token.max_age for mesh in server.built] == [7200.0]
