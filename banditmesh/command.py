@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from io import TextIOWrapper
 
 from banditmesh.signals import Interrupted, exit_on_signals, interrupt_on_signals
@@ -23,6 +25,11 @@ def main() -> None:
         try:
             interrupt_on_signals(lambda: None)
             run()
+        except SystemExit as ended:
+            if isinstance(ended.code, int) and ended.code and _threads_are_left():
+                sys.stderr.flush()
+                os._exit(ended.code)
+            raise
         finally:
             exit_on_signals()
     except Interrupted as interrupted:  # before the command has begun, or when it has ended
@@ -35,3 +42,9 @@ def main() -> None:
         needs = f"this command needs the package {package!r}; install it with: pip install 'banditmesh[{extra}]'"
         print(f"banditmesh: {needs}", file=sys.stderr)
         sys.exit(MISCONFIGURED)
+
+
+def _threads_are_left() -> bool:
+    """Whether Python would wait for a thread before it ends. After a failure all is said and put in order; such a one
+    may wait for a store that hangs."""
+    return any(not each.daemon for each in threading.enumerate() if each is not threading.main_thread())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import ROOT, environment
+from tests.support.command import ROOT, banditmesh, environment
 
 AT_AN_IMPORT = """
 import importlib.abc, os, runpy, sys
@@ -99,6 +99,20 @@ def test_a_signal_while_a_store_hangs_is_not_answered_when_the_store_is() -> Non
         with pytest.raises(BlockingIOError):  # a thread that was waited for would have tried again
             server.accept()
     assert (command.returncode, said) == (130, "banditmesh: interrupted\n")
+
+
+def test_a_store_that_hangs_is_not_waited_for_when_the_command_has_given_it_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        store = f"s3://bucket?endpoint=http://127.0.0.1:{server.getsockname()[1]}"
+        env = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        ended = banditmesh("up", "--dir", tmp_path / "mesh", "--store", store, env=env)
+        server.settimeout(60)
+        server.accept()[0].close()
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):  # a thread that was waited for would have tried again
+            server.accept()
+    assert ended.returncode == 1
+    assert f"banditmesh: --store {store}: nothing answers there within 5 s" in ended.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
