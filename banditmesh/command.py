@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from io import TextIOWrapper
 
 from banditmesh.signals import Interrupted, exit_on_signals, interrupt_on_signals
@@ -47,4 +46,6 @@ def main() -> None:
 def _threads_are_left() -> bool:
     """Whether Python would wait for a thread before it ends. After a failure all is said and put in order; such a one
     may wait for a store that hangs."""
+    import threading  # only now: what is imported before signals are heeded is a moment in which Ctrl-C is a traceback
+
     return any(not each.daemon for each in threading.enumerate() if each is not threading.main_thread())
