@@ -41,10 +41,11 @@ WORDS: Mapping[str, str] = {
     "content_id_too_long": f"a content id has more than {MAX_CONTENT_ID_BYTES} bytes",
     "scores_not_a_list": "the scores are not a list",
     "scores_mismatch": "the row has more or fewer scores than contents",
-    "score_not_a_number": "a score is not a number; in a CSV csv.list_separator separates them, a bar by default",
+    "score_not_a_number": "a score is not a number such as 0.9, with a decimal point; in a CSV csv.list_separator "
+    "separates them, a bar by default",
     "score_not_finite": "a score is null, NaN or infinite",
     "score_out_of_range": "a score is beyond 65504, the greatest 16-bit float",
-    "not_a_number": "the field is a number by mesh.yaml, and the value is none",
+    "not_a_number": "the field is a number by mesh.yaml, and the value is none such as 1234.5",
     "number_not_finite": "a number is NaN or infinite; where there is none, write null, in a CSV nothing",
     "time_out_of_range": "a time lies outside the years 1 to 9999",
     "field_name_not_1_to_64_bytes": "the name of a field is empty or has more than 64 bytes",

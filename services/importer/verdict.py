@@ -50,11 +50,12 @@ class Verdict:
         if first is None:
             raise ImportFailed(Failure("too_many_rejects", f"{message}; see the rejects file"))
         column = f", column {first.column}" if first.column else ""
+        read = f"; it reads {first.raw}" if first.raw else ""
         raise ImportFailed(
             Failure(
                 "too_many_rejects",
-                f"{message}; the first is row {first.row} of {first.file}{column}: {in_words(first.reason)}; see "
-                "the rejects file",
+                f"{message}; the first is row {first.row} of {first.file}{column}: {in_words(first.reason)}"
+                f"{read}; see the rejects file",
                 first.file,
                 first.row,
                 first.column,

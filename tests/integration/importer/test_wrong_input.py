@@ -172,6 +172,7 @@ async def test_a_job_that_fails_for_its_rejects_says_what_is_wrong_with_the_firs
     assert (error.reason, error.row, error.column) == ("too_many_rejects", 3, "contents")
     assert error.file == (tmp_path / "m.csv").as_uri()
     assert "1 of 2 rows are broken" in error.message
+    assert "; it reads {'user_id': '" in error.message
     assert "too_many_candidates (the row has more contents than importing.max_candidates)" in error.message
 
 
