@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from banditmesh.duplicates import first_twice
+
 
 class Decoder:
     """Decodes one text after another, in one thread.
@@ -32,6 +34,5 @@ class Decoder:
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _value in pairs]
-            self.twice = next(name for place, name in enumerate(names) if name in names[:place])
+            self.twice = first_twice(name for name, _value in pairs)
         return found

@@ -79,17 +79,19 @@ class Mesh(_Section):
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
-        known = [f"{name}/{logic}" for name, service in self.services.items() for logic in service.logics]
+        known = {f"{name}/{logic}": None for name, service in self.services.items() for logic in service.logics}
         wrong: dict[str, str] = {}
         for name, placement in self.placements.items():
             sources = f"placements.{name}.sources"
+            before: set[str] = set()
             for position, source in enumerate(placement.sources):
                 if source not in known and source not in EVERYBODYS:
                     wrong[f"{sources}.{position}"] = (
                         f"{source!r} is no service/logic{suggestion(source, [*known, *EVERYBODYS])}"
                     )
-                elif source in placement.sources[:position]:
+                elif source in before:
                     wrong[f"{sources}.{position}"] = f"{source!r} stands twice"
+                before.add(source)
             try:
                 check_rules(placement.rules, placement.services(self.services), vectors=self.vectors is not None)
             except WrongKeys as error:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from banditmesh.duplicates import first_twice
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -29,7 +31,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 def each_once(names: list[str]) -> list[str]:
     """A list without a name that stands twice. Raises ValueError."""
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    twice = first_twice(names)
     if twice is not None:
         raise ValueError(f"{twice!r} stands twice")
     return names

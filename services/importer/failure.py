@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 RAW_CHARACTERS = 200
 """How much of a rejected row is kept: enough to recognise it."""
+MESSAGE_CHARACTERS = 2000
+"""Of what a job says: a header of a megabyte makes no job of megabytes, of which no list would fit into an answer."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Failure:
     file: str = ""
     row: int = 0
     column: str = ""
+
+    def __post_init__(self) -> None:
+        _cut(self, message=MESSAGE_CHARACTERS, file=MESSAGE_CHARACTERS, column=RAW_CHARACTERS)
 
 
 class ImportFailed(Exception):
@@ -82,6 +87,17 @@ class JobWarning:
     file: str = ""
     row: int = 0
     count: int = 1
+
+    def __post_init__(self) -> None:
+        _cut(self, message=MESSAGE_CHARACTERS, file=MESSAGE_CHARACTERS)
+
+
+def _cut(said: Failure | JobWarning, **most: int) -> None:
+    """Shorten texts that have more characters than that."""
+    for name, characters in most.items():
+        text: str = getattr(said, name)
+        if len(text) > characters:
+            object.__setattr__(said, name, text[: characters - 1] + "…")
 
 
 def merged(before: Sequence[JobWarning], more: Iterable[JobWarning]) -> tuple[JobWarning, ...]:

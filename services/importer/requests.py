@@ -186,6 +186,8 @@ def check_options(options: FileOptions) -> None:
         raise InvalidArgument(
             "the delimiter and the list separator are the same", field="csv.list_separator", value=csv.list_separator
         )
+    if csv.escape and csv.escape in (csv.list_separator, csv.delimiter or ","):
+        raise InvalidArgument("the escape separates already", field="csv.escape", value=csv.escape, hint='such as "\\"')
     if problem := encoding_problem(csv.encoding):
         raise InvalidArgument(problem, field="csv.encoding")
     if len(csv.columns) > MAX_COLUMNS or any(not 1 <= len(name.encode()) <= MAX_NAME_BYTES for name in csv.columns):

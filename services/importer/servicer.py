@@ -20,6 +20,8 @@ from services.importer.requests import ImportRequests
 from services.importer.sources.formats import CsvOptions, FileOptions, Format
 
 MAX_SHOWN_ID = 256
+MOST_LISTED_BYTES = 3 << 20
+"""Of the jobs of a list: an answer of more than 4 MiB is refused by gRPC's clients."""
 Context: TypeAlias = grpc.aio.ServicerContext
 
 _KINDS = {Kind.MAPPING: pb.IMPORT_KIND_MAPPING, Kind.PROFILES: pb.IMPORT_KIND_PROFILES}
@@ -64,7 +66,14 @@ class ImporterServicer(importer_pb2_grpc.ImporterServiceServicer):
 
     async def ListImportJobs(self, request: pb.ListImportJobsRequest, context: Context) -> pb.ListImportJobsResponse:
         jobs = await self._requests.recent(request.service, request.page_size)
-        return pb.ListImportJobsResponse(jobs=[job_message(job) for job in jobs])
+        found = pb.ListImportJobsResponse()
+        size = 0
+        for message in map(job_message, jobs):
+            size += message.ByteSize()
+            if size > MOST_LISTED_BYTES:
+                break
+            found.jobs.append(message)
+        return found
 
     async def WatchImportJob(
         self, request: pb.WatchImportJobRequest, context: Context

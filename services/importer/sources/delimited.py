@@ -8,6 +8,7 @@ import csv
 from collections.abc import Iterator
 from itertools import islice, pairwise
 
+from banditmesh.duplicates import first_twice
 from services.importer.failure import ImportFailed, Reject, shorten
 from services.importer.sources.formats import CsvOptions
 from services.importer.sources.lines import MAX_LINE_BYTES
@@ -95,9 +96,9 @@ class DelimitedParser:
         return self._checked([name.strip() for name in header])
 
     def _checked(self, header: list[str]) -> list[str]:
-        twice = sorted({name for name in header if name and header.count(name) > 1})
-        if twice and "user_id" in header:
-            raise wrong_column(self._part.uri, f"the column {twice[0]!r} stands twice in the header", twice[0])
+        twice = first_twice(filter(None, header))
+        if twice is not None and "user_id" in header:
+            raise wrong_column(self._part.uri, f"the column {shorten(twice)!r} stands twice in the header", twice)
         unnamed = [place for place, name in enumerate(header, 1) if not name and place > 1]
         if unnamed and "user_id" in header:
             problem = (

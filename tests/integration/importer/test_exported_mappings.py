@@ -193,6 +193,8 @@ async def test_what_cannot_be_read_is_refused_with_its_cause(
         ({"csv": {"delimiter": "|"}}, "csv.list_separator"),
         ({"csv": {"encoding": "utf-9"}}, "csv.encoding"),
         ({"csv": {"escape": '"'}}, "csv.escape"),
+        ({"csv": {"escape": ","}}, "csv.escape"),
+        ({"csv": {"escape": "|"}}, "csv.escape"),
         ({"csv": {"columns": [""]}}, "csv.columns"),
         ({"format": pb.FILE_FORMAT_PARQUET, "csv": {"delimiter": ";"}}, "csv"),
         ({"format": 9}, "format"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from banditmesh.runtime.addresses import FileAddress, S3Address
 from banditmesh.runtime.errors import InvalidArgument
-from services.importer.failure import ImportFailed
+from services.importer.failure import Failure, ImportFailed, JobWarning
 from services.importer.sources.allowed import AllowedUris
 from services.importer.sources.files import LocalFiles
 from services.importer.sources.filesystems import S3Access, parse_uri
@@ -215,3 +215,20 @@ def test_s3_is_reached_as_the_store_is_or_as_the_environment_says() -> None:
     )
     assert S3Access.of(FileAddress(Path("/")), environ) == S3Access("http://elsewhere:1", "eu-west-1")
     assert S3Access.of(FileAddress(Path("/")), {}) == S3Access(None, "us-east-1")
+
+
+def test_a_header_of_very_many_columns_is_read_in_one_walk_and_little_is_said_of_it() -> None:
+    names = [f"{'c' * 40}{number}" for number in range(20_000)]
+    body = ",".join(["user_id", *names, names[-1]]).encode() + b"\nu1\n"
+    part = Part("m", "file:///m", "csv", len(body))
+
+    with pytest.raises(ImportFailed, match="stands twice in the header") as failed:
+        list(read_text(io.BytesIO(body), part, any_columns, CsvOptions(), after_row=0, batch_rows=9))
+    assert failed.value.failure.column == names[-1]
+
+
+def test_what_a_failure_says_is_bounded() -> None:
+    failure = Failure("wrong_column", "m" * 1_000_000, file="f" * 1_000_000, column="c" * 1_000_000)
+    assert len(failure.message) + len(failure.file) + len(failure.column) < 5000
+    warning = JobWarning("duplicate_user", "m" * 1_000_000)
+    assert len(warning.message) <= 2000
