@@ -174,6 +174,7 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     servicer = LearnerServicer(
         catalog,
         shards,
+        store,
         snapshots,
         publisher,
         rollback,

@@ -10,6 +10,7 @@ from banditmesh.runtime.access import CURRENT
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, Unavailable
 from banditmesh.runtime.limits import check_text
 from banditmesh.runtime.snapshots import Manifest, Snapshots
+from banditmesh.runtime.store import Store, must_answer
 from services.learner.catalog import Catalog, ShardId
 from services.learner.density_learner import DensityLearner
 from services.learner.density_shard import DensityShard
@@ -23,6 +24,8 @@ from services.learner.shard import Shard
 
 DEFAULT_PAGE, MAX_PAGE = 20, 500
 MAX_WHY_BYTES = 1000
+STORE_ANSWERS_S = 4.0
+"""A caller without a deadline gets 10 s."""
 Context = Any
 """grpc.aio's ServicerContext; grpc has no types."""
 
@@ -34,6 +37,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         self,
         catalog: Catalog,
         shards: Mapping[ShardId, Shard],
+        store: Store,
         snapshots: Snapshots,
         publisher: Publisher,
         rollback: Rollback,
@@ -46,6 +50,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
     ) -> None:
         self._catalog = catalog
         self._shards = shards
+        self._store = store
         self._snapshots = snapshots
         self._publisher = publisher
         self._rollback = rollback
@@ -75,6 +80,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         if request.page_size > MAX_PAGE:
             raise InvalidArgument(f"at most {MAX_PAGE} are allowed", field="page_size", value=request.page_size)
         shard_id = self._catalog.find(request.placement, request.model)
+        await must_answer(self._store, STORE_ANSWERS_S)
         current = await self._snapshots.pointer(*shard_id)
         found = await self._snapshots.list(*shard_id, request.page_size or DEFAULT_PAGE)
         newest = current.version if current else 0
@@ -91,6 +97,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         if density is not None:
             if not self._densities.restored.is_set():
                 raise Unavailable("the densities are not loaded yet", retry_after_s=1.0)
+            await must_answer(self._store, STORE_ANSWERS_S)
             manifest = await self._densities.rollback(density, request.version, relearn=request.relearn)
             return learner_pb2.RollbackSnapshotResponse(snapshot=_snapshot(manifest, manifest.version))
         if shard is None:
@@ -103,6 +110,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
             )
         if not self._publisher.restored.is_set():
             raise Unavailable("the models are not loaded yet", retry_after_s=1.0)
+        await must_answer(self._store, STORE_ANSWERS_S)
         manifest = await self._rollback(shard, request.version, relearn=request.relearn)
         return learner_pb2.RollbackSnapshotResponse(snapshot=_snapshot(manifest, manifest.version))
 
@@ -110,13 +118,17 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         self, request: learner_pb2.EvaluatePolicyRequest, context: Context
     ) -> learner_pb2.EvaluatePolicyResponse:
         """See learner.proto. Any replica does it for every placement."""
-        return evaluated(await self._evaluations.run(question(request)))
+        asked = question(request)
+        await must_answer(self._store, STORE_ANSWERS_S)
+        return evaluated(await self._evaluations.run(asked))
 
     async def WatchEvaluation(
         self, request: learner_pb2.WatchEvaluationRequest, context: Context
     ) -> AsyncIterator[learner_pb2.WatchEvaluationResponse]:
         """See learner.proto."""
-        async for update in self._evaluations.watch(question(request.evaluation)):
+        asked = question(request.evaluation)
+        await must_answer(self._store, STORE_ANSWERS_S)
+        async for update in self._evaluations.watch(asked):
             answer = learner_pb2.WatchEvaluationResponse(stage=update.stage, decisions=update.rows, share=update.share)
             if update.result is not None:
                 answer.result.CopyFrom(evaluated(update.result))
@@ -126,6 +138,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
         self, request: learner_pb2.GetExperimentReportRequest, context: Context
     ) -> learner_pb2.GetExperimentReportResponse:
         """See learner.proto. Any replica answers for every placement."""
+        await must_answer(self._store, STORE_ANSWERS_S)
         return reply(await self._experiments.report(request.placement, request.era))
 
     async def ResumeVariant(
@@ -133,6 +146,7 @@ class LearnerServicer(learner_pb2_grpc.LearnerServiceServicer):
     ) -> learner_pb2.ResumeVariantResponse:
         """See learner.proto."""
         check_text("why", request.why, MAX_WHY_BYTES, optional=True)
+        await must_answer(self._store, STORE_ANSWERS_S)
         call = CURRENT.get()
         who = call.caller if call is not None else "somebody (the mesh has no access table)"
         was = await self._experiments.resume(request.placement, request.variant, who, request.why)

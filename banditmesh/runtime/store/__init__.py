@@ -7,12 +7,13 @@ the whole object or none.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from banditmesh.runtime.addresses import FileAddress, StoreAddress, parse_store
-from banditmesh.runtime.errors import ConfigurationError, NotFound
+from banditmesh.runtime.errors import ConfigurationError, NotFound, Unavailable
 
 
 class StoredObject(NamedTuple):
@@ -81,6 +82,21 @@ class Store(Protocol):
     async def close(self) -> None:
         """Give threads and connections back."""
         ...
+
+
+async def must_answer(store: Store, within_s: float) -> None:
+    """Raise Unavailable unless the store answers now: asked before work that somebody waits for, since a store that
+    hangs is tried for half a minute, and the caller would hear of nothing but a deadline."""
+    try:
+        async with asyncio.timeout(within_s):
+            await store.ping()
+    except TimeoutError as error:
+        raise Unavailable(
+            f"{store.location} does not answer within {within_s:g} s",
+            hint="see --store, BANDITMESH_STORE",
+            retry_after_s=within_s,
+            dependency="store",
+        ) from error
 
 
 def connect(address: StoreAddress) -> Store:
