@@ -10,6 +10,7 @@ from typing import Any
 
 from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.memory import give_back
 from banditmesh.runtime.outages import outages
 from services.importer.failure import Failure
 from services.importer.importing import ImportDependencies, ImportRun
@@ -133,6 +134,7 @@ class Worker:
                     Failure("internal", f"{type(error).__name__}: {error}; the importer's log has the traceback")
                 )
         metrics.job_seconds.labels(kind=job.kind.value).observe(self._deps.clock.monotonic_s() - began_s)
+        await asyncio.to_thread(give_back)  # the rows of a job are megabytes, and the next one may be tomorrow's
         return self._handover_s if run.job.state is State.SUCCEEDED else 0.0
 
     async def _release(self, lease: Lease, after_s: float) -> None:

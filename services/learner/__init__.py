@@ -1,8 +1,5 @@
 """The Learner: turns examples into models, and publishes them."""
 
-import os
+from banditmesh.runtime.memory import arrow_as_glibc
 
-# Before anything imports pyarrow, which looks at it once. Its own allocator, mimalloc, keeps up to 100 MB of what rows
-# that waited for the archive have taken, while the pool holds nothing (pyarrow 26.0; benchmarks/steady.md). glibc can
-# be told to give back: `runtime.memory.give_back`.
-os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+arrow_as_glibc()

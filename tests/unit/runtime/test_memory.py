@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 BATCHES = """
 import resource, sys
 import numpy as np
@@ -27,3 +29,12 @@ def test_a_settled_process_has_the_memory_of_the_next_batch_already() -> None:
         for how in ("as it is", "settled")
     )
     assert settled < as_it_is / 50
+
+
+@pytest.mark.parametrize("service", ["importer", "learner"])
+def test_services_that_read_with_arrow_take_its_memory_from_glibc_unless_told_otherwise(service: str) -> None:
+    look = f"import services.{service}, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    ours = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    for told, expected in ({}, "system"), ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc"):
+        env = {**ours, "PYTHONPATH": ".", **told}
+        assert subprocess.check_output([sys.executable, "-c", look], env=env, text=True).strip() == expected
