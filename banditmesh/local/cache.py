@@ -22,22 +22,25 @@ def folder() -> Path:
     return path.absolute()
 
 
-def once(name: str, build: Callable[[Path], None]) -> Path:
-    """The folder ``name`` of the cache. If it is missing, ``build`` fills it, in one process while the others wait.
+def once(name: str, build: Callable[[Path], None], within: Path | None = None) -> Path:
+    """The folder ``name`` of the cache, or of ``within``, which exists. If it is missing, ``build`` fills it, in one
+    process while the others wait.
 
     It appears whole or not at all: ``build`` fills a temporary folder, which is then renamed. What a killed builder
-    left is cleared.
+    left is cleared. Whoever may read the folder that it lies in may read it.
     """
-    finished = folder() / name
+    parent = within or folder()
+    finished = parent / name
     if finished.is_dir():
         return finished
-    with _locked(name):
+    with _locked(parent, name):
         if not finished.is_dir():
-            for abandoned in folder().glob(f".{name}.*.partial"):
+            for abandoned in parent.glob(f".{name}.*.partial"):
                 shutil.rmtree(abandoned)
-            partial = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=folder()))
+            partial = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent))
             try:
                 build(partial)
+                partial.chmod(parent.stat().st_mode & 0o777)
                 partial.rename(finished)
             except BaseException:
                 shutil.rmtree(partial)
@@ -46,8 +49,8 @@ def once(name: str, build: Callable[[Path], None]) -> Path:
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
+def _locked(parent: Path, name: str) -> Iterator[None]:
     """Hold the lock of one entry. The kernel lets go of it when the process ends, however it ends."""
-    with (folder() / f".{name}.lock").open("w") as lock:
+    with (parent / f".{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
