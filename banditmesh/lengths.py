@@ -31,6 +31,9 @@ MAX_VALUES: Final = 64
 """Of an attribute."""
 MAX_VALUE_BYTES: Final = 256
 """Of a value of an attribute, and of what rules compare it with."""
+MAX_CONTENT_BYTES: Final = 16384
+"""Of a content as a message, but for body and embedding, which are not served: an engine reads those of a whole list in
+one round trip of some milliseconds, and answers with them."""
 MAX_EMBEDDING: Final = 512
 MAX_CONTENT_IDS: Final = 500
 """Of one ``GetContents``."""

@@ -12,6 +12,7 @@ from banditmesh.lengths import (
     FIRST_S,
     MAX_ATTRIBUTES,
     MAX_BODY_BYTES,
+    MAX_CONTENT_BYTES,
     MAX_CONTENT_ID_BYTES,
     MAX_EMBEDDING,
     MAX_NAME_BYTES,
@@ -55,9 +56,16 @@ def content_problem(content: provider_pb2.Content, dimensions: int | None = None
             return "expires_at_out_of_range"
     if len(content.body.encode()) > MAX_BODY_BYTES:
         return "body_too_long"
+    if served_bytes(content) > MAX_CONTENT_BYTES:
+        return "too_large"
     if content.embedding and (problem := _embedding_problem(content.embedding, dimensions)):
         return problem
     return next((problem for attribute in content.attributes if (problem := _attribute_problem(attribute))), "")
+
+
+def served_bytes(content: provider_pb2.Content) -> int:
+    """The size of a content as engines read and answer it, about; never less."""
+    return content.ByteSize() - len(content.body.encode()) - 4 * len(content.embedding)
 
 
 def _embedding_problem(embedding: Sequence[float], dimensions: int | None) -> str:

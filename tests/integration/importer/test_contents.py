@@ -88,6 +88,10 @@ async def test_contents_that_the_provider_does_not_have_are_counted_and_stay_can
         (Content(content_id="sun", title="x" * 1025), "title_too_long"),
         (Content(content_id="sun", attributes=[{"name": ""}]), "bad_attribute_name"),
         (Content(content_id="sun", attributes=[{"name": "a"}, {"name": "a"}]), "attribute_twice"),
+        (
+            Content(content_id="sun", attributes=[{"name": f"a{n}", "values": ["v" * 256]} for n in range(64)]),
+            "too_large",
+        ),
     ],
 )
 async def test_an_answer_that_is_not_valid_is_ignored_and_counted(

@@ -25,7 +25,7 @@ class Wordy(DataProvider):
         return [
             Content(each, title="x" * 5_000_000)
             if each == "huge"
-            else Content(each, attributes={f"a{i}": ["y" * 250] * 64 for i in range(4)})
+            else Content(each, body="y" * 60_000)
             for each in content_ids
         ]
 

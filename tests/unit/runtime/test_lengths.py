@@ -153,6 +153,7 @@ def test_the_contracts_say_these_limits() -> None:
         f"A user id has up to {lengths.MAX_USER_ID_BYTES} bytes, a content id up to {lengths.MAX_CONTENT_ID_BYTES}",
         f"ids over {lengths.MAX_CONTENT_ID_BYTES} bytes, titles over {lengths.MAX_TITLE_BYTES // 1024} KiB, URIs over "
         f"{lengths.MAX_URI_BYTES // 1024} KiB",
+        f"more than {lengths.MAX_CONTENT_BYTES // 1024} KiB without its body and embedding",
     ):
         assert said in page
 
