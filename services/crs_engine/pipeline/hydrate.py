@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,10 @@ from banditmesh.runtime.redis import RedisClient
 from services.crs_engine.catalog import Catalog, Fetched
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.pipeline.batch import Pool
+
+MOST_AT_ONCE: Final = 4096
+"""Contents of one read. An engine that has just started lacks those of whole batches: more of them than come within
+``engine.redis_timeout`` would fail each time, and none would ever be there."""
 
 
 def hydrate(pool: Pool, catalog: Catalog) -> Pool:
@@ -40,8 +45,9 @@ class Hydrator:
         self._metrics = metrics
 
     async def fetch(self, contents: NDArray[np.uint64]) -> None:
-        """Read contents (``uint64[n]``) into the catalog, found or not. Raises Unavailable."""
-        listed = contents.tolist()
+        """Read contents (``uint64[n]``) into the catalog, found or not; beyond `MOST_AT_ONCE` they are left for the
+        next requests. Raises Unavailable."""
+        listed = contents[:MOST_AT_ONCE].tolist()
         with self._catalog.announced.reading() as reading:
             values = await self._redis.read([keys.content(key) for key in listed])
             self._catalog.put(

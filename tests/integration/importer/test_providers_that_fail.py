@@ -23,9 +23,7 @@ class Wordy(DataProvider):
 
     async def get_contents(self, service: str, content_ids: Sequence[str]) -> list[Content]:
         return [
-            Content(each, title="x" * 5_000_000)
-            if each == "huge"
-            else Content(each, body="y" * 60_000)
+            Content(each, title="x" * 5_000_000) if each == "huge" else Content(each, body="y" * 60_000)
             for each in content_ids
         ]
 
