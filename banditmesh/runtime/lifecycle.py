@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from banditmesh.runtime.cancellation import is_cancelled
 from banditmesh.runtime.clock import Clock
-from banditmesh.runtime.errors import in_one_line, is_expected
+from banditmesh.runtime.errors import dependency_of, in_one_line, is_expected
 from banditmesh.runtime.health import Health
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import ProcessMetrics
@@ -17,12 +17,14 @@ from banditmesh.runtime.outages import outages
 log = get_logger(__name__)
 
 Run = Callable[[], Awaitable[None]]
+LOOK_EVERY_S = 1.0
+"""At the health of a dependency that a task waits for."""
 
 
 @dataclass(frozen=True)
 class Restart:
     """Start a crashed task again after ``first_s``, doubling up to ``most_s``; running for ``stable_s`` makes it well
-    again.
+    again, unless the dependency that it crashed by is not well by then: it may wait for that one's silence to end.
     """
 
     first_s: float = 0.5
@@ -135,9 +137,9 @@ class BackgroundTasks:
         crashes = self._metrics.task_crashes.labels(task=name)
         pause_s = on_crash.first_s if isinstance(on_crash, Restart) else 0.0
         up.set(1)
-        crashed = bug = False
+        crash: BaseException | None = None
         while True:
-            well = asyncio.create_task(self._well_again(name, on_crash, bug)) if crashed else None
+            well = asyncio.create_task(self._well_again(name, on_crash, crash)) if crash is not None else None
             try:
                 await run()
                 if one_shot:
@@ -150,8 +152,8 @@ class BackgroundTasks:
                     raise
                 crashes.inc()
                 up.set(0)
-                bug = not is_expected(error)
-                if bug:
+                crash = error
+                if not is_expected(error):
                     log.exception("background task crashed", task=name, policy=type(on_crash).__name__)
                 elif isinstance(on_crash, EndProcess):
                     log.error("background task ends the service", task=name, reason=in_one_line(error))
@@ -161,7 +163,6 @@ class BackgroundTasks:
                 recovered = well is not None and well.done()
                 if well is not None:
                     well.cancel()
-            crashed = True
             if critical:
                 await self._health.set_condition(f"task {name}", False)
             if isinstance(on_crash, EndProcess):
@@ -172,14 +173,16 @@ class BackgroundTasks:
             await self._clock.sleep(pause_s)
             pause_s = min(pause_s * 2, on_crash.most_s)
 
-    async def _well_again(self, name: str, on_crash: OnCrash, bug: bool) -> None:
+    async def _well_again(self, name: str, on_crash: OnCrash, crash: BaseException) -> None:
         """Declare a restarted task well once it has run for a while: one that crashes at once must not flap."""
         if isinstance(on_crash, Restart):
             await self._clock.sleep(on_crash.stable_s)
+        while dependency_of(crash) in self._health.broken:
+            await self._clock.sleep(LOOK_EVERY_S)
         self._metrics.task_up.labels(task=name).set(1)
         await self._health.set_condition(f"task {name}", True)
         outages.well(_work(name))
-        if bug:
+        if not is_expected(crash):
             log.info("background task runs again", task=name)
 
 

@@ -90,6 +90,30 @@ async def test_a_task_that_runs_for_a_while_is_well_and_its_pause_starts_anew(pr
     await process.tasks.stop(1)
 
 
+async def test_a_task_that_waits_for_the_silence_of_what_it_crashed_by_is_not_well_yet(process: Process) -> None:
+    """Its first command may take as long as it runs before it counts as well."""
+    starts: list[float] = []
+
+    async def run() -> None:
+        starts.append(process.clock.monotonic_s())
+        await process.clock.sleep(6 if "redis" in process.health.broken else 1000)
+        raise Unavailable("Redis does not answer", dependency="redis")
+
+    process.tasks.add("loop", run, on_crash=Restart(first_s=1, most_s=1, stable_s=5))
+    await process.health.set_condition("redis", False)
+    with capture_logs() as logs:
+        process.tasks.start()
+        await process.clock.advance(30)
+        assert process.health.broken == {"redis", "task loop"}
+        assert [line["event"] for line in logs] == ["dependency down"]
+        await process.health.set_condition("redis", True)
+        await process.clock.advance(20)
+    assert process.health.broken == frozenset()
+    assert len(starts) > 3
+    assert [line["event"] for line in logs] == ["dependency down", "dependency up"]
+    await process.tasks.stop(1)
+
+
 async def test_a_crash_is_logged_with_its_traceback(process: Process) -> None:
     flaky = Flaky()
     process.tasks.add("loop", flaky.run_on(process.clock), on_crash=Restart())
