@@ -39,6 +39,8 @@ class ServerOptions:
     """Calls that may stand in line in front of the event loop; one more is cut off by the transport, without a word."""
     max_metadata_bytes: int = 8192
     max_connections: int = 4096
+    handshake_timeout_s: float = 10.0
+    """What a client gets to begin HTTP/2, TLS included."""
     max_connection_age_s: float = 120.0
     """After about this long (±10 %) a client is asked to connect again, and finds the servers that have come
     meanwhile."""
@@ -60,6 +62,8 @@ def channel_options(options: ServerOptions) -> list[tuple[str, int]]:
         # Clients may ping this often; after two pings too many they are sent away (GOAWAY, too_many_pings).
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 2),
+        # Who connects and says nothing holds one of the connections no longer than this; grpc's default is 2 minutes.
+        ("grpc.server_handshake_timeout_ms", round(options.handshake_timeout_s * 1000)),
         # grpc adds the jitter.
         ("grpc.max_connection_age_ms", round(options.max_connection_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", round(options.connection_grace_s * 1000)),

@@ -256,3 +256,13 @@ async def test_headers_have_a_limit() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.Unary(StringValue(value="x"), metadata=(("large", "x" * 5000),))
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("said", [b"", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+async def test_who_connects_and_says_no_more_is_let_go(said: bytes) -> None:
+    async with server_of(Echo(), handshake_timeout_s=0.2) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(said)
+        while await reader.read(1000):  # the server's settings; then its end
+            pass
+        writer.close()
