@@ -172,6 +172,13 @@ def _warn(name: str, settings: Mapping[str, Any], state: TopicState) -> None:
             max_message_bytes=message_bytes,
             hint=f"set max.message.bytes={MIN_MESSAGE_BYTES} or more",
         )
+    if (size := int(settings.get("retention.bytes", -1))) >= 0:
+        log.warning(
+            "a busy partition forgets records that are younger than retention.ms",
+            topic=name,
+            retention_bytes=size,
+            hint="set retention.bytes=-1, or so much that it holds what comes in retention.ms",
+        )
     if state.replicas > 1 and int(settings.get("min.insync.replicas", state.replicas)) < 2:
         log.warning(
             "records are acknowledged when one replica has them; its loss loses them",

@@ -156,7 +156,8 @@ def _led(states: Mapping[str, TopicState]) -> dict[str, TopicState]:
 async def _create(admin: AIOKafkaAdminClient, wanted: Wanted, missing: list[str], partitions: int) -> list[str]:
     """Create topics; where the broker refuses settings that are no must, without those. Returns those that the mesh
     does without."""
-    safe = {**SAFE, "min.insync.replicas": str(wanted.min_insync)}
+    # By time alone: a broker's own log.retention.bytes would let busy partitions forget what is not joined yet.
+    safe = {**SAFE, "min.insync.replicas": str(wanted.min_insync), "retention.bytes": "-1"}
     for settings in (MUST | safe, MUST):
         refused = await _try_to_create(admin, wanted, missing, partitions, settings)
         names = [

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from structlog.testing import capture_logs
 
 from banditmesh.local import ports
 from banditmesh.local.kafka import Kafka
@@ -52,6 +53,20 @@ async def test_missing_topics_are_created_with_the_brokers_time(kafka: Kafka, to
         assert settings["message.timestamp.type"] == "LogAppendTime"
         assert settings["cleanup.policy"] == "delete"
         assert settings["unclean.leader.election.enable"] == "false"
+        assert settings["retention.bytes"] == "-1"
+
+
+async def test_a_topic_that_forgets_by_size_is_told_of(kafka: Kafka, topics: Topics) -> None:
+    for name in topics:
+        size = {"retention.bytes": "1000000"} if name == topics.examples else {}
+        settings = {"message.timestamp.type": "LogAppendTime", "unclean.leader.election.enable": "false"}
+        await create(kafka, name, 3, settings | size)
+
+    with capture_logs() as logs:
+        await ensure(kafka, topics)
+
+    told = [(each["topic"], each["retention_bytes"]) for each in logs if "retention_bytes" in each]
+    assert told == [(topics.examples, 1_000_000)]
 
 
 async def test_several_services_may_start_at_the_same_time(kafka: Kafka, topics: Topics) -> None:
