@@ -18,6 +18,8 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(ms|s|m|h|d)")
 LONGEST_S: Final = 36_500 * 86400.0
 """What is longer is a slip of the pen, and overflows where times are added."""
+SHORTEST_S: Final = 0.001
+"""Less becomes 0 where times are whole milliseconds, in Redis say, which refuses it."""
 _HOW: Final = "write it like 250ms, 30s, 10m, 6h or 7d"
 
 
@@ -43,6 +45,8 @@ def seconds(value: object) -> float:
     duration_s = float(match[1]) * _UNITS[match[2]]
     if duration_s > LONGEST_S:
         raise ValueError(f"{value!r} is longer than {written(LONGEST_S)}, a hundred years")
+    if 0 < duration_s < SHORTEST_S:
+        raise ValueError(f"{value!r} is shorter than {written(SHORTEST_S)}")
     return duration_s
 
 

@@ -22,7 +22,13 @@ def test_what_is_no_duration_is_refused_with_the_way_to_write_it(wrong: object) 
         seconds(wrong)
 
 
-@pytest.mark.parametrize("duration_s", [0.0, 0.05, 0.25, 1.0, 90.0, 5400.0, 86_400.0, 1e-7, 1e9, 12.345678901, 1 / 3])
+@pytest.mark.parametrize("wrong", ["0.5ms", "1e-9s", "0.000000001d"])
+def test_what_rounds_to_no_millisecond_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match="is shorter than 1ms"):
+        seconds(wrong)
+
+
+@pytest.mark.parametrize("duration_s", [0.0, 0.05, 0.25, 1.0, 90.0, 5400.0, 86_400.0, 0.001, 1e9, 12.345678901, 1 / 3])
 def test_a_written_duration_reads_as_the_same_number(duration_s: float) -> None:
     assert seconds(written(duration_s)) == duration_s
 
