@@ -26,6 +26,9 @@ LIVENESS = "liveness"
 A restart would not bring those back."""
 SETTLE_S = 15.0
 SETTLE_EVERY_S = 0.25
+FAILED_EVERY_S = 5.0
+"""A check that has failed is repeated at least so often, so that what is seldom looked at is not long the last to hear
+that its dependency is back."""
 Probe = Callable[[], Awaitable[None]]
 
 
@@ -141,11 +144,13 @@ class Health:
         self._loops = []
 
     async def _repeat(self, check: Check) -> None:
+        up = True
         while True:
-            await self._clock.sleep(check.interval_s)
-            await self._run(check)
+            await self._clock.sleep(check.interval_s if up else min(check.interval_s, FAILED_EVERY_S))
+            up = await self._run(check)
 
-    async def _run(self, check: Check) -> None:
+    async def _run(self, check: Check) -> bool:
+        """Whether it is well."""
         work = outages.work(_work(check.name), of=check.name)
         try:
             async with asyncio.timeout(check.timeout_s):
@@ -167,6 +172,7 @@ class Health:
             up = True
         if check.critical:
             await self.set_condition(check.name, up, check.services)
+        return up
 
     async def _publish(self) -> None:
         if self._held:

@@ -17,13 +17,16 @@ from banditmesh.runtime.outages import outages
 log = get_logger(__name__)
 
 Run = Callable[[], Awaitable[None]]
+MOST_AWAY_S = 5.0
+"""The longest pause of a task that waits for a dependency: nobody gains by a task that sleeps on when it is back."""
 LOOK_EVERY_S = 1.0
 """At the health of a dependency that a task waits for."""
 
 
 @dataclass(frozen=True)
 class Restart:
-    """Start a crashed task again after ``first_s``, doubling up to ``most_s``; running for ``stable_s`` makes it well
+    """Start a crashed task again after ``first_s``, doubling up to ``most_s`` (up to :data:`MOST_AWAY_S` while a
+    dependency is away); running for ``stable_s`` makes it well
     again, unless the dependency that it crashed by is not well by then: it may wait for that one's silence to end.
     """
 
@@ -171,7 +174,7 @@ class BackgroundTasks:
             if recovered:
                 pause_s = on_crash.first_s
             await self._clock.sleep(pause_s)
-            pause_s = min(pause_s * 2, on_crash.most_s)
+            pause_s = min(pause_s * 2, on_crash.most_s if not is_expected(crash) else min(on_crash.most_s, MOST_AWAY_S))
 
     async def _well_again(self, name: str, on_crash: OnCrash, crash: BaseException) -> None:
         """Declare a restarted task well once it has run for a while: one that crashes at once must not flap."""

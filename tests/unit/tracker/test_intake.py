@@ -124,6 +124,20 @@ def test_a_target_action_must_be_one_that_the_placement_lists(placement: str, na
     assert f"rewards.targets of placement {placement!r} has {listed}" in result.message
 
 
+def test_of_many_target_actions_the_first_are_named() -> None:
+    targets = ", ".join(f"action-{number:04d}: 1.0" for number in range(5000))
+    mesh = parse_mesh(
+        "services: {news: {logics: [top]}}\n"
+        f"placements: {{head: {{sources: [news/top], rewards: {{targets: {{{targets}}}}}}}}}\n"
+    )
+    token = KEYS.sign(decision("head"))
+    intake = Intake(mesh, KEYS, Topics.named(), CLOCK)
+    result = intake.check(event(token, target=events_pb2.TargetAction(name="purchase")))
+    assert isinstance(result, Refused)
+    assert "has action-0000, action-0001" in result.message
+    assert result.message.endswith("and 4990 more")
+
+
 def test_a_placement_that_has_left_mesh_yaml_is_unknown() -> None:
     result = refused(shown(KEYS.sign(decision("attic"))))
     assert result.status == tracker_pb2.EVENT_STATUS_UNKNOWN_PLACEMENT
