@@ -6,7 +6,7 @@ here is used there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from banditmesh.runtime.placement import Placement
 from banditmesh.runtime.token import KeyRing, TokenError, TokenFault
 
 SCHEMA_VERSION = 1
+MOST_NAMED = 10
 
 _BY_FAULT: Mapping[TokenFault, tracker_pb2.EventStatus.ValueType] = {
     TokenFault.MALFORMED: tracker_pb2.EVENT_STATUS_TOKEN_MALFORMED,
@@ -90,12 +91,18 @@ def _reaction(
         raise WrongEvent(
             tracker_pb2.EVENT_STATUS_UNKNOWN_TARGET,
             f"{kind.name}.name = {part!r}: rewards.{kind.name}s of placement {decision.placement!r} has "
-            f"{', '.join(sorted(listed)) or 'none'}",
+            f"{_named(listed)}",
         )
     decision.ClearField("features")
     reaction = events_pb2.Reaction(schema_version=SCHEMA_VERSION, decision=decision, client_time_ms=client_time_ms)
     getattr(reaction, kind.name).CopyFrom(message)
     return reaction.SerializeToString()
+
+
+def _named(listed: Collection[str]) -> str:
+    """Names in words, the first ones of many: a request has a thousand events, and its answer must fit a message."""
+    more = len(listed) - MOST_NAMED
+    return ", ".join(sorted(listed)[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "") or "none"
 
 
 @dataclass(frozen=True)

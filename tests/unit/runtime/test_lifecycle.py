@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from banditmesh.runtime.clock import ManualClock
 from banditmesh.runtime.errors import FailedPrecondition, PermissionDenied, Unavailable
-from banditmesh.runtime.health import Health
+from banditmesh.runtime.health import Check, Health
 from banditmesh.runtime.lifecycle import BackgroundTasks, EndProcess, Restart
 from banditmesh.runtime.metrics import ProcessMetrics
 from banditmesh.runtime.snapshots import Superseded
@@ -112,6 +112,34 @@ async def test_a_task_that_waits_for_the_silence_of_what_it_crashed_by_is_not_we
     assert len(starts) > 3
     assert [line["event"] for line in logs] == ["dependency down", "dependency up"]
     await process.tasks.stop(1)
+
+
+async def test_a_task_that_waits_for_a_dependency_never_pauses_long(process: Process) -> None:
+    starts: list[float] = []
+
+    async def run() -> None:
+        starts.append(process.clock.monotonic_s())
+        raise Unavailable("Redis does not answer", dependency="redis")
+
+    process.tasks.add("loop", run, on_crash=Restart(first_s=1, most_s=60, stable_s=5))
+    process.tasks.start()
+    await process.clock.advance(1 + 2 + 4 + 5 + 5 + 5)
+    assert starts == [0, 1, 3, 7, 12, 17, 22]
+    await process.tasks.stop(1)
+
+
+async def test_a_check_that_has_failed_is_soon_repeated_however_seldom_it_is_made(process: Process) -> None:
+    made: list[float] = []
+
+    async def probe() -> None:
+        made.append(process.clock.monotonic_s())
+        if len(made) in (2, 3):
+            raise Unavailable("Redis does not answer", dependency="redis")
+
+    await process.health.start((), {"settings": Check("settings", probe, interval_s=60.0)})
+    await process.clock.advance(60 + 5 + 5 + 60)
+    assert made == [0, 60, 65, 70, 130]
+    await process.health.stop()
 
 
 async def test_a_crash_is_logged_with_its_traceback(process: Process) -> None:
