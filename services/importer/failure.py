@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -43,6 +44,20 @@ class ImportFailed(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+_STORE_AWAY = re.compile(
+    r"AWS Error (NETWORK_CONNECTION|SERVICE_UNAVAILABLE|SLOW_DOWN|REQUEST_TIMEOUT|INTERNAL_FAILURE)|HTTP status 5\d\d"
+)
+"""How pyarrow 26 says in an OSError that S3 was not there, in the middle of a file as well."""
+
+
+def unread(uri: str, problem: str, error: BaseException) -> ImportFailed:
+    """The failure of a job whose file could not be read: ``source_unavailable`` when its store is away, else
+    ``unreadable_file`` with the problem that it has."""
+    if isinstance(error, OSError) and _STORE_AWAY.search(str(error)):
+        return ImportFailed(Failure("source_unavailable", f"{uri} cannot be read now: {error}", file=uri))
+    return ImportFailed(Failure("unreadable_file", f"{uri} {problem}: {error}", file=uri))
 
 
 @dataclass(frozen=True)

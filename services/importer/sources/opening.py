@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from services.importer.failure import Failure, ImportFailed
+from services.importer.failure import Failure, ImportFailed, unread
 from services.importer.sources import formats
 from services.importer.sources.files import Files
 from services.importer.sources.formats import HEAD_BYTES, Compression, CsvOptions
@@ -35,7 +35,7 @@ def open_file(place: Files, name: str, uri: str) -> pa.NativeFile:
             Failure("file_not_found", f"{uri} was there when the folder was listed and is gone", file=uri)
         ) from error
     except OSError as error:
-        raise _unreadable(uri, f"cannot be opened: {error}") from error
+        raise unread(uri, "cannot be opened", error) from error
 
 
 def open_text(place: Files, part: Part, csv: CsvOptions, stack: ExitStack) -> Readable:
@@ -56,7 +56,7 @@ def open_text(place: Files, part: Part, csv: CsvOptions, stack: ExitStack) -> Re
         try:
             text = _Peeked(stack.enter_context(stream))
         except (OSError, EOFError) as error:
-            raise _unreadable(part.uri, f"cannot be read: {error}") from error
+            raise unread(part.uri, "cannot be read", error) from error
     what = formats.foreign(text.head)
     if what and not wide:
         raise _unreadable(part.uri, _instead(what, part, found if text is raw else None))
@@ -76,7 +76,7 @@ def head_of(place: Files, name: str, uri: str) -> tuple[bytes, bytes]:
             with pa.CompressedInputStream(pa.PythonFile(_AsFile(peeked), mode="r"), compression) as text:
                 return peeked.head, text.read(HEAD_BYTES)
         except (OSError, EOFError) as error:
-            raise _unreadable(uri, f"cannot be read: {error}") from error
+            raise unread(uri, "cannot be read", error) from error
 
 
 def _another_text(head: bytes, part: Part, csv: CsvOptions) -> str:

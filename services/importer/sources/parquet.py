@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from services.importer.failure import Failure, ImportFailed
+from services.importer.failure import Failure, ImportFailed, unread
 from services.importer.sources.formats import HEAD_BYTES, in_words
 from services.importer.sources.parts import Part
 from services.importer.sources.records import ArrowBatch
@@ -65,14 +65,15 @@ class ParquetPart:
 
 def _unreadable(part: Part, error: Exception, file: pa.NativeFile | None = None) -> ImportFailed:
     """``file``: look into it for what it is instead."""
-    problem = f"is no readable Parquet file: {error}"
+    problem = "is no readable Parquet file"
     if file is not None:
         try:
             what = in_words(file.read_at(HEAD_BYTES, 0))
         except (pa.ArrowException, OSError):  # then it is as unreadable as the error says
             what = ""
         if what == "Parquet":
-            problem = f"is Parquet without its end: it is cut off, damaged or still being written: {error}"
+            problem = "is Parquet without its end: it is cut off, damaged or still being written"
         elif what:
             problem = f"is {what}, not Parquet: name it as what it is, or write Parquet, CSV or JSON lines"
-    return ImportFailed(Failure("unreadable_file", f"{part.uri} {problem}", file=part.uri))
+            return ImportFailed(Failure("unreadable_file", f"{part.uri} {problem}", file=part.uri))
+    return unread(part.uri, problem, error)

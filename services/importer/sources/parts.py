@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from services.importer.failure import Failure, ImportFailed, JobWarning
+from services.importer.failure import Failure, ImportFailed, JobWarning, unread
 from services.importer.sources import formats
 from services.importer.sources.files import Entry, EntryKind, Files, is_left_out
 from services.importer.sources.filesystems import Location
@@ -90,7 +90,7 @@ def list_parts(place: Files, location: Location, options: FileOptions) -> Listin
             Failure("file_not_found", f"{uri} does not exist; check the uri and the importer's access to it", file=uri)
         ) from error
     except OSError as error:
-        raise ImportFailed(Failure("unreadable_file", f"{uri} cannot be listed: {error}", file=uri)) from error
+        raise unread(uri, "cannot be listed", error) from error
     if not parts:
         others = f"; {warnings[0].message}" if warnings else ""
         raise ImportFailed(

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from services.importer.failure import Failure, ImportFailed, Reject, shorten
+from services.importer.failure import Failure, ImportFailed, Reject, shorten, unread
 from services.importer.sources.delimited import DelimitedParser
 from services.importer.sources.formats import CsvOptions
 from services.importer.sources.json_lines import JsonLinesParser
@@ -81,9 +81,7 @@ def _read(stream: Readable, part: Part, batch_rows: int) -> Iterator[Lines]:
         try:
             chunk = next(lines, None)
         except (OSError, EOFError) as error:
-            raise ImportFailed(
-                Failure("unreadable_file", f"{part.uri} cannot be read: {error}", file=part.uri)
-            ) from error
+            raise unread(part.uri, "cannot be read", error) from error
         if chunk is None:
             return
         yield chunk
