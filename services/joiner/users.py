@@ -24,7 +24,8 @@ _Swap = tuple[str, str, bytes]
 _SWAP = """
 local written = {}
 for i = 1, #KEYS do
-  local value = redis.call('GET', KEYS[i])
+  local value = redis.pcall('GET', KEYS[i])
+  if type(value) == 'table' then value = false end  -- an error: what stands there is no text, and MGET saw nothing
   if (value and redis.sha1hex(value) or '') == ARGV[2 * i] then
     redis.call('SET', KEYS[i], ARGV[2 * i + 1], 'PX', ARGV[1])
     written[i] = 1

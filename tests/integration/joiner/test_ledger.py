@@ -297,3 +297,11 @@ async def test_a_value_that_is_no_record_begins_anew(store: RedisClient) -> None
     found = await users.read(["ann"])
     assert await users.replace(found, {"ann": found["ann"].record.counted(clicks=1)}) == []
     assert (await users.read(["ann"]))["ann"].record.count("clicks") == 1
+
+
+async def test_a_value_that_is_not_even_a_text_begins_anew(store: RedisClient) -> None:
+    users = Users(store)
+    await store.client.rpush(keys.state(keys.user_tag("ann")), "of somebody else")
+    found = await users.read(["ann"])
+    assert await users.replace(found, {"ann": found["ann"].record.counted(clicks=1)}) == []
+    assert (await users.read(["ann"]))["ann"].record.count("clicks") == 1
