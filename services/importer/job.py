@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from banditmesh.runtime import keys
+from banditmesh.runtime.errors import FailedPrecondition
 from services.importer.failure import Failure, JobWarning, Reject
 from services.importer.profile_fields import FieldType
 from services.importer.sources.formats import FileOptions
@@ -130,11 +131,23 @@ class Job:
 
     @classmethod
     def from_json(cls, data: bytes) -> Job:
-        """Read a job that Redis keeps."""
-        return _ADAPTER.validate_json(data)
+        """Read a job that Redis keeps. Raises UnreadableJob."""
+        try:
+            return _ADAPTER.validate_json(data)
+        except ValidationError as error:
+            raise UnreadableJob(str(error).splitlines()[-1].strip()) from error
 
 
 _ADAPTER = TypeAdapter(Job)
+
+
+class UnreadableJob(FailedPrecondition):
+    """A record that is no job to this release: a newer one may have written it, and will go on with it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the job's record cannot be read by this release: {why}", hint="see the release that wrote it"
+        )
 
 
 def job_id(kind: Kind, service: str, logic: str, version: str) -> str:

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from banditmesh.runtime import keys
+from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.redis import RedisClient
 from services.importer.failure import Reject
-from services.importer.job import Job
+from services.importer.job import Job, UnreadableJob
 from services.importer.lease import Lease, LeaseLost
+
+log = get_logger(__name__)
 
 JOB_TTL_S = 30 * 86400.0
 MAX_KEPT_REJECTS = 10_000
@@ -62,10 +65,11 @@ class Listed:
 
 
 class Jobs:
-    """The job records. Every method may raise Unavailable."""
+    """The job records. Every method may raise Unavailable; those that return one job, UnreadableJob."""
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
+        self._told: set[str] = set()
         self._commands: Any = redis.client
 
     async def create(self, job: Job) -> Job:
@@ -104,7 +108,7 @@ class Jobs:
             async with self._redis.guarded():
                 ids = await self._commands.zrange(keys.JOBS, start, start + page - 1, desc=True)
             found = await self._records([job_id.decode() for job_id in ids])
-            jobs += [job for job in found if job is not None and service in ("", job.service)]
+            jobs += [job for job in found if isinstance(job, Job) and service in ("", job.service)]
             start += page
             if len(ids) < page:
                 break
@@ -118,7 +122,11 @@ class Jobs:
         found = await self._records([job_id for job_id, _ in ids])
         jobs = []
         for (job_id, score), job in zip(ids, found, strict=True):
-            if job is None or job.state.ended:
+            if isinstance(job, UnreadableJob):  # another release does it, beside the others
+                if job_id not in self._told:
+                    self._told.add(job_id)
+                    log.warning("an import job is left to another release", job_id=job_id, reason=job.message)
+            elif job is None or job.state.ended:
                 await self._close(job_id, score)
             else:
                 jobs.append(Listed(job, score))
@@ -154,7 +162,7 @@ class Jobs:
         async with self._redis.guarded():
             return bool(await self._commands.hexists(keys.job(job_id), "cancel"))
 
-    async def _records(self, job_ids: Sequence[str]) -> list[Job | None]:
+    async def _records(self, job_ids: Sequence[str]) -> list[Job | UnreadableJob | None]:
         if not job_ids:
             return []
         pipeline = self._redis.pipeline()
@@ -162,7 +170,7 @@ class Jobs:
             pipeline.hget(keys.job(job_id), "record")
         async with self._redis.guarded():
             records = await pipeline.execute()
-        return [None if record is None else Job.from_json(record) for record in records]
+        return [None if record is None else _read(record) for record in records]
 
     async def _list(self, job: Job) -> None:
         pipeline = self._redis.pipeline()
@@ -177,3 +185,11 @@ class Jobs:
         # Only under the score that was seen: a job that is asked for anew at this moment stands there under another.
         async with self._redis.guarded():
             await self._commands.eval(_CLOSE, 1, keys.OPEN_JOBS, job_id, f"{score:.0f}")
+
+
+def _read(record: bytes) -> Job | UnreadableJob:
+    """What one of several records is: that it cannot be read is no matter of the others."""
+    try:
+        return Job.from_json(record)
+    except UnreadableJob as error:
+        return error

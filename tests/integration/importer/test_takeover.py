@@ -21,7 +21,7 @@ from banditmesh.runtime.clock import SystemClock
 from banditmesh.runtime.packing import LiveVersion
 from banditmesh.runtime.redis import RedisClient
 from services.importer.failure import ImportFailed
-from services.importer.job import Job, Kind
+from services.importer.job import Job, Kind, UnreadableJob
 from services.importer.jobs import Jobs
 from services.importer.lease import LeaseLost, Leases
 from services.importer.live import LivePointers
@@ -215,6 +215,24 @@ async def test_an_importer_whose_lease_went_to_another_writes_nothing_more(fresh
     with pytest.raises(LeaseLost):
         await jobs.save(job, old)
     assert new.number > old.number
+    await redis.close()
+
+
+async def test_a_job_that_only_a_newer_release_can_read_is_left_to_it_and_stops_no_other(fresh_redis: str) -> None:
+    redis = RedisClient(fresh_redis, timeout_s=5)
+    jobs = Jobs(redis)
+    newer, ours = (Job(name, Kind.MAPPING, "weather", name, "file:///m.csv", "v1", 1, 1) for name in ("newer", "ours"))
+    for job in (newer, ours):
+        await jobs.create(job)
+    await redis.client.hset(keys.job("newer"), "record", newer.to_json().replace(b'"mapping"', b'"vectors"'))
+
+    assert [listed.job for listed in await jobs.unended()] == [ours]
+    assert await jobs.recent("", 10) == [ours]
+    with pytest.raises(UnreadableJob, match="cannot be read by this release"):
+        await jobs.get("newer")
+
+    await redis.client.hset(keys.job("newer"), "record", newer.to_json())  # it was not struck off
+    assert {listed.job.id for listed in await jobs.unended()} == {"newer", "ours"}
     await redis.close()
 
 
