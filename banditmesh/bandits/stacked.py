@@ -11,6 +11,13 @@ where all means are those before example j was learned from, f and y - s in unit
 `_MEMORY` examples or so (stacking: Wolpert 1992; Breiman 1996). At first g is 1: k alone decides then, and an arm that
 nobody knows is judged by `fm`.
 
+What it does not know is another matter than what it says: of an arm whose examples have resolved nothing yet in this
+context, the regression knows that it does not know it, and `fm`, whose features others share, does not. So beside the
+deviation that belongs to the mean above stands that of the regression, which is the larger one for such an arm, as far
+as the regressions of the arms that are shown know their contexts (K, the mean of k over the last `_RECENT` examples),
+
+    deviation = max(of the mean, min(1, 2 g max(k, K^2)) of the regression).
+
 Two things that `fm` is told, this policy finds. How wide the prior of the weights is, for each kind of feature, is
 read off the weights (`prior_width`), in the first pass over the examples. And a weight whose residuals lean to one side
 gives up what it learned before (`surprise`), as do all weights of a kind that says too much (`calibration`). The
@@ -43,6 +50,11 @@ _MEMORY = 4096.0
 _FIRST = 1.0
 """What g starts from is worth so many units of evidence."""
 _RESIDUALS = 100_000
+_RECENT = 128.0
+"""Examples over which K is the mean."""
+_TRIED = 2.0
+"""How much more is believed of what a regression does not know than of what it says: a g found on arms that were picked
+for their mean is too small."""
 
 
 class StackedParams(FmParams):
@@ -74,7 +86,7 @@ class Stacked(Fm):
 
     name: ClassVar[str] = "stacked"
     Params: ClassVar[type[PolicyParams]] = StackedParams
-    added: ClassVar[frozenset[str]] = frozenset({"kind", "surprise", "prior", "calibration"})
+    added: ClassVar[frozenset[str]] = frozenset({"kind", "surprise", "prior", "calibration", "resolved"})
     """Tensors that models saved earlier do not have."""
 
     def __init__(self, params: StackedParams | None = None) -> None:
@@ -88,6 +100,7 @@ class Stacked(Fm):
         self._stack = np.array(
             [_FIRST, _FIRST, 0.25, 16.0]
         )  # sums of f² and of f (y - s); mean square error, its weight
+        self._resolved = np.zeros(1)  # K
 
     def _columns(self) -> dict[str, Column]:
         return {**super()._columns(), "kind": Column(0, 0.0, added=True), "surprise": Column(2, 0.0, added=True)}
@@ -181,8 +194,11 @@ class Stacked(Fm):
             x += self._rows(candidates.features)
         found = self._ridge.predict(x, self._arms(candidates))
         share = np.float32(self._share) * found.resolved
+        unknown = np.float32(_TRIED * self._share) * np.maximum(found.resolved, np.float32(self._resolved[0] ** 2))
         with np.errstate(over="ignore", invalid="ignore"):
-            variance = np.square((1 - share) * base.deviation) + np.square(share) * found.variance * self._noise
+            regression = found.variance * self._noise
+            variance = np.square((1 - share) * base.deviation) + np.square(share) * regression
+            variance = np.maximum(variance, np.square(np.minimum(unknown, 1.0)) * regression)
             return Scores(base.mean + share * (found.mean - base.mean), np.sqrt(variance))
 
     @property
@@ -219,6 +235,8 @@ class Stacked(Fm):
         return features, rows.ids[rows.offsets[1:] - 1].astype(np.uint64)
 
     def _learn_share(self, found: Predicted, residual: Floats, rewards: Floats) -> None:
+        recent = 1.0 - (1.0 - 1.0 / _RECENT) ** len(rewards)
+        self._resolved += (found.resolved.mean() - self._resolved) * recent
         left = -residual
         f = found.resolved * (found.mean - (rewards + residual))
         n = len(f)
@@ -250,6 +268,7 @@ class Stacked(Fm):
             "stack": self._stack,
             "prior": self._prior,
             "calibration": self._calibration,
+            "resolved": self._resolved,
             **self._ridge.tensors(),
         }
 
@@ -258,6 +277,8 @@ class Stacked(Fm):
         self._stack = tensor(tensors, "stack", np.float64, (4,)).copy()
         if "calibration" in tensors:
             self._calibration = tensor(tensors, "calibration", np.float64, calibration.SHAPE).copy()
+        if "resolved" in tensors:
+            self._resolved = tensor(tensors, "resolved", np.float64, (1,)).copy()
         if "prior" in tensors:
             self._prior = tensor(tensors, "prior", np.float64, (prior_width.KINDS,)).copy()
             if not (np.isfinite(self._prior).all() and (self._prior > 0).all()):

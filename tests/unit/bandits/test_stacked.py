@@ -70,8 +70,30 @@ def test_an_arm_that_nobody_knows_is_judged_by_what_all_share() -> None:
     unseen, known = np.arange(5 * ARMS) % ARMS == ARMS - 1, np.arange(5 * ARMS) % ARMS == 0
     both, alone = stacked.score(asked), Fm._score(stacked, asked)
     np.testing.assert_array_equal(both.mean[unseen], alone.mean[unseen])
-    np.testing.assert_array_equal(both.deviation[unseen], alone.deviation[unseen])
     assert (both.mean[known] != alone.mean[known]).all()
+
+
+def test_where_regressions_know_their_arms_one_that_knows_nothing_is_tried() -> None:
+    rng = np.random.default_rng(3)
+    stacked = Stacked()
+    x, wanted = world(rng, 400)
+    arms = rng.integers(ARMS - 1, size=400)
+    stacked.learn(of_context(x.astype(np.float32), arms, arms == wanted))
+    asked = between_arms(x[:5].astype(np.float32))
+    unseen = np.arange(5 * ARMS) % ARMS == ARMS - 1
+    both, alone = stacked.score(asked).deviation, Fm._score(stacked, asked).deviation
+    assert (both[unseen] > 2 * alone[unseen]).all()
+    assert both[unseen].min() > 2 * both[~unseen].max()
+
+
+def test_where_arms_are_met_too_rarely_to_be_known_none_is_tried_for_its_regression() -> None:
+    rng = np.random.default_rng(3)
+    stacked = Stacked()
+    x, wanted = world(rng, 400)
+    stacked.learn(of_context(x.astype(np.float32), 10 + np.arange(400) // 2, rng.integers(ARMS, size=400) == wanted))
+    asked = between_arms(x[:5].astype(np.float32))  # of arms that nobody has seen
+    both, alone = stacked.score(asked).deviation, Fm._score(stacked, asked).deviation
+    assert (both < 1.1 * alone).all()
 
 
 def test_features_that_have_become_rare_lose_their_coordinates() -> None:
