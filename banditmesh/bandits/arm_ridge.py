@@ -45,6 +45,12 @@ _DERIVE_AT_ONCE = 64
 _GATHER_AT_ONCE = 64
 
 
+def _finite() -> np.errstate:
+    """Around products of what is finite. A BLAS that reads beyond a row's end sets the flag for what it finds there
+    (numpy 2's OpenBLAS, seen in one process of hundreds), and numpy would warn of a result that has none of it."""
+    return np.errstate(invalid="ignore")
+
+
 class Predicted(NamedTuple):
     """What the regressions say of n candidates, float32[n] each.
 
@@ -187,16 +193,15 @@ class ArmRidge:
         slots = self._arms.find(arms)
         self._derive(slots)
         z = self._standard.of(x)[:, : self._width]
-        prior = np.square(z) @ (1.0 / self._standard.precision[: self._width]).astype(np.float32)
+        with _finite():
+            prior = np.square(z) @ (1.0 / self._standard.precision[: self._width]).astype(np.float32)
         average = np.float32(self._total[1] / max(self._total[0], 1.0))
         mean, variance = np.full(len(slots), average), prior.copy()
         known = np.flatnonzero(slots >= 0)
         readout, width = self._arms["readout"], self._width
         for start in range(0, len(known), _GATHER_AT_ONCE):
             part = known[start : start + _GATHER_AT_ONCE]
-            # All of it is finite. A BLAS that reads beyond a row's end sets the flag for what it finds there (numpy 2's
-            # OpenBLAS, seen in one process of hundreds), and numpy would warn of a result that has none of it.
-            with np.errstate(invalid="ignore"):
+            with _finite():
                 read = np.matmul(readout[slots[part], :, :width], z[part, :, None])[:, :, 0]
             mean[part] += read[:, -2] - average * read[:, -1]
             variance[part] = np.einsum("ij,ij->i", read[:, :-2], read[:, :-2])
