@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 
 from banditmesh.signals import Interrupted, exit_on_signals, interrupt_on_signals
@@ -26,6 +27,8 @@ def main() -> None:
             run()
         except SystemExit as ended:
             if isinstance(ended.code, int) and ended.code and _threads_are_left():
+                with suppress(OSError, ValueError):  # whoever read it has gone
+                    sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(ended.code)
             raise

@@ -115,6 +115,29 @@ def test_a_store_that_hangs_is_not_waited_for_when_the_command_has_given_it_up(t
     assert f"banditmesh: --store {store}: nothing answers there within 5 s" in ended.stderr
 
 
+FAILS_WITH_A_THREAD = """
+import sys, threading
+import banditmesh.cli.commands
+from banditmesh.command import main
+
+def run():
+    threading.Thread(target=threading.Event().wait).start()
+    print("what was found")
+    sys.exit(3)
+
+banditmesh.cli.commands.main = run
+main()
+"""
+
+
+def test_what_was_said_before_a_failure_is_there_though_a_thread_is_not_waited_for() -> None:
+    argv = [sys.executable, "-c", FAILS_WITH_A_THREAD]
+    ended = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, env=environment({"PYTHONUNBUFFERED": ""}), cwd=ROOT
+    )
+    assert (ended.returncode, ended.stdout) == (3, "what was found\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_middle_of_the_work_leaves_nothing_half_written(tmp_path: Path, number: signal.Signals) -> None:
     log, out = tmp_path / "log.vw", tmp_path / "out" / "log.jsonl"
