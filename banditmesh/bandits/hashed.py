@@ -5,7 +5,7 @@ unit, the root mean square of its values so far: a category's is 1, and whether 
 no difference (Ross, Mineiro, Langford 2013, who take the maximum, which one outlier sets for ever). Examples are
 learned in
 mini-batches whose borders depend on the number of examples alone: batches begin with `first_batch`, are never more
-than 1/16 of what was seen before, and grow to `batch` (all powers of two). What does not fill a batch yet waits in the
+than 1/64 of what was seen before, and grow to `batch` (all powers of two). What does not fill a batch yet waits in the
 state, and is saved with it. So the state is a function of the sequence of examples, however it was cut, and early on
 a model is never far behind its examples.
 """
@@ -303,7 +303,7 @@ class HashedPolicy(ABC):
         return self._next_batch() - len(self._waiting.rewards)
 
     def _next_batch(self) -> int:
-        grown = 1 << max((self._seen >> 4).bit_length() - 1, 0)
+        grown = 1 << max((self._seen >> 6).bit_length() - 1, 0)
         return min(max(grown, self.first_batch), max(self._params.batch, self.first_batch))
 
     def _learn(self, batch: Batch) -> NDArray[np.float64]:

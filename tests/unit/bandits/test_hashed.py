@@ -34,13 +34,13 @@ def ask(*rows: list[tuple[int, float]], key: int = 3) -> Candidates:
     return Candidates.checked([0, n], keys, keys, keys, SparseRows.empty(1), SparseRows.from_lists(rows))
 
 
-def test_batches_grow_with_what_was_seen_and_at_most_a_sixteenth_waits() -> None:
+def test_batches_grow_with_what_was_seen_and_at_most_a_64th_waits() -> None:
     policy = Linear(LinearParams(batch=64))
     rng = np.random.default_rng(0)
     for seen in range(1, 2000):
         policy.learn(examples(rng, 1))
         waiting = len(policy.tensors()["waiting_rewards"])
-        assert waiting <= min(seen // 16, 63)
+        assert waiting <= min(seen // 64, 63)
         assert int(policy.tensors()["examples"][0]) == seen - waiting
 
 
@@ -49,10 +49,10 @@ def test_what_waits_is_saved_and_counts_as_soon_as_a_batch_is_full() -> None:
     batch = examples(rng, 600)
     whole, saved = Linear(), Linear()
     whole.learn(batch)
-    saved.learn(batch.take(np.arange(250)))
+    saved.learn(batch.take(np.arange(255)))
     assert len(saved.tensors()["waiting_rewards"]) > 0
     loaded = Linear.from_tensors(saved.params, saved.tensors())
-    loaded.learn(batch.take(np.arange(250, 600)))
+    loaded.learn(batch.take(np.arange(255, 600)))
     assert same_bytes(whole.tensors(), loaded.tensors())
 
 

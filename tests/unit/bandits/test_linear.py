@@ -18,10 +18,10 @@ def dense_rows(x: np.ndarray) -> SparseRows:
 
 
 def taught(x: np.ndarray, y: np.ndarray, **params: object) -> Linear:
-    """A model that took all rows in as one batch, after 16 x n rows that say nothing."""
+    """A model that took all rows in as one batch, after 64 x n rows that say nothing."""
     n = len(y)
     policy = Linear(LinearParams.model_validate({"arm": "none", "batch": n, "iterations": 100, **params}))
-    policy._seen = 16 * n  # the size that batches have grown to
+    policy._seen = 64 * n  # the size that batches have grown to
     policy.learn(of_one_arm(dense_rows(x), y))
     assert len(policy.tensors()["waiting_rewards"]) == 0
     return policy
