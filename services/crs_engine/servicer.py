@@ -6,7 +6,7 @@ import grpc
 
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2 as pb
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2_grpc
-from banditmesh.runtime.errors import MeshError
+from banditmesh.runtime.errors import MeshError, NotFound
 from services.crs_engine import validation
 from services.crs_engine.batching import Batcher
 from services.crs_engine.compiled_placement import CompiledPlacement
@@ -48,13 +48,15 @@ class CrsEngineServicer(crs_engine_pb2_grpc.CrsEngineServiceServicer):
         response = pb.BatchSelectContentsResponse()
         valid: list[SelectionRequest] = []
         wanting: list[pb.Selection] = []
+        hinted = True
         for position, each in enumerate(request.requests):
             # Filled in place: a message that is put into another one is copied, and there are three around a content.
             result = response.results.add()
             try:
-                valid.append(validation.checked(each, self._placements, at=f"requests[{position}]."))
+                valid.append(validation.checked(each, self._placements, at=f"requests[{position}].", hinted=hinted))
                 wanting.append(result.selection)
             except MeshError as error:
+                hinted = hinted and not isinstance(error, NotFound)
                 result.error.CopyFrom(_request_error(error))
         outcomes = await self._batcher.submit(valid, within_s) if valid else []
         for selection, outcome in zip(wanting, outcomes, strict=True):

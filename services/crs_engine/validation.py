@@ -31,7 +31,9 @@ class Request(Protocol):
     def context(self) -> Mapping[str, str]: ...
 
 
-def checked(request: Request, placements: Collection[str], *, at: str = "", count: int = 1) -> SelectionRequest:
+def checked(
+    request: Request, placements: Collection[str], *, at: str = "", count: int = 1, hinted: bool = True
+) -> SelectionRequest:
     """The valid request that a message stands for.
 
     Args:
@@ -39,6 +41,8 @@ def checked(request: Request, placements: Collection[str], *, at: str = "", coun
         placements: Those that exist.
         at: Path of the request in the call, such as ``requests[3].``; put before the field's name.
         count: How many contents are wanted.
+        hinted: Whether a wrong placement is worth a search for what was meant: for one of a batch, since as many as it
+            can have would hold up everybody.
 
     Raises:
         InvalidArgument: The placement or the user id is empty or too long, or the context too large.
@@ -46,8 +50,7 @@ def checked(request: Request, placements: Collection[str], *, at: str = "", coun
     """
     placement, user_id = request.placement, request.user_id
     if placement not in placements:
-        # A batch's answer has no room for hints, and 512 searches for one would hold up everybody.
-        raise unknown_placement(placement, placements, f"{at}placement", hinted=not at)
+        raise unknown_placement(placement, placements, f"{at}placement", hinted=hinted)
     if not user_id or not fits(user_id, MAX_USER_ID_BYTES):
         hint = "hash longer ids" if user_id else "name the user that the content is for"
         check_text(f"{at}user_id", user_id, MAX_USER_ID_BYTES, hint=hint)

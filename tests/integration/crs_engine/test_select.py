@@ -84,17 +84,21 @@ async def test_a_batch_answers_each_request_in_its_place_and_says_what_is_wrong_
         await world.parts.live.reread()
         requests = [pb.SelectContentRequest(placement="head", user_id=user) for user in contents]
         requests[3] = pb.SelectContentRequest(placement="haed", user_id="user3")
+        requests[4] = pb.SelectContentRequest(placement="haed", user_id="user4")
         requests[5] = pb.SelectContentRequest(placement="head", user_id="")
 
         response = await world.stub.BatchSelectContents(pb.BatchSelectContentsRequest(requests=requests))
 
-        assert [each.WhichOneof("result") for each in response.results].count("selection") == 18
+        assert [each.WhichOneof("result") for each in response.results].count("selection") == 17
         assert [each.selection.content.content.content_id for each in response.results[6:]] == [
             f"c{n}" for n in range(6, 20)
         ]
         wrong = response.results[3].error
         assert (wrong.code, wrong.field) == (grpc.StatusCode.NOT_FOUND.value[0], "requests[3].placement")
         assert "did you mean 'head'" in wrong.message
+        again = response.results[4].error  # searched for once a batch
+        assert (again.code, again.field) == (wrong.code, "requests[4].placement")
+        assert "did you mean" not in again.message
         assert response.results[5].error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
         assert response.results[5].error.field == "requests[5].user_id"
 

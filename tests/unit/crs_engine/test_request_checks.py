@@ -18,9 +18,9 @@ class NeverSearched(frozenset[str]):
         raise AssertionError("gone through")
 
 
-def test_no_hint_is_searched_for_where_the_answer_has_no_room_for_one() -> None:
+def test_no_hint_is_searched_for_where_none_is_wanted() -> None:
     request = pb.SelectContentRequest(placement="haed", user_id="ann")
     with pytest.raises(NotFound, match="no such placement"):
-        checked(request, NeverSearched({"head"}), at="requests[3].")
+        checked(request, NeverSearched({"head"}), at="requests[3].", hinted=False)
     with pytest.raises(AssertionError, match="gone through"):
-        checked(request, NeverSearched({"head"}))
+        checked(request, NeverSearched({"head"}), at="requests[3].")
