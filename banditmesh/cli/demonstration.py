@@ -31,12 +31,13 @@ def demonstrate(
     from banditmesh.demo.movielens import NoRatings
     from banditmesh.local.process import DidNotStart
 
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)  # what it writes may be meant to lie there
     for option, path in writes.items():
         if path is not None:
             check_output(path, option)
     console = Console()
     folder = directory or Path(tempfile.mkdtemp(prefix=f"banditmesh-{name}-"))
-    folder.mkdir(parents=True, exist_ok=True)
     good = False
     try:
         good = run(folder, console)
