@@ -45,8 +45,8 @@ async def serving(tls: ServerTls, servicer: Echo | None = None, **options: Any) 
 
 
 async def call(server: Server, tls: ClientTls) -> str:
-    """Raises AioRpcError."""
-    connection = Connection(f"localhost:{server.port}", EchoStub, tls)
+    """Raises AioRpcError, of one address: where a name has two, as localhost, the last one is what it tells of."""
+    connection = Connection(f"127.0.0.1:{server.port}", EchoStub, tls)
     try:
         return str((await connection.stub.Unary(StringValue(value="in"), timeout=10)).value)
     finally:
@@ -66,8 +66,7 @@ async def test_a_client_that_trusts_the_authority_gets_in_and_others_do_not(
     async with serving(ServerTls(*authority.issue("server", names=LOCAL_NAMES))) as server:
         assert await call(server, ClientTls(authority.ca)) == "in"
         stranger = Authority(tmp_path / "other")
-        said = await refusal(server, ClientTls(stranger.ca))  # the last one of the addresses of localhost
-        assert "CERTIFICATE_VERIFY_FAILED" in said or "[::1]" in said.replace("%5B", "[").replace("%5D", "]")
+        assert "CERTIFICATE_VERIFY_FAILED" in await refusal(server, ClientTls(stranger.ca))
         async with grpc.aio.insecure_channel(f"localhost:{server.port}") as plain:
             with pytest.raises(grpc.aio.AioRpcError):
                 await EchoStub(plain).Unary(StringValue(), timeout=10)
