@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from banditmesh.bandits.batch import SparseRows
+from banditmesh.bandits.batch import Scores, SparseRows
 from banditmesh.bandits.hashed import HashedPolicy
 from banditmesh.bandits.registry import POLICIES, build
 
@@ -26,18 +26,32 @@ def taught(name: str, scale: float, n: int = 500) -> HashedPolicy:
     return policy
 
 
+def scored(name: str, scale: float) -> Scores:
+    """Of what `taught` learned, at two numbers."""
+    numbers = ask([(CATEGORY, 1.0), (NUMBER, 0.5 * scale)], [(CATEGORY, 1.0), (NUMBER, 2.0 * scale)])
+    return taught(name, scale).score(numbers)
+
+
+@pytest.mark.parametrize("name", HASHED)
+@pytest.mark.parametrize("scale", [2.0**-10, 2.0**13])
+def test_a_scale_that_rounds_nothing_changes_no_bit(name: str, scale: float) -> None:
+    plain, scaled = scored(name, 1.0), scored(name, scale)
+    assert scaled.mean.tolist() == plain.mean.tolist()
+    assert scaled.deviation.tolist() == plain.deviation.tolist()
+    assert plain.mean[1] > plain.mean[0] + 0.1
+
+
 @pytest.mark.parametrize("name", HASHED)
 @pytest.mark.parametrize("scale", [1e-3, 1e4])
 def test_the_scale_of_a_number_makes_no_difference(name: str, scale: float) -> None:
-    plain = taught(name, 1.0).score(ask([(CATEGORY, 1.0), (NUMBER, 0.5)], [(CATEGORY, 1.0), (NUMBER, 2.0)]))
-    scaled = taught(name, scale).score(
-        ask([(CATEGORY, 1.0), (NUMBER, 0.5 * scale)], [(CATEGORY, 1.0), (NUMBER, 2.0 * scale)])
-    )
-    # A network makes much of the last bits of its first examples; the units of an arm's regression are powers of 2.
+    plain, scaled = scored(name, 1.0), scored(name, scale)
+    # Numbers are rounded otherwise. The units of an arm's regression are powers of 2; a network's first steps are of one
+    # length whatever its slopes, so that of a slope near 0 the last bit decides where it goes: numbers 1e-7 larger move
+    # its means by 2 % and its deviations by 19 %.
     close = {"nfm": 0.05, "stacked": 0.05}.get(name, 1e-3)
     np.testing.assert_allclose(scaled.mean, plain.mean, rtol=close)
-    np.testing.assert_allclose(scaled.deviation, plain.deviation, rtol=0.25 if name == "nfm" else close)
-    assert plain.mean[1] > plain.mean[0] + 0.1
+    if name != "nfm":
+        np.testing.assert_allclose(scaled.deviation, plain.deviation, rtol=close)
 
 
 @pytest.mark.parametrize("name", HASHED)
