@@ -41,19 +41,31 @@ class Normalised(NamedTuple):
 
     values: Matrix
     inverse_deviation: Matrix
-    mean: Matrix
-    variance: Matrix
+    own: bool
+    """Whether mean and deviation are the batch's own, and move with it."""
 
 
-def normalise(x: Matrix) -> Normalised:
-    """Batch normalisation by the batch's own statistics (Ioffe and Szegedy 2015, Algorithm 1)."""
-    mean, variance = x.mean(axis=0), x.var(axis=0)
+def normalise(x: Matrix, running: Matrix, enough: int) -> Normalised:
+    """Batch normalisation by the batch's own statistics (Ioffe and Szegedy 2015, Algorithm 1); of fewer rows than
+    `enough` by the running ones, float64[2, d], mean and variance: of a single row its own would leave nothing."""
+    own = len(x) >= enough
+    mean, variance = (x.mean(axis=0), x.var(axis=0)) if own else running
     inverse = 1.0 / np.sqrt(variance + EPSILON)
-    return Normalised((x - mean) * inverse, inverse, mean, variance)
+    return Normalised((x - mean) * inverse, inverse, own)
+
+
+def moved(running: Matrix, x: Matrix, share: float) -> Matrix:
+    """float64[2, d], mean and variance of a history of which x, float64[n, d], is this share and the rest is as
+    `running` says."""
+    apart = x.mean(axis=0) - running[0]
+    between = (1.0 - share) * apart * apart
+    return np.stack([running[0] + share * apart, running[1] + share * (x.var(axis=0) + between - running[1])])
 
 
 def normalise_backward(gradient: Matrix, normalised: Normalised) -> Matrix:
     """d loss / d x, given d loss / d values."""
+    if not normalised.own:
+        return gradient * normalised.inverse_deviation
     values = normalised.values
     centred: Matrix = gradient - gradient.mean(axis=0) - values * (gradient * values).mean(axis=0)
     return centred * normalised.inverse_deviation

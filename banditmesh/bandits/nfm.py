@@ -6,7 +6,7 @@
 
 Weights, and how far the network is believed (g): see `factored`. Embeddings v are learned by AdaGrad per coordinate,
 the dense layers by Adam, a mini-batch a step; dropout follows the pooling and each hidden layer, batch normalisation
-the pooling. Dropout's draws are a function of the seed and the step, and matrix products are cut so small that no BLAS
+the pooling, a mini-batch of few rows by the running statistics. Dropout's draws are a function of the seed and the step, and matrix products are cut so small that no BLAS
 divides them among threads: so a replay gives the same bytes, on however many.
 
 Deviation: linear regression on what the last layer sees. On phi (and 1) the precision is a full matrix,
@@ -36,6 +36,7 @@ from banditmesh.bandits.layers import (
     Normalised,
     gram,
     kept,
+    moved,
     normalise,
     normalise_backward,
     product,
@@ -45,6 +46,8 @@ from banditmesh.bandits.minibatch import Step
 from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
 
 _MOMENTUM = 0.99
+_ENOUGH = 32
+"""Rows whose own mean and deviation normalise them; fewer, as mini-batches on line are, have the running ones."""
 
 
 class NfmParams(FactoredParams):
@@ -135,15 +138,14 @@ class Nfm(FactoredPolicy):
         params, n = self.params, len(step.rewards)
         rng = np.random.default_rng([params.seed, self._seen])
         masks = [kept(rng, (n, width), params.dropout) for width in (params.factors, *params.hidden)]
-        trace = forward(self._layers, self._pooled, masks)
+        # Of a short history the plain mean, of a long one an exponential.
+        self._running[:] = moved(self._running, self._pooled, max(1.0 - _MOMENTUM, n / (self._seen + n)))
+        trace = forward(self._layers, self._pooled, masks, self._running)
         response = respond(params.link, linear + trace.output)
         gradients, pooled_gradient = backward(self._layers, trace, response.mean - step.rewards)
         slopes = pooled_gradient[step.owner] * (self._sums[step.owner] - self._scaled) * step.x[:, None]
         self._move(step, step.group.sums(slopes), 1.0)
         self._step_dense(gradients, n)
-        # Of a short history the plain mean, of a long one an exponential.
-        share = max(1.0 - _MOMENTUM, n / (self._seen + n))
-        self._running += share * (np.stack([trace.normalised.mean, trace.normalised.variance]) - self._running)
         self._add_evidence(self._phi, response.curvature)
 
     def _step_dense(self, gradients: Mapping[str, Matrix], n: int) -> None:
@@ -213,9 +215,10 @@ def pool(scaled: NDArray[np.floating[Any]], sums: NDArray[np.floating[Any]], off
     return np.asarray(sums * sums - segments.row_sums(scaled * scaled, offsets)) / 2
 
 
-def forward(weights: Mapping[str, Matrix], pooled: Matrix, masks: list[Matrix]) -> Pass:
-    """Through normalisation, layers and dropout: pooled [n, k], masks[0] [n, k], masks[l + 1] [n, hidden[l]]."""
-    normalised = normalise(pooled)
+def forward(weights: Mapping[str, Matrix], pooled: Matrix, masks: list[Matrix], running: Matrix) -> Pass:
+    """Through normalisation, layers and dropout: pooled [n, k], masks[0] [n, k], masks[l + 1] [n, hidden[l]]; running:
+    [2, k], mean and variance of the pooling so far."""
+    normalised = normalise(pooled, running, _ENOUGH)
     y = (normalised.values * weights["gain"] + weights["shift"]) * masks[0]
     inputs = [y]
     for layer, mask in enumerate(masks[1:]):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from banditmesh.bandits.batch import SparseRows
-from banditmesh.bandits.layers import Adam, gram, kept, normalise, product
+from banditmesh.bandits.layers import Adam, gram, kept, moved, normalise, product
 from banditmesh.bandits.nfm import Nfm, NfmParams, backward, forward, initial_layers, pool, with_one
 
 from .laws import same_bytes
@@ -20,20 +20,26 @@ from .test_hashed import ask, of_one_arm
 PARAMS = NfmParams(factors=4, hidden=(5, 3), dropout=0.3, seed=1)
 
 
-def network(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray, list[np.ndarray], np.ndarray]:
-    """Weights away from their start, a pooled batch of 6, masks of dropout, targets."""
+RUNNING = np.stack([np.full(4, 0.3), np.full(4, 0.5)])
+
+
+def network(
+    rng: np.random.Generator, rows: int
+) -> tuple[dict[str, np.ndarray], np.ndarray, list[np.ndarray], np.ndarray]:
+    """Weights away from their start, a pooled batch of so many rows, masks of dropout, targets."""
     weights = {name: weight + rng.normal(0, 0.3, weight.shape) for name, weight in initial_layers(PARAMS).items()}
-    masks = [kept(rng, (6, width), 0.3) for width in (4, 5, 3)]
-    return weights, rng.normal(size=(6, 4)), masks, rng.normal(size=6)
+    masks = [kept(rng, (rows, width), 0.3) for width in (4, 5, 3)]
+    return weights, rng.normal(size=(rows, 4)), masks, rng.normal(size=rows)
 
 
 def loss(weights: dict[str, np.ndarray], pooled: np.ndarray, masks: list[np.ndarray], targets: np.ndarray) -> float:
-    return float(((forward(weights, pooled, masks).output - targets) ** 2).sum() / 2)
+    return float(((forward(weights, pooled, masks, RUNNING).output - targets) ** 2).sum() / 2)
 
 
-def test_the_gradients_are_those_of_finite_differences() -> None:
-    weights, pooled, masks, targets = network(np.random.default_rng(0))
-    trace = forward(weights, pooled, masks)
+@pytest.mark.parametrize("rows", [6, 40])
+def test_the_gradients_are_those_of_finite_differences(rows: int) -> None:
+    weights, pooled, masks, targets = network(np.random.default_rng(0), rows)
+    trace = forward(weights, pooled, masks, RUNNING)
     gradients, pooled_gradient = backward(weights, trace, trace.output - targets)
     assert gradients.keys() == weights.keys()
     for array, gradient in [*((weights[name], gradients[name]) for name in weights), (pooled, pooled_gradient)]:
@@ -58,9 +64,30 @@ def test_pooling_is_the_sum_of_the_products_of_all_pairs() -> None:
 
 
 def test_a_normalised_batch_has_mean_0_and_variance_1() -> None:
-    values = normalise(np.random.default_rng(2).normal(3, 5, (50, 2))).values
+    values = normalise(np.random.default_rng(2).normal(3, 5, (50, 2)), RUNNING[:, :2], 50).values
     np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(values.var(axis=0), 1, rtol=1e-5)
+
+
+def test_of_a_small_batch_the_running_statistics_are_taken_and_they_are_those_of_all_rows() -> None:
+    rows = np.random.default_rng(2).normal(3, 5, (50, 2))
+    running, seen = np.ones((2, 2)), 0
+    for size in (1, 1, 2, 6, 40):
+        running = moved(running, rows[seen : seen + size], size / (seen + size))
+        seen += size
+    np.testing.assert_allclose(running, [rows.mean(axis=0), rows.var(axis=0)])
+    alone = normalise(rows[:1], running, 2).values
+    np.testing.assert_allclose(alone, (rows[:1] - rows.mean(axis=0)) / rows.std(axis=0), rtol=1e-5)
+
+
+def test_the_network_learns_from_the_first_examples_which_come_one_by_one() -> None:
+    policy = Nfm(NfmParams(arm="none"))
+    features = SparseRows.from_lists([[(1 + row % 2, 1.0), (3 + row % 3, 1.0)] for row in range(60)])
+    before = {name: layer.copy() for name, layer in policy._layers.items()}
+    policy.learn(of_one_arm(features, np.array([float(row % 2 == 0) for row in range(60)])))
+    assert policy.unchanged_for == 1  # mini-batches are still of one
+    assert all((policy._layers[name] != before[name]).any() for name in before)
+    assert (policy._running[1] > 0).all()
 
 
 def test_dropout_keeps_the_mean() -> None:
