@@ -6,8 +6,9 @@
 
 Weights, and how far the network is believed (g): see `factored`. Embeddings v are learned by AdaGrad per coordinate,
 the dense layers by Adam, a mini-batch a step; dropout follows the pooling and each hidden layer, batch normalisation
-the pooling, a mini-batch of few rows by the running statistics. Dropout's draws are a function of the seed and the step, and matrix products are cut so small that no BLAS
-divides them among threads: so a replay gives the same bytes, on however many.
+the pooling, of a few rows by the running statistics. Dropout's draws are a function of the seed and the step, and
+matrix products are cut so small that no BLAS divides them among threads: so a replay gives the same bytes, on however
+many.
 
 Deviation: linear regression on what the last layer sees. On phi (and 1) the precision is a full matrix,
 A = ridge I + sum c phi phi^T, on the weights w of a candidate's own features it is diagonal (most features are rare,

@@ -45,9 +45,8 @@ def test_a_scale_that_rounds_nothing_changes_no_bit(name: str, scale: float) -> 
 @pytest.mark.parametrize("scale", [1e-3, 1e4])
 def test_the_scale_of_a_number_makes_no_difference(name: str, scale: float) -> None:
     plain, scaled = scored(name, 1.0), scored(name, scale)
-    # Numbers are rounded otherwise. The units of an arm's regression are powers of 2; a network's first steps are of one
-    # length whatever its slopes, so that of a slope near 0 the last bit decides where it goes: numbers 1e-7 larger move
-    # its means by 2 % and its deviations by 19 %.
+    # Numbers are rounded otherwise. The units of an arm's regression are powers of 2; a network makes much of the last
+    # bits of its first examples.
     close = {"nfm": 0.05, "stacked": 0.05}.get(name, 1e-3)
     np.testing.assert_allclose(scaled.mean, plain.mean, rtol=close)
     if name != "nfm":
