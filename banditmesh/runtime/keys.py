@@ -181,3 +181,28 @@ OPEN_JOBS = "jobs:open"
 def health(number: int) -> str:
     """What a service writes to see that Redis takes writes; the number leads to one or another node of a Cluster."""
     return f"health:{{{number}}}"
+
+
+_OF_PARTITION = {"r": "hash", "unmatched": "zset", "late": "zset"}
+_OF_JOB = {"": "hash", "rejects": "list", "new": "set", "missing": "set"}
+_OTHERS = {JOBS: "zset", OPEN_JOBS: "zset", CHANGES: "stream"}
+
+
+def kind(key: str) -> str:
+    """What Redis holds under a key of the mesh, as ``TYPE`` names it.
+
+    Examples:
+        >>> kind(state(user_tag("u1"))), kind(late(3)), kind(job_rejects("a"))
+        ('string', 'zset', 'list')
+    """
+    first, _, rest = key.partition(":")
+    if first == "j":
+        return _OF_PARTITION.get(rest.partition("}:")[2].partition(":")[0], "string")
+    if first == "job":
+        return _OF_JOB[rest.partition("}")[2].removeprefix(":")]
+    return "set" if first in ("known", "unannounced") else _OTHERS.get(key, "string")
+
+
+def aside(key: str) -> str:
+    """Where what cannot be used is put aside, in the slot of the key that it stood under."""
+    return f"aside:{key}" if "{" in key else f"aside:{{{key}}}"

@@ -147,3 +147,15 @@ class ProcessMetrics:
         self.task_crashes = Counter(
             "banditmesh_task_crashes_total", "Crashes of a background task", ["task"], registry=registry
         )
+
+
+class RedisMetrics:
+    """Of a service that uses Redis."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.put_aside = Counter(
+            "banditmesh_redis_put_aside_total",
+            "Keys of Redis, or parts of them, that held what the mesh does not write and were put aside; not 0: "
+            "another program, a person or a newer release writes into the mesh's keys",
+            registry=registry,
+        )

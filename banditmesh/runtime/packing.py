@@ -173,6 +173,13 @@ class LiveVersion:
 
     @classmethod
     def unpack(cls, value: bytes) -> LiveVersion:
-        """Read a pointer's value."""
+        """Read a pointer's value. Raises ValueError when it is none."""
         version, slot, name = value.decode().split(":", 2)
-        return cls(int(version), int(slot), name)
+        return cls.found(int(version), int(slot), name)
+
+    @classmethod
+    def found(cls, version: int, slot: int, name: str) -> LiveVersion:
+        """The version that somebody has named. Raises ValueError when there can be none such."""
+        if not 0 < version < 2**32 or slot not in (0, 1):
+            raise ValueError(f"version {version} in slot {slot}: must be 1 to 4294967295 in slot 0 or 1")
+        return cls(version, slot, name)

@@ -1,5 +1,8 @@
 """Redis or Valkey, one node or a Cluster, behind the few operations that the mesh needs.
 
+A key that holds another type than the mesh writes (an operator's slip, another program) stops nobody: who meets it
+(:meth:`RedisClient.guarded`) puts it aside, says so and counts it, fails once, and finds no key the next time.
+
 URLs: ``redis://host:6379/0`` for one node, ``redis+cluster://host:6379,host:6379`` for a Cluster,
 ``redis+sentinel://host:26379,host:26379/mymaster`` for a primary that Sentinels know; ``rediss…`` for TLS.
 
@@ -19,15 +22,29 @@ from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import ClusterPipeline, RedisCluster
 from redis.exceptions import RedisError, ResponseError
 
+from banditmesh.runtime import keys as names_of
 from banditmesh.runtime.addresses import RedisAddress
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.metrics import RedisMetrics
 from banditmesh.runtime.redis_connect import Connected
 from banditmesh.runtime.redis_errors import hint, in_words, may_be_elsewhere
 
 log = get_logger(__name__)
 
 RETRY_AFTER_S = 1.0
+ASIDE_MS = 7 * 86_400_000
+"""How long what was put aside is kept for somebody to look at."""
+
+# KEYS: a key, and where it is put. ARGV: the type that it must have, how long to keep it. Returns the type that it had;
+# nil: there is nothing to put aside.
+_PUT_ASIDE = """
+local found = redis.call('TYPE', KEYS[1]).ok
+if found == 'none' or found == ARGV[1] then return false end
+redis.call('RENAME', KEYS[1], KEYS[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+return found
+"""
 
 
 class RedisClient:
@@ -36,14 +53,23 @@ class RedisClient:
     ``client`` is the plain redis-py client for what has no method here; wrap its use in :meth:`guarded`.
     """
 
-    def __init__(self, address: RedisAddress | str, *, timeout_s: float, max_connections: int = 100) -> None:
+    def __init__(
+        self,
+        address: RedisAddress | str,
+        *,
+        timeout_s: float,
+        max_connections: int = 100,
+        metrics: RedisMetrics | None = None,
+    ) -> None:
         """Does not connect yet.
 
         Args:
             address: Of the settings, or a URL as in the module.
             timeout_s: Of each command, connecting included.
             max_connections: A node.
+            metrics: None: nothing is counted.
         """
+        self._metrics = metrics
         self.address = RedisAddress.parse(address) if isinstance(address, str) else address
         self.is_cluster = self.address.cluster
         self._connected = Connected.to(self.address, timeout_s=timeout_s, max_connections=max_connections)
@@ -55,12 +81,15 @@ class RedisClient:
         await self._connected.close()
 
     @asynccontextmanager
-    async def guarded(self) -> AsyncIterator[None]:
+    async def guarded(self, *names: str) -> AsyncIterator[None]:
         """Turn what redis-py raises inside into :class:`Unavailable`, naming the server and what it said.
 
         After a failure that a fail-over may be behind (a connection lost, a primary that has become a replica or does
         not serve), nothing of the old connections is used again: the next command looks the name up anew. A managed
         Redis demotes its primary, moves the name, and leaves the connections up.
+
+        ``names``: the keys that are used inside. Those of another type than :func:`keys.kind` says are put aside when
+        one is met, so that the next attempt gets on.
 
         A cancellation gets through: redis-py 8.1 sends with ``asyncio.wait_for``, which before Python 3.12 swallows one
         that comes when the sending is just done, and a loop that is cancelled once would run on.
@@ -72,6 +101,8 @@ class RedisClient:
         except (RedisError, OSError, TimeoutError) as error:
             if may_be_elsewhere(error):
                 await self.look_up_again()
+            if "WRONGTYPE" in str(error):
+                await self._put_wrong_types_aside(names)
             raise Unavailable(
                 f"Redis at {self.address} {in_words(error)}",
                 hint=hint(error, self.address),
@@ -81,6 +112,22 @@ class RedisClient:
             ) from error
         if task and task.cancelling() > cancelled:
             raise asyncio.CancelledError
+
+    async def _put_wrong_types_aside(self, names: Sequence[str]) -> None:
+        """Put aside those of these keys that have another type than the mesh gives them; where that is refused, too,
+        what is raised already says enough."""
+        for name in names:
+            kind = names_of.kind(name)
+            with suppress(RedisError, OSError, TimeoutError):
+                found = await self.client.eval(_PUT_ASIDE, 2, name, names_of.aside(name), kind, ASIDE_MS)
+                if found is not None:
+                    self.put_aside(name, f"it is a {found.decode()}, must be a {kind}")
+
+    def put_aside(self, name: str, why: str) -> None:
+        """Say and count that what stood under a key, or a part of it, was put aside."""
+        log.error("a key of Redis cannot be used and is put aside", key=name, reason=why, where=names_of.aside(name))
+        if self._metrics is not None:
+            self._metrics.put_aside.inc()
 
     async def look_up_again(self) -> None:
         """Use none of the connections again that are open now, and ask anew where the servers are."""

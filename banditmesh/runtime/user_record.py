@@ -79,6 +79,7 @@ TASTE_BITS: Final[Mapping[str, int]] = {"click": 1, "target": 2, "dwell": 4, "mu
 """By kind of reaction; a bit is never used again for another kind."""
 
 SECTIONS: Final = (APPLIED, COUNTS, CLICKS, MUTES, TARGETS, SHOWN, SHOWN_SERVICES, SHOWN_LABELS, TASTE)
+_ENTRY_BYTES: Final = {(section.number, section.version): section.dtype.itemsize for section in SECTIONS}
 COUNTERS: Final[Mapping[str, int]] = {
     "feedback": 1,
     "clicks": 2,
@@ -135,6 +136,8 @@ def parts_of(value: bytes) -> list[Part]:
         raise BadRecord(f"{len(value)} bytes of format {layout} are no user record")
     parts: list[Part] = []
     for number, version, size in _ENTRY.iter_unpack(value[_HEAD.size : at]):
+        if size % _ENTRY_BYTES.get((number, version), 1):
+            raise BadRecord(f"section {number} of a user record has {size} bytes, which are no whole entries")
         parts.append((number, version, value[at : at + size]))
         at += size
     if at != len(value):

@@ -15,6 +15,7 @@ from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.memory import freeze_heap
 from banditmesh.runtime.mesh import Mesh, load_mesh
+from banditmesh.runtime.metrics import RedisMetrics
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
@@ -84,9 +85,10 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     server.guard(mesh.access)
     ring = KeyRing.parse(settings.token_keys.get_secret_value())
     clock, metrics = server.clock, EngineMetrics(server.registry)
-    redis = RedisClient(settings.redis, timeout_s=mesh.engine.redis_timeout)
+    redis_metrics = RedisMetrics(server.registry)
+    redis = RedisClient(settings.redis, timeout_s=mesh.engine.redis_timeout, metrics=redis_metrics)
     # A client of its own: reading the stream blocks for longer than any selection may wait.
-    stream = RedisClient(settings.redis, timeout_s=STREAM_TIMEOUT_S, max_connections=4)
+    stream = RedisClient(settings.redis, timeout_s=STREAM_TIMEOUT_S, max_connections=4, metrics=redis_metrics)
     store = _store(settings)
 
     placements = compile_placements(mesh)

@@ -124,7 +124,7 @@ class LiveFollower:
     async def _start(self) -> str:
         """Note where the stream ends, then take everything as changed: what comes later is in the stream, what came
         before is read anew."""
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.CHANGES):
             newest = await self._redis.client.xrevrange(keys.CHANGES, count=1)
         await self.reread()
         self._on_contents(None)
@@ -132,7 +132,7 @@ class LiveFollower:
         return _id(newest) if newest else "0-0"
 
     async def _take(self, after: str) -> None:
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.CHANGES):
             reply = await self._redis.client.xread({keys.CHANGES: after}, count=_AT_ONCE, block=int(BLOCK_S * 1000))
         entries = reply_entries(reply)
         if not entries:
@@ -147,7 +147,7 @@ class LiveFollower:
     async def _trimmed_past(self, after: str) -> bool:
         """Whether the stream may have lost entries that were never read here: its oldest one is younger than the last
         one that was."""
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.CHANGES):
             oldest = await self._redis.client.xrange(keys.CHANGES, count=1)
         return not oldest or _order(_id(oldest)) > _order(after)
 
@@ -158,7 +158,7 @@ class LiveFollower:
                 self._on_contents(np.frombuffer(fields[b"keys"], "<u8"))
             elif kind == b"live":
                 source = fields[b"source"].decode()
-                changed = LiveVersion(int(fields[b"version"]), int(fields[b"slot"]), "")
+                changed = LiveVersion.found(int(fields[b"version"]), int(fields[b"slot"]), "")
                 if source in self._sources:
                     self._flips += 1
                     self._publish({**self.current.versions, source: changed})

@@ -12,6 +12,7 @@ from random import Random
 from banditmesh.contracts.importer.v1 import importer_pb2, importer_pb2_grpc
 from banditmesh.runtime import keys
 from banditmesh.runtime.mesh import load_mesh
+from banditmesh.runtime.metrics import RedisMetrics
 from banditmesh.runtime.outages import outages
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
@@ -69,7 +70,9 @@ def build(settings: ImporterSettings, server: Server) -> Parts:
     owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
     metrics = ImporterMetrics(server.registry)
-    redis = RedisClient(settings.redis, timeout_s=settings.import_redis_timeout_s)
+    redis = RedisClient(
+        settings.redis, timeout_s=settings.import_redis_timeout_s, metrics=RedisMetrics(server.registry)
+    )
     store = connect(settings.store)
     rejects_store, prefix = _rejects(importing, store)
     addresses = {name: service.provider for name, service in mesh.services.items() if service.provider}

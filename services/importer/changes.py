@@ -40,5 +40,5 @@ class Changes:
         pipeline = self._redis.pipeline()
         pipeline.xadd(keys.CHANGES, fields, maxlen=MAX_CHANGES, approximate=True)
         pipeline.pexpire(keys.CHANGES, int(CHANGES_TTL_S * 1000))
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.CHANGES):
             await pipeline.execute()

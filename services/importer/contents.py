@@ -42,9 +42,10 @@ class ContentImport:
 
     async def count(self) -> None:
         """Read what has been counted so far, by earlier runs of the job too."""
-        async with self.redis.guarded():
-            self.new = await self.redis.client.scard(keys.job_contents(self.job_id, "new"))
-            self.missing = await self.redis.client.scard(keys.job_contents(self.job_id, "missing"))
+        new, missing = (keys.job_contents(self.job_id, outcome) for outcome in ("new", "missing"))
+        async with self.redis.guarded(new, missing):
+            self.new = await self.redis.client.scard(new)
+            self.missing = await self.redis.client.scard(missing)
 
     def take_warnings(self) -> list[JobWarning]:
         """Return what there was to warning since the last call."""
@@ -106,5 +107,5 @@ class ContentImport:
         pipeline = self.redis.pipeline()
         pipeline.sadd(name, *(content_key(self.service, content_id) for content_id in content_ids))
         pipeline.pexpire(name, int(JOB_TTL_S * 1000))
-        async with self.redis.guarded():
+        async with self.redis.guarded(name):
             await pipeline.execute()

@@ -40,7 +40,7 @@ redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
 return 1
 """
 _SAVE = """
-if tonumber(redis.call('HGET', KEYS[1], 'fence') or '0') > tonumber(ARGV[1]) then return -1 end
+if (tonumber(redis.call('HGET', KEYS[1], 'fence') or '0') or 0) > tonumber(ARGV[1]) then return -1 end
 redis.call('HSET', KEYS[1], 'fence', ARGV[1], 'record', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 for i = 5, #ARGV do
@@ -69,12 +69,12 @@ class Jobs:
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
-        self._told: set[str] = set()
+        self._told: set[bytes] = set()
         self._commands: Any = redis.client
 
     async def create(self, job: Job) -> Job:
         """Store a new job and return it, or the one that has its id already."""
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.job(job.id)):
             found = await self._commands.eval(_CREATE, 1, keys.job(job.id), job.to_json(), _TTL_MS)
         kept = job if found is None else Job.from_json(found)
         if not kept.state.ended:
@@ -88,7 +88,7 @@ class Jobs:
             keys.job_rejects(new.id),
             *(keys.job_contents(new.id, outcome) for outcome in ("new", "missing")),
         )
-        async with self._redis.guarded():
+        async with self._redis.guarded(*names):
             done = await self._commands.eval(_RESTART, len(names), *names, old.to_json(), new.to_json(), _TTL_MS)
         if done:
             await self._list(new)
@@ -96,7 +96,7 @@ class Jobs:
 
     async def get(self, job_id: str) -> Job | None:
         """Return a job, None when there is none."""
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.job(job_id)):
             record = await self._commands.hget(keys.job(job_id), "record")
         return None if record is None else Job.from_json(record)
 
@@ -105,9 +105,9 @@ class Jobs:
         jobs: list[Job] = []
         start, page = 0, max(most, 100)
         while len(jobs) < most:
-            async with self._redis.guarded():
+            async with self._redis.guarded(keys.JOBS):
                 ids = await self._commands.zrange(keys.JOBS, start, start + page - 1, desc=True)
-            found = await self._records([job_id.decode() for job_id in ids])
+            found = await self._records([job_id.decode(errors="replace") for job_id in ids])
             jobs += [job for job in found if isinstance(job, Job) and service in ("", job.service)]
             start += page
             if len(ids) < page:
@@ -116,16 +116,15 @@ class Jobs:
 
     async def unended(self) -> list[Listed]:
         """Return the jobs to be done, the oldest first; those that have ended meanwhile are struck off."""
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.OPEN_JOBS):
             listed = await self._commands.zrange(keys.OPEN_JOBS, 0, -1, withscores=True)
-        ids = [(job_id.decode(), score) for job_id, score in listed]
-        found = await self._records([job_id for job_id, _ in ids])
+        found = await self._records([job_id.decode(errors="replace") for job_id, _ in listed])
         jobs = []
-        for (job_id, score), job in zip(ids, found, strict=True):
+        for (job_id, score), job in zip(listed, found, strict=True):
             if isinstance(job, UnreadableJob):  # another release does it, beside the others
                 if job_id not in self._told:
                     self._told.add(job_id)
-                    log.warning("an import job is left to another release", job_id=job_id, reason=job.message)
+                    log.warning("an import job is left to another release", job_id=job_id.decode(), reason=job.message)
             elif job is None or job.state.ended:
                 await self._close(job_id, score)
             else:
@@ -142,24 +141,24 @@ class Jobs:
         lease.check()
         lines = [reject.line() for reject in rejects[:MAX_KEPT_REJECTS]]
         names = (keys.job(job.id), keys.job_rejects(job.id))
-        async with self._redis.guarded():
+        async with self._redis.guarded(*names):
             reply = await self._commands.eval(
                 _SAVE, len(names), *names, lease.number, job.to_json(), _TTL_MS, MAX_KEPT_REJECTS, *lines
             )
         if reply < 0:
             raise LeaseLost(f"the job {job.id} has another owner")
         if job.state.ended:
-            await self._close(job.id, float(job.created_at_ms))
+            await self._close(job.id.encode(), float(job.created_at_ms))
         return bool(reply)
 
     async def request_cancel(self, job_id: str) -> None:
         """Leave word for whoever works on the job."""
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.job(job_id)):
             await self._commands.eval(_CANCEL, 1, keys.job(job_id))
 
     async def is_cancelled(self, job_id: str) -> bool:
         """Whether somebody wants the job to end."""
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.job(job_id)):
             return bool(await self._commands.hexists(keys.job(job_id), "cancel"))
 
     async def _records(self, job_ids: Sequence[str]) -> list[Job | UnreadableJob | None]:
@@ -168,7 +167,7 @@ class Jobs:
         pipeline = self._redis.pipeline()
         for job_id in job_ids:
             pipeline.hget(keys.job(job_id), "record")
-        async with self._redis.guarded():
+        async with self._redis.guarded(*map(keys.job, job_ids)):
             records = await pipeline.execute()
         return [None if record is None else _read(record) for record in records]
 
@@ -178,12 +177,12 @@ class Jobs:
             pipeline.zadd(name, {job.id: job.created_at_ms})
             pipeline.pexpire(name, _TTL_MS)
         pipeline.zremrangebyscore(keys.JOBS, "-inf", job.created_at_ms - _TTL_MS)
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.OPEN_JOBS, keys.JOBS):
             await pipeline.execute()
 
-    async def _close(self, job_id: str, score: float) -> None:
+    async def _close(self, job_id: bytes, score: float) -> None:
         # Only under the score that was seen: a job that is asked for anew at this moment stands there under another.
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.OPEN_JOBS):
             await self._commands.eval(_CLOSE, 1, keys.OPEN_JOBS, job_id, f"{score:.0f}")
 
 

@@ -17,12 +17,13 @@ from banditmesh.runtime.redis import RedisClient
 COUNTER_TTL_S = 400 * 86400.0
 """Longer than any job record lives, or a number could come again."""
 
+# What has no time to live is no lease: nobody would ever get one again.
 # The number starts above the live version as well: should Redis have lost the counter, no version number comes twice.
 _ACQUIRE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+if redis.call('PTTL', KEYS[1]) >= 0 then return 0 end
 local live = redis.call('GET', KEYS[3])
 local floor = live and tonumber(string.match(live, '^%d+')) or 0
-local number = math.max(tonumber(redis.call('GET', KEYS[2]) or '0'), floor) + 1
+local number = math.max(tonumber(redis.call('GET', KEYS[2]) or '0') or 0, floor) + 1
 redis.call('SET', KEYS[2], string.format('%d', number), 'PX', ARGV[3])
 redis.call('SET', KEYS[1], string.format('%d', number) .. ':' .. ARGV[1], 'PX', ARGV[2])
 return number
@@ -74,10 +75,9 @@ class Lease:
         await self._expire_in(after_s)
 
     async def _expire_in(self, seconds: float) -> bool:
-        async with self._redis.guarded():
-            reply = await self._redis.client.eval(
-                _RENEW, 1, keys.source_lease(self.source), self.token, int(seconds * 1000)
-            )
+        name = keys.source_lease(self.source)
+        async with self._redis.guarded(name):
+            reply = await self._redis.client.eval(_RENEW, 1, name, self.token, int(seconds * 1000))
         return bool(reply)
 
 
@@ -95,7 +95,7 @@ class Leases:
         """Return the lease of a source, None when somebody has it. Raises Unavailable."""
         asked_s = self._clock.monotonic_s()
         names = (keys.source_lease(source), keys.source_counter(source), keys.live(source))
-        async with self._redis.guarded():
+        async with self._redis.guarded(*names):
             number = await self._redis.client.eval(
                 _ACQUIRE, len(names), *names, self.owner, int(self._ttl_s * 1000), int(COUNTER_TTL_S * 1000)
             )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.redis import RedisClient
 from services.importer.failure import Failure, ImportFailed
 from services.importer.lease import Lease, LeaseLost
@@ -16,11 +17,13 @@ from services.importer.metrics import ImporterMetrics
 _GO_LIVE = """
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 'lease' end
 local live = redis.call('GET', KEYS[1]) or ''
+if not string.match(live, '^%d+:[01]:') then live = '' end  -- no reader takes it
 if live ~= ARGV[1] and live ~= '' then return 'moved' end
 redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
 return 'live'
 """
 
+log = get_logger(__name__)
 
 RENEW_AFTER_S = 3600.0
 LOOK_S = 10.0
@@ -37,9 +40,15 @@ class LivePointers:
         """So old a live version is imported again when it is notified again; a client's second attempt is not."""
 
     async def read(self, source: str) -> str:
-        """Return the pointer of a source as text, empty when there is none. Raises Unavailable."""
+        """Return the pointer of a source as text, empty when there is none that could be read. Raises Unavailable."""
         (value,) = await self._redis.read([keys.live(source)])
-        return "" if value is None else value.decode()
+        if value is None:
+            return ""
+        try:
+            return packing.LiveVersion.unpack(value).pack().decode()
+        except ValueError as error:
+            log.error("a live pointer cannot be read: there is none", source=source, reason=str(error)[:200])
+            return ""
 
     async def go_live(self, lease: Lease, base: str, live: packing.LiveVersion) -> None:
         """Make a version live, if the pointer still is ``base`` and the lease is still ours.
@@ -51,7 +60,7 @@ class LivePointers:
         """
         lease.check()
         names = (keys.live(lease.source), keys.source_lease(lease.source))
-        async with self._redis.guarded():
+        async with self._redis.guarded(*names):
             reply = await self._redis.client.eval(
                 _GO_LIVE, len(names), *names, base, lease.token, live.pack(), int(self._ttl_s * 1000)
             )

@@ -7,17 +7,23 @@ set. Killed in between, the key is still in the set, and the next import or refr
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from banditmesh.bandits.hashing import content_key
 from banditmesh.contracts.provider.v1 import provider_pb2
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.clock import Clock
 from banditmesh.runtime.known_contents import known_contents
+from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.redis import RedisClient
 from services.importer.changes import Changes
 from services.importer.embeddings import Embeddings
+
+log = get_logger(__name__)
 
 CHUNK = 500
 
@@ -52,15 +58,15 @@ class RedisContents:
             pipeline = self._redis.pipeline()
             known: list[str] = []
             for content_id, name, value in zip(chunk, names, values, strict=True):
-                if value is None:
+                content = None if value is None else _read(name, value)
+                if content is None:
                     unknown.append(content_id)
                 else:
-                    content = provider_pb2.Content.FromString(packing.unpack_content(value)[1])
                     pipeline.pexpireat(name, self._expires_at_ms(content))
                     known.append(content_id)
             if known:
                 self._remember(pipeline, service, known)
-                async with self._redis.guarded():
+                async with self._redis.guarded(keys.known_contents(service)):
                     await pipeline.execute()
         return unknown
 
@@ -89,7 +95,7 @@ class RedisContents:
         for key, value, content in zip(of, values, contents, strict=True):
             pipeline.execute_command("SET", keys.content(key), value, "PXAT", self._expires_at_ms(content))
         self._remember(pipeline, service, [content.content_id for content in contents])
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.known_contents(service)):
             await pipeline.execute()
         await self._announce(service, changed)
         return len(changed)
@@ -104,15 +110,15 @@ class RedisContents:
             for key in of:
                 pipeline.delete(keys.content(key))
             pipeline.srem(keys.known_contents(service), *chunk)
-            async with self._redis.guarded():
+            async with self._redis.guarded(keys.known_contents(service)):
                 await pipeline.execute()
             await self._announce(service, of)
 
     async def announce_leftovers(self, service: str) -> None:
         """Announce what somebody who was killed has changed and not announced."""
-        async with self._redis.guarded():
+        async with self._redis.guarded(keys.unannounced(service)):
             left = await self._commands.smembers(keys.unannounced(service))
-        await self._announce(service, [int(key) for key in left])
+        await self._announce(service, [int(key) for key in left if key.isdigit() and int(key) < 2**64])
 
     def known(self, service: str, most: int = CHUNK) -> AsyncIterator[list[str]]:
         """Yield the ids of a service's known contents, at most ``most`` at a time; one may come twice."""
@@ -123,13 +129,13 @@ class RedisContents:
             pipeline = self._redis.pipeline()
             pipeline.sadd(keys.unannounced(service), *of)
             pipeline.pexpire(keys.unannounced(service), int(self._ttl_s * 1000))
-            async with self._redis.guarded():
+            async with self._redis.guarded(keys.unannounced(service)):
                 await pipeline.execute()
 
     async def _announce(self, service: str, of: Sequence[int]) -> None:
         if of:
             await self._changes.contents(of)
-            async with self._redis.guarded():
+            async with self._redis.guarded(keys.unannounced(service)):
                 await self._commands.srem(keys.unannounced(service), *of)
 
     def _remember(self, pipeline: Any, service: str, content_ids: Sequence[str]) -> None:
@@ -143,6 +149,15 @@ class RedisContents:
         """
         at_ms = int((self._clock.now_s() + self._ttl_s) * 1000)
         return min(at_ms, content.expires_at.ToMilliseconds()) if content.HasField("expires_at") else at_ms
+
+
+def _read(name: str, value: bytes) -> provider_pb2.Content | None:
+    """The content of a packed value; None: it is none, and is asked for again as one that is not known."""
+    try:
+        return provider_pb2.Content.FromString(packing.unpack_content(value)[1])
+    except (DecodeError, ValueError, struct.error) as error:
+        log.error("a content in Redis cannot be read and is asked for anew", key=name, reason=str(error)[:200])
+        return None
 
 
 def _stored(content: provider_pb2.Content) -> bytes:

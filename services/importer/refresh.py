@@ -28,6 +28,11 @@ A_BATCH = 20
 RETRY_AFTER_S = 30.0
 """How soon a refresh that failed is tried again, if not due sooner."""
 
+_TAKE = """
+if redis.call('PTTL', KEYS[1]) >= 0 then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
 _IF_OURS = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
 
 
@@ -197,10 +202,11 @@ class RefreshSchedule:
 
     async def _refresh_if_due(self, service: str, every_s: float) -> None:
         lease = keys.refresh_lease(service)
-        async with self._redis.guarded():
-            if await self._redis.client.exists(keys.refreshed(service)):
+        async with self._redis.guarded(keys.refreshed(service), lease):
+            # What stays for ever is no mark and no lease: nothing would be refreshed any more.
+            if await self._redis.client.pttl(keys.refreshed(service)) >= 0:
                 return
-            if not await self._redis.client.set(lease, self._owner, nx=True, px=self._lease_ms):
+            if not await self._redis.client.eval(_TAKE, 1, lease, self._owner, self._lease_ms):
                 return
         keeping = asyncio.create_task(self._keep(lease))
         try:
@@ -225,6 +231,7 @@ class RefreshSchedule:
             keeping.cancel()
         async with self._redis.guarded():
             await self._redis.client.set(keys.refreshed(service), self._owner, px=int(next_s * 1000))
+        async with self._redis.guarded(lease):
             await self._redis.client.eval(_IF_OURS, 1, lease, self._owner, 0)
 
     async def _keep(self, lease: str) -> None:
@@ -232,7 +239,7 @@ class RefreshSchedule:
         while True:
             await self._clock.sleep(self._lease_ms / 3000)
             try:
-                async with self._redis.guarded():
+                async with self._redis.guarded(lease):
                     await self._redis.client.eval(_IF_OURS, 1, lease, self._owner, self._lease_ms)
                 outages.well(lease)
             except MeshError as error:

@@ -31,8 +31,9 @@ class RejectsFolder:
         """Write the file of a job and return its URI; empty when the job rejected nothing. Raises what the store
         raises.
         """
-        async with self._redis.guarded():
-            lines: list[bytes] = await self._commands.lrange(keys.job_rejects(job.id), 0, -1)
+        name = keys.job_rejects(job.id)
+        async with self._redis.guarded(name):
+            lines: list[bytes] = await self._commands.lrange(name, 0, -1)
         if not lines:
             return ""
         if job.progress.rejected_rows > MAX_KEPT_REJECTS:

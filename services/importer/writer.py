@@ -73,10 +73,11 @@ class UserWriter:
     async def _write(self, items: Sequence[tuple[str, bytes]]) -> set[str]:
         """Write a chunk and return those users who had a value of this version already."""
         pipeline = self._redis.pipeline()
-        for user, value in items:
+        names = [self._key_of(user) for user, _ in items]
+        for name, (_, value) in zip(names, items, strict=True):
             # Not `pipeline.set`: its parsing of options costs as much as all the rest.
-            pipeline.execute_command("SET", self._key_of(user), value, "PX", self._ttl_ms, "GET", get=True)
-        async with self._redis.guarded():
+            pipeline.execute_command("SET", name, value, "PX", self._ttl_ms, "GET", get=True)
+        async with self._redis.guarded(*names):
             replies = await pipeline.execute()
         return {
             user

@@ -13,6 +13,7 @@ from banditmesh.runtime.kafka.sizes import MessageSizes
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
 from banditmesh.runtime.memory import freeze_heap
 from banditmesh.runtime.mesh import Mesh, load_mesh
+from banditmesh.runtime.metrics import RedisMetrics
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.redis_health import RedisHealth
 from banditmesh.runtime.serve import Server
@@ -34,7 +35,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     server.run_alone()
     kafka = settings.kafka
     topics, gate = await topics_of(server, kafka, mesh)
-    redis = RedisClient(settings.redis, timeout_s=settings.redis_timeout_s)
+    redis = RedisClient(settings.redis, timeout_s=settings.redis_timeout_s, metrics=RedisMetrics(server.registry))
     server.on_stop("redis", redis.close)
     sizes = MessageSizes(server.clock.monotonic_s)
     producer = Producer(kafka, client_id=settings.client_id, sizes=sizes)

@@ -22,10 +22,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.user_record import ANY_LOG
 
+log = get_logger(__name__)
+
 TTL_MS = 60 * 86_400_000
+_MOST_DIGITS = 20
+_SHOWN_BYTES = 80
 
 IS_KNOWN = "if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 'moved' end\n"
 """First line of a script that moves a checkpoint. KEYS[1]: the checkpoint; ARGV[1]: what it must hold."""
@@ -48,10 +53,21 @@ class Progress(NamedTuple):
         return b"%d:%d:%d" % self
 
     @classmethod
-    def unpack(cls, value: bytes) -> Progress:
-        """Read the value in Redis; one of a release that knew no logs has no third part."""
-        offset, watermark_ms, *log = value.split(b":")
-        return cls(int(offset), int(watermark_ms), int(log[0]) if log else ANY_LOG)
+    def unpack(cls, value: bytes | None) -> Progress | None:
+        """Read the value in Redis; one of a release that knew no logs has no third part. None: it is no progress, so
+        nothing is known, as when there is no value."""
+        try:
+            offset, watermark_ms, *log = (value or b"").split(b":")
+            return cls(number(offset), number(watermark_ms), number(log[0]) if log else ANY_LOG)
+        except ValueError:
+            return None
+
+
+def number(digits: bytes) -> int:
+    """Read a number as the scripts read it. Raises ValueError when it is none, or more than 64 bits hold."""
+    if not digits.isdigit() or len(digits) > _MOST_DIGITS:
+        raise ValueError(f"{digits[:40]!r} is no number")
+    return int(digits)
 
 
 class ProgressMoved(Exception):
@@ -81,7 +97,9 @@ class Checkpoint:
         """Step 1: the progress to go on from."""
         (value,) = await self._redis.read([self.key])
         self.known = value or b""
-        found = None if value is None else Progress.unpack(value)
+        found = Progress.unpack(value)
+        if value is not None and found is None:
+            log.error("a checkpoint in Redis cannot be read and is replaced", checkpoint=self.key, value=_shown(value))
         self.another_log = found is not None and found.log not in (self.log, ANY_LOG)
         self.progress = None if self.another_log else found
         return self.progress
@@ -103,7 +121,7 @@ class Checkpoint:
     def check(self, answer: object) -> None:
         """Raise ProgressMoved when a script's answer says so."""
         if answer == b"moved":
-            raise ProgressMoved(f"{self.key} in Redis is not {self.known.decode() or 'empty'} any more")
+            raise ProgressMoved(f"{self.key} in Redis is not {_shown(self.known) or 'empty'} any more")
 
     def moved(self, following: Progress) -> None:
         """Note that the script has moved it."""
@@ -111,7 +129,12 @@ class Checkpoint:
 
     async def move(self, following: Progress) -> None:
         """Step 3 of a stream that has no data in this hash tag. Raises ProgressMoved."""
-        async with self._redis.guarded():
+        async with self._redis.guarded(self.key):
             answer = await self._redis.client.eval(_MOVE_ALONE, 1, self.key, *self.arguments(following))
         self.check(answer)
         self.moved(following)
+
+
+def _shown(value: bytes) -> str:
+    """The beginning of a value, for people."""
+    return value[:_SHOWN_BYTES].decode(errors="backslashreplace")

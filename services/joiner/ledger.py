@@ -18,15 +18,17 @@ late           sorted set of late reactions that wait to be written (:mod:`servi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
 from banditmesh.runtime import keys
-from banditmesh.runtime.redis import RedisClient
+from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.redis import ASIDE_MS, RedisClient
 from services.joiner import scripts
-from services.joiner.checkpoint import TTL_MS, Checkpoint, Progress
+from services.joiner.checkpoint import TTL_MS, Checkpoint, Progress, number
 
 REACTIONS, MARKS, SHOWN = "reactions", "marks", "shown"
 """Streams with a checkpoint in a partition."""
@@ -41,8 +43,8 @@ class Mark(NamedTuple):
     @classmethod
     def unpack(cls, value: bytes) -> Mark:
         """Read the value in Redis."""
-        offset, _, time_ms = value.partition(b":")
-        return cls(int(offset), int(time_ms))
+        offset, time_ms, *_ = value.split(b":", 2)
+        return cls(number(offset), number(time_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,9 @@ class StoredReaction:
 
     @classmethod
     def unpack(cls, impression_id: bytes, key: str, packed: bytes) -> StoredReaction:
-        """Read the value in Redis."""
+        """Read the value in Redis. Raises ValueError when it is none."""
         offset, time_ms, was_late, value = packed.split(b":", 3)
-        return cls(impression_id, key, int(offset), int(time_ms), was_late == b"1", value)
+        return cls(impression_id, key, number(offset), number(time_ms), was_late == b"1", value)
 
 
 class Seen(NamedTuple):
@@ -110,9 +112,9 @@ class Late(NamedTuple):
 
     @classmethod
     def unpack(cls, packed: bytes) -> Late:
-        """Read the value in Redis."""
+        """Read the value in Redis. Raises ValueError when it is none."""
         log, offset, time_ms, value = packed.split(b":", 3)
-        return cls(int(log), int(offset), int(time_ms), value)
+        return cls(number(log), number(offset), number(time_ms), value)
 
 
 class LateWritten(NamedTuple):
@@ -172,19 +174,22 @@ class Ledger:
     async def progress(self) -> Progress | None:
         """How far the reactions have been read; None when Redis does not know (any more)."""
         (value,) = await self._redis.read([keys.join_progress(self._partition, REACTIONS)])
-        return None if value is None else Progress.unpack(value)
+        return Progress.unpack(value)
 
     async def look(self, wanted: Sequence[tuple[bytes, str]]) -> list[Seen]:
         """What is known of reactions, each named by impression id and key."""
         if not wanted:
             return []
-        names = chain.from_iterable(self._keys(impression_id) for impression_id, _ in wanted)
-        async with self._redis.guarded():
-            found = await self._eval(scripts.LOOK, list(names), [key for _, key in wanted])
-        return [
-            Seen(mark and Mark.unpack(mark), first and StoredReaction.unpack(*each, first))
-            for each, (mark, first) in zip(wanted, found, strict=True)
-        ]
+        names = list(chain.from_iterable(self._keys(impression_id) for impression_id, _ in wanted))
+        async with self._using(names):
+            found = await self._eval(scripts.LOOK, names, [key for _, key in wanted])
+            return [
+                Seen(
+                    None if mark is None else Mark.unpack(mark),
+                    None if first is None else StoredReaction.unpack(*each, first),
+                )
+                for each, (mark, first) in zip(wanted, found, strict=True)
+            ]
 
     async def store(self, checkpoint: Checkpoint, following: Progress, reactions: Sequence[StoredReaction]) -> None:
         """Store reactions, let the late ones among them wait to be written, and move the checkpoint, all or nothing.
@@ -194,13 +199,13 @@ class Ledger:
             ImpressionClosed: The impression of a reaction that was not is closed.
         """
         shared = checkpoint.key, keys.unmatched(self._partition), keys.late(self._partition)
-        names = chain(shared, *(self._keys(each.impression_id) for each in reactions))
+        names = [*shared, *chain.from_iterable(self._keys(each.impression_id) for each in reactions)]
         arguments = [*checkpoint.arguments(following), self._lifetimes.reaction_ms]
         for each in reactions:
             late = Late(checkpoint.log, each.offset, each.time_ms, each.value).pack() if each.was_late else b""
             arguments += [each.impression_id, each.key, each.pack(), each.time_ms, int(each.closed), late]
-        async with self._redis.guarded():
-            answer = await self._eval(scripts.STORE, list(names), arguments)
+        async with self._using(names):
+            answer = await self._eval(scripts.STORE, names, arguments)
         checkpoint.check(answer)
         if answer == b"closed":
             raise ImpressionClosed
@@ -220,42 +225,42 @@ class Ledger:
         """
         reactions = keys.join_progress(self._partition, REACTIONS)
         shared = marks.key, reactions, keys.unmatched(self._partition), keys.late(self._partition)
-        names = chain(shared, *(self._keys(impression_id) for impression_id, _ in impressions))
+        names = [*shared, *chain.from_iterable(self._keys(impression_id) for impression_id, _ in impressions)]
         arguments: list[bytes | str | int] = [marks.known, marks.log, TTL_MS, window_ms, self._lifetimes.mark_ms]
         arguments += [*written, LATE_AT_ONCE]
         for impression_id, mark in impressions:
             arguments += [impression_id, mark.offset, mark.time_ms]
-        async with self._redis.guarded():
-            answer = await self._eval(scripts.CLOSE, list(names), arguments)
-        marks.check(answer)
-        progress, closed, moved_to, late, earlier, reacted = answer
-        closings = [_UNTOUCHED] * closed
-        for at, flat in _numbered(reacted):
-            closings[at] = Closing(None, _reactions(impressions[at][0], flat))
-        for at, mark in _numbered(earlier):
-            closings[at] = closings[at]._replace(earlier=Mark.unpack(mark))
-        if closings:
-            marks.moved(Progress.unpack(moved_to))
-        return Closed(
-            None if progress is None else Progress.unpack(progress), closings, [Late.unpack(each) for each in late]
-        )
+        async with self._using(names):
+            answer = await self._eval(scripts.CLOSE, names, arguments)
+            marks.check(answer)
+            progress, closed, moved_to, late, earlier, reacted = answer
+            closings = [_UNTOUCHED] * closed
+            for at, flat in _numbered(reacted):
+                closings[at] = Closing(None, _reactions(impressions[at][0], flat))
+            for at, mark in _numbered(earlier):
+                closings[at] = closings[at]._replace(earlier=Mark.unpack(mark))
+            found = Closed(Progress.unpack(progress), closings, [Late.unpack(each) for each in late])
+        if closings and (moved := Progress.unpack(moved_to)):
+            marks.moved(moved)
+        return found
 
     async def forget_late(self, late: Sequence[Late]) -> None:
         """They are written."""
-        async with self._redis.guarded():
+        async with self._using([keys.late(self._partition)]):
             await self._redis.client.zrem(keys.late(self._partition), *(each.pack() for each in late))
 
     async def reactions(self, impression_ids: Sequence[bytes]) -> list[Sequence[StoredReaction]]:
         """The reactions to each of several impressions."""
-        async with self._redis.guarded():
+        names = [keys.reactions(self._partition, impression_id) for impression_id in impression_ids]
+        async with self._using(names):
             pipeline = self._redis.pipeline()
-            for impression_id in impression_ids:
-                pipeline.hgetall(keys.reactions(self._partition, impression_id))
+            for name in names:
+                pipeline.hgetall(name)
             found = await pipeline.execute()
-        return [
-            [StoredReaction.unpack(impression_id, key.decode(), value) for key, value in reactions.items()]
-            for impression_id, reactions in zip(impression_ids, found, strict=True)
-        ]
+            return [
+                [StoredReaction.unpack(impression_id, key.decode(), value) for key, value in reactions.items()]
+                for impression_id, reactions in zip(impression_ids, found, strict=True)
+            ]
 
     async def mark_again(
         self,
@@ -274,14 +279,14 @@ class Ledger:
             ProgressMoved: The checkpoint of the marks in Redis is another one than is known.
         """
         shared = marks.key, keys.unmatched(self._partition), keys.late(self._partition)
-        names = chain(shared, *(self._keys(impression_id) for impression_id, _, _ in impressions))
+        names = [*shared, *chain.from_iterable(self._keys(impression_id) for impression_id, _, _ in impressions)]
         arguments = [*marks.arguments(following), self._lifetimes.mark_ms]
         for impression_id, mark, n in impressions:
             arguments += [impression_id, mark.offset, mark.time_ms, n]
         for each in late:
             arguments += [each.offset, each.pack()]
-        async with self._redis.guarded():
-            answer = await self._eval(scripts.MARK_AGAIN, list(names), arguments)
+        async with self._using(names):
+            answer = await self._eval(scripts.MARK_AGAIN, names, arguments)
         marks.check(answer)
         if answer == b"more":
             return False
@@ -291,16 +296,56 @@ class Ledger:
     async def unmatched(self, before_ms: int, limit: int) -> dict[bytes, Sequence[StoredReaction]]:
         """Reactions, by impression id, to at most ``limit`` impressions that were not seen, the first reaction before a
         broker time."""
-        async with self._redis.guarded():
-            name = keys.unmatched(self._partition)
+        name = keys.unmatched(self._partition)
+        async with self._using([name]):
             ids: Any = await self._redis.client.zrangebyscore(name, "-inf", f"({before_ms}", start=0, num=limit)
         return dict(zip(ids, await self.reactions(ids), strict=True)) if ids else {}
 
     async def forget_unmatched(self, impression_ids: Sequence[bytes]) -> None:
         """Wait no longer for impressions. Their reactions are kept: should the impression come all the same, they
         count."""
-        async with self._redis.guarded():
+        async with self._using([keys.unmatched(self._partition)]):
             await self._redis.client.zrem(keys.unmatched(self._partition), *impression_ids)
+
+    @asynccontextmanager
+    async def _using(self, names: Sequence[str]) -> AsyncIterator[None]:
+        """See `RedisClient.guarded`. What cannot be read is put aside, too: another attempt finds nothing there."""
+        try:
+            async with self._redis.guarded(*names):
+                yield
+        except (ValueError, Unavailable) as error:
+            if not (isinstance(error, ValueError) or "script" in str(error)) or not await self._put_aside(names):
+                raise
+            raise Unavailable(f"Redis had what is none of the joiner's records: {error}") from error
+
+    async def _put_aside(self, names: Sequence[str]) -> int:
+        """Put aside what is unreadable under these keys, and return how much that was: a mark whole, of hashes and sets
+        the members, so that the good ones beside them count.
+        """
+        n = 0
+        for name in names:
+            wrong = await self._unreadable(name)
+            if wrong is not None:
+                async with self._redis.guarded(name):
+                    await self._eval(scripts.PUT_ASIDE, [name, keys.aside(name)], [ASIDE_MS, *wrong])
+                self._redis.put_aside(name, "what it holds is none of the joiner's records")
+                n += 1
+        return n
+
+    async def _unreadable(self, name: str) -> Sequence[bytes] | None:
+        """Which members of a hash or set are unreadable; none: a mark is; None: everything can be read."""
+        if name == keys.late(self._partition):
+            async with self._redis.guarded(name):
+                waiting: Any = await self._redis.client.zrange(name, 0, -1)
+            return [each for each in waiting if not _reads(Late.unpack, each)] or None
+        if name.startswith(self._before_reactions):
+            async with self._redis.guarded(name):
+                reactions: Any = await self._redis.client.hgetall(name)
+            return [key for key, value in reactions.items() if not _reads(_reactions, b"", (key, value))] or None
+        if name.startswith(self._before_closed):
+            (mark,) = await self._redis.read([name])
+            return [] if mark is not None and not _reads(Mark.unpack, mark) else None
+        return None
 
     def _keys(self, impression_id: bytes) -> tuple[str, str]:
         name = impression_id.hex()
@@ -321,3 +366,11 @@ def _reactions(impression_id: bytes, flat: Sequence[bytes]) -> list[StoredReacti
         StoredReaction.unpack(impression_id, key.decode(), value)
         for key, value in zip(flat[::2], flat[1::2], strict=True)
     ]
+
+
+def _reads(unpack: Callable[..., object], *packed: Any) -> bool:
+    try:
+        unpack(*packed)
+    except ValueError:
+        return False
+    return True

@@ -57,9 +57,10 @@ CLOSE = (
     + """
 local progress = redis.call('GET', KEYS[2])
 local closed, late, earlier, reacted, last, newest = 0, {}, {}, {}, nil, nil
-if progress then
+local read, watermark, log = string.match((progress or '') .. ':', '^(%d+):(%d+):(%d+):')
+if not read then read, watermark = string.match(progress or '', '^(%d+):(%d+)$') end
+if read then
   late = redis.call('ZRANGE', KEYS[4], 0, tonumber(ARGV[8]) - 1)
-  local read, watermark, log = string.match(progress, '^(%d+):(%d+):?(%d*)')
   watermark = tonumber(watermark)
   if #late == tonumber(ARGV[8]) or (log == ARGV[6] and tonumber(read) < tonumber(ARGV[7])) then watermark = 0 end
   local due = watermark - tonumber(ARGV[4])
@@ -111,3 +112,23 @@ end
     + MOVE
     + "return 'stored'"
 )
+
+# KEYS: a key, and where it is put. ARGV: how long it is kept there, then which members of it; none: it goes whole.
+PUT_ASIDE = """
+local kind = redis.call('TYPE', KEYS[1]).ok
+if #ARGV == 1 then
+  redis.call('RENAME', KEYS[1], KEYS[2])
+elseif redis.call('TYPE', KEYS[2]).ok ~= kind then
+  redis.call('DEL', KEYS[2])
+end
+for i = 2, #ARGV do
+  if kind == 'hash' then
+    redis.call('HSET', KEYS[2], ARGV[i], redis.call('HGET', KEYS[1], ARGV[i]))
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  else
+    redis.call('ZADD', KEYS[2], 0, ARGV[i])
+    redis.call('ZREM', KEYS[1], ARGV[i])
+  end
+end
+redis.call('PEXPIRE', KEYS[2], ARGV[1])
+"""

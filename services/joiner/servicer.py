@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
+from contextlib import suppress
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
@@ -106,8 +109,8 @@ class JoinerServicer(joiner_pb2_grpc.JoinerServiceServicer):
         values = await self._redis.read([keys.content(key) for key in unique])
         names: dict[int, str] = {}
         for key, value in zip(unique, values, strict=True):
-            if value is not None:
-                service, content = packing.unpack_content(value)
+            with suppress(DecodeError, ValueError, struct.error):  # the engine and the importer say so
+                service, content = packing.unpack_content(value or b"")
                 names[key] = f"{service}/{provider_pb2.Content.FromString(content).content_id}"
         return names
 
