@@ -6,6 +6,8 @@ that names it. ``docs/mesh-yaml.md`` is the reference.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
 
@@ -36,7 +38,7 @@ from banditmesh.runtime.section import Section as _Section
 from banditmesh.runtime.service_options import Importing, Service
 from banditmesh.runtime.stream_options import Join, Kafka, Token
 from banditmesh.runtime.token import MAX_TOKEN_BYTES, MOST_LABELS, largest_token_bytes
-from banditmesh.runtime.validation import StrictLoader, WrongKeys, bounded, problems, suggestion
+from banditmesh.runtime.validation import MOST_LINES, WrongKeys, bounded, load_yaml, suggestion
 
 
 class Model(NamedTuple):
@@ -55,6 +57,10 @@ class Model(NamedTuple):
 
 POPULARITY: Final = Model("popularity", {})
 """What the retriever of that name proposes by."""
+
+
+_Meant = Callable[[str, Collection[str]], str]
+"""What may have been meant by a name, among those that there are."""
 
 
 class Mesh(_Section):
@@ -80,23 +86,31 @@ class Mesh(_Section):
     @model_validator(mode="after")
     def _check_references(self) -> Self:
         known = {f"{name}/{logic}": None for name, service in self.services.items() for logic in service.logics}
+        every_source = (*known, *EVERYBODYS)
         wrong: dict[str, str] = {}
+
+        def meant(name: str, among: Collection[str]) -> str:
+            return suggestion(name, among) if len(wrong) < MOST_LINES else ""  # of the others nothing is shown
+
+        longest_name = _longest_name(self.services)
+        labels = MOST_LABELS if self.capped() else 0
+        with_vector = {placement for placement, _ in self.densities()}
         for name, placement in self.placements.items():
             sources = f"placements.{name}.sources"
             before: set[str] = set()
             for position, source in enumerate(placement.sources):
                 if source not in known and source not in EVERYBODYS:
-                    wrong[f"{sources}.{position}"] = (
-                        f"{source!r} is no service/logic{suggestion(source, [*known, *EVERYBODYS])}"
-                    )
+                    wrong[f"{sources}.{position}"] = f"{source!r} is no service/logic{meant(source, every_source)}"
                 elif source in before:
                     wrong[f"{sources}.{position}"] = f"{source!r} stands twice"
                 before.add(source)
             try:
-                check_rules(placement.rules, placement.services(self.services), vectors=self.vectors is not None)
+                if placement.rules:
+                    shown = placement.services(self.services)
+                    check_rules(placement.rules, shown, vectors=self.vectors is not None, meant=meant)
             except WrongKeys as error:
                 wrong |= {f"placements.{name}.rules.{path}": text for path, text in error.problems.items()}
-            wrong |= self._wrong_retrieval(name, placement)
+            wrong |= self._wrong_retrieval(name, placement, meant)
             twice = [each for each in EVERYBODYS if placement.fallback.count(each) > 1]
             if twice:
                 wrong[f"placements.{name}.fallback"] = f"{twice[0]!r} stands twice"
@@ -105,7 +119,9 @@ class Mesh(_Section):
                     f"{placement.join_window:g}s is longer than join.window, {self.join.window:g}s; "
                     "the joiner reads impressions just one join.window late"
                 )
-            largest = self._largest_token_bytes(name, placement)
+            largest = _largest_token_bytes(name, placement, longest_name, labels)
+            if name in with_vector:
+                largest += MOST_TOKEN_DIMENSIONS + 2
             if largest > MAX_TOKEN_BYTES:
                 wrong[f"placements.{name}.features"] = (
                     f"{placement.features.most_features} features a decision make impression tokens of up to {largest} "
@@ -119,13 +135,13 @@ class Mesh(_Section):
                 service = role.removeprefix(f"{SERVICE}:")
                 if service != role and service not in self.services:
                     wrong[f"access.callers.{name}.roles.{position}"] = (
-                        f"{service!r} is no service{suggestion(service, self.services)}"
+                        f"{service!r} is no service{meant(service, self.services)}"
                     )
         if wrong:
             raise WrongKeys(wrong)
         return self
 
-    def _wrong_retrieval(self, name: str, placement: Placement) -> dict[str, str]:
+    def _wrong_retrieval(self, name: str, placement: Placement, meant: _Meant) -> dict[str, str]:
         wrong: dict[str, str] = {}
         users = {
             each.density.user: None
@@ -144,7 +160,7 @@ class Mesh(_Section):
             for position, service in enumerate((retrieve and retrieve.from_) or []):
                 if service not in self.services:
                     wrong[f"placements.{name}.{at}retrieve.from.{position}"] = (
-                        f"{service!r} is no service{suggestion(service, self.services)}"
+                        f"{service!r} is no service{meant(service, self.services)}"
                     )
             for model in retrieve.models() if retrieve else ():
                 if model == "density" and self.vectors is None:
@@ -173,31 +189,22 @@ class Mesh(_Section):
     def _overlapping_layers(self) -> dict[str, str]:
         """Placements whose experiments would share users of a layer."""
         wrong: dict[str, str] = {}
-        before: dict[str, list[tuple[str, Layer]]] = {}
+        order = {name: at for at, name in enumerate(self.placements)}
+        layers: dict[str, list[tuple[Layer, str]]] = {}
         for name, placement in self.placements.items():
-            layer = placement.experiment.layer
-            if layer is None:
-                continue
-            for other, theirs in before.setdefault(layer.name, []):
-                if max(layer.users[0], theirs.users[0]) < min(layer.users[1], theirs.users[1]):
-                    wrong[f"placements.{name}.experiment.layer.users"] = (
-                        f"[{layer.users[0]:g}, {layer.users[1]:g}] overlaps with placement {other!r}, which has "
-                        f"[{theirs.users[0]:g}, {theirs.users[1]:g}] of layer {layer.name!r}"
-                    )
-            before[layer.name].append((name, layer))
+            if placement.experiment.layer is not None:
+                layers.setdefault(placement.experiment.layer.name, []).append((placement.experiment.layer, name))
+        for parts in layers.values():
+            parts.sort(key=lambda part: part[0].users)
+            for (before, one), (after, another) in _overlapping(parts):
+                (theirs, other), (layer, name) = sorted(
+                    [(before, one), (after, another)], key=lambda each: order[each[1]]
+                )
+                wrong[f"placements.{name}.experiment.layer.users"] = (
+                    f"[{layer.users[0]:g}, {layer.users[1]:g}] overlaps with placement {other!r}, which has "
+                    f"[{theirs.users[0]:g}, {theirs.users[1]:g}] of layer {layer.name!r}"
+                )
         return wrong
-
-    def _largest_token_bytes(self, name: str, placement: Placement) -> int:
-        logics = [logic for service in self.services.values() for logic in service.logics]
-        variants = placement.experiment.variants
-        models = [variant.model for variant in variants.values()]
-        labels = MOST_LABELS if self.capped() else 0
-        experiment = placement.experiment
-        aside = RESERVED if experiment.holdout or experiment.layer is not None else ()
-        names = [*self.services, *logics, *variants, *aside]
-        largest = largest_token_bytes(name, names, models, placement.features.most_features, labels)
-        has_vector = any(each == name for each, _ in self.densities())
-        return largest + (MOST_TOKEN_DIMENSIONS + 2 if has_vector else 0)
 
     def capped(self) -> list[str]:
         """What some placement's rule caps the frequency of, beside contents: ``service``, names of attributes. Every
@@ -250,6 +257,29 @@ class Mesh(_Section):
         return found
 
 
+def _longest_name(services: dict[str, Service]) -> str:
+    """Of services and their logics; names are ASCII."""
+    return max(chain(services, *(service.logics for service in services.values())), key=len)
+
+
+def _largest_token_bytes(name: str, placement: Placement, longest_name: str, labels: int) -> int:
+    experiment = placement.experiment
+    models = [variant.model for variant in experiment.variants.values()]
+    aside = RESERVED if experiment.holdout or experiment.layer is not None else ()
+    names = [longest_name, *experiment.variants, *aside]
+    return largest_token_bytes(name, names, models, placement.features.most_features, labels)
+
+
+def _overlapping(parts: list[tuple[Layer, str]]) -> Iterator[tuple[tuple[Layer, str], tuple[Layer, str]]]:
+    """Each part of a layer that begins before an earlier one ends, with that one; ``parts``: by their beginnings."""
+    furthest = parts[0]
+    for part in parts[1:]:
+        if part[0].users[0] < furthest[0].users[1]:
+            yield furthest, part
+        if part[0].users[1] > furthest[0].users[1]:
+            furthest = part
+
+
 def load_mesh(path: str | Path, text: str | None = None) -> Mesh:
     """Read and validate a ``mesh.yaml``; ``text``: what it says, where somebody has read it already.
 
@@ -264,12 +294,12 @@ def load_mesh(path: str | Path, text: str | None = None) -> Mesh:
 def parse_mesh(text: str, *, origin: str = "mesh.yaml") -> Mesh:
     """Validate the text of a ``mesh.yaml``; see :func:`load_mesh`."""
     try:
-        data = yaml.load(text, StrictLoader)
+        data = load_yaml(text)
         if not isinstance(data, dict):
             raise ConfigurationError(f"{origin}: must be a mapping with `services` and `placements`")
         return Mesh.model_validate(data)
     except ValidationError as error:
-        raise ConfigurationError(f"{origin} is not valid:", bounded(problems(error, Mesh))) from error
+        raise ConfigurationError(f"{origin} is not valid:", bounded(error, Mesh)) from error
     except UnicodeEncodeError as error:  # by pydantic, where it tells of such a value
         wrong = printable(error.object[error.start : error.end])
         raise ConfigurationError(f"{origin} is not valid: {wrong} stands in it, which is no character") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from banditmesh.runtime.rule_options import Quota, Rule
 from banditmesh.runtime.validation import suggestion
@@ -73,8 +73,15 @@ def _capped_quota(at: int, quota: Quota, rules: Sequence[Rule]) -> Iterator[tupl
             )
 
 
-def check_rules(rules: Sequence[Rule], services: Collection[str], *, vectors: bool = False) -> None:
-    """Refuse what cannot work. ``services``: those that the placement shows; ``vectors``: whether contents have some.
+def check_rules(
+    rules: Sequence[Rule],
+    services: Collection[str],
+    *,
+    vectors: bool = False,
+    meant: Callable[[str, Collection[str]], str] = suggestion,
+) -> None:
+    """Refuse what cannot work. ``services``: those that the placement shows; ``vectors``: whether contents have some;
+    ``meant``: what to say of a name that is none of the services.
 
     Raises:
         WrongKeys: With the paths inside ``rules``.
@@ -89,10 +96,10 @@ def check_rules(rules: Sequence[Rule], services: Collection[str], *, vectors: bo
         path = f"{at}.{rule.kind}.of"
         if of.service is not None and of.service not in services:
             wrong[f"{path}.service"] = (
-                f"{of.service!r} is no service that the placement shows{suggestion(of.service, services)}"
+                f"{of.service!r} is no service that the placement shows{meant(of.service, services)}"
             )
         owner = (of.content or "").split("/", 1)[0]
         if of.content is not None and owner not in services:
-            wrong[f"{path}.content"] = f"{owner!r} is no service that the placement shows{suggestion(owner, services)}"
+            wrong[f"{path}.content"] = f"{owner!r} is no service that the placement shows{meant(owner, services)}"
     if wrong:
         raise WrongKeys(wrong)

@@ -4,12 +4,14 @@ right."""
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from banditmesh.runtime.errors import SHOWN_VALUE_CHARACTERS, printable
 from banditmesh.runtime.limits import closest
@@ -23,10 +25,48 @@ _NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)")
 
 _MOST_CHARACTERS: Final = 1000
 """Of a line about a wrong key."""
-_MOST_LINES: Final = 100
+MOST_LINES: Final = 100
+"""Of an error; how many more there are is said, and they are not put into words."""
+_DEEPEST: Final = 200
+"""Lists and mappings inside each other; libyaml's composer goes down without a limit, to the end of the stack."""
 
 
-class StrictLoader(yaml.SafeLoader):
+def load_yaml(text: str) -> Any:
+    """What a text says, by libyaml: large files take a fifth of what PyYAML's own parser takes.
+
+    Raises:
+        yaml.YAMLError: It is no YAML; the line stands in it.
+        RecursionError: It is nested too deeply.
+        ValueError: A date that looks like one and is none.
+    """
+    try:
+        _check_depth(text)
+        return yaml.load(text, _StrictLoader)
+    except yaml.MarkedYAMLError as error:  # libyaml's marks do not hold the line
+        error.context_mark = _with_line(error.context_mark, text)
+        error.problem_mark = _with_line(error.problem_mark, text)
+        raise
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, _StrictLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                raise RecursionError
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _with_line(mark: yaml.Mark | None, text: str) -> yaml.Mark | None:
+    if mark is None:
+        return None
+    at = min(mark.index, len(text))
+    return yaml.Mark(mark.name, mark.index, mark.line, mark.column, text, at)
+
+
+class _StrictLoader(yaml.CSafeLoader):
     """YAML in which a key that stands twice is an error: PyYAML lets the last one win, silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -44,26 +84,35 @@ class StrictLoader(yaml.SafeLoader):
 
 def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     """One line for each key that is wrong; ``model`` is what was validated."""
+    return (_line(loc, words()) for loc, words in _wrong(error, model))
+
+
+def bounded(error: ValidationError, model: type[BaseModel]) -> tuple[str, ...]:
+    """The first of these lines, and how many more there are."""
+    every = list(_wrong(error, model))
+    lines = tuple(_line(loc, words()) for loc, words in every[:MOST_LINES])
+    more = len(every) - len(lines)
+    return (*lines, f"and {more} more") if more else lines
+
+
+def _wrong(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[tuple[int | str, ...], Callable[[], str]]]:
+    """Each wrong key, and what says in words what is wrong."""
     for item in error.errors(include_url=False):
         loc = item["loc"]
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, WrongKeys):
-            yield from (_line((*loc, path), text) for path, text in cause.problems.items())
-        elif item["type"] == "extra_forbidden":
-            yield _line(loc, f"unknown key{suggestion(str(loc[-1]), _known_keys(loc, model))}")
-        elif item["type"] == "missing":
-            yield _line(loc, "is missing")
-        elif loc and loc[-1] == "[key]":
-            yield _line(loc[:-1], f"the key: {item['msg'].removeprefix('Value error, ')}")
+            yield from (((*loc, path), partial(str, text)) for path, text in cause.problems.items())
         else:
-            yield _line(loc, item["msg"].removeprefix("Value error, ") + _got(item["input"], item["msg"]))
+            yield (loc[:-1] if loc and loc[-1] == "[key]" else loc), partial(_words, item, model)
 
 
-def bounded(lines: Iterator[str]) -> tuple[str, ...]:
-    """The first lines, and how many more there are."""
-    every = list(lines)
-    more = len(every) - _MOST_LINES
-    return (*every[:_MOST_LINES], *([f"and {more} more"] if more > 0 else []))
+def _words(item: ErrorDetails, model: type[BaseModel]) -> str:
+    loc, message = item["loc"], item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        return f"unknown key{suggestion(str(loc[-1]), _known_keys(loc, model))}"
+    if item["type"] == "missing":
+        return "is missing"
+    return f"the key: {message}" if loc and loc[-1] == "[key]" else message + _got(item["input"], item["msg"])
 
 
 def suggestion(name: str, known: Collection[str]) -> str:

@@ -78,3 +78,14 @@ def test_who_may_call_what_is_shown_and_that_it_is_everybody_is_said(run: Run, t
     (line,) = [line for line in shown.splitlines() if "team" in line]
     assert "service:weather" in line
     assert "dns" in line
+
+
+def test_many_variants_are_a_line_each_for_other_tools(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    slots = "".join(f"  slot-{n}: {{sources: [weather/today]}}\n" for n in range(501))
+    file.write_text("services: {weather: {logics: [today]}}\nplacements:\n" + slots)
+    ended = run("check", file)
+    assert ended.code == 0
+    lines = [line.split("\t") for line in ended.out.splitlines() if "\t" in line]
+    assert lines[0] == ["placement", "variant", "share", "policy", "model", "exploration"]
+    assert [line[0] for line in lines[1:]] == [f"slot-{n}" for n in range(501)]
