@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,13 @@ def values(column: pa.Array) -> list[Any]:
         found = _lists(column)
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         found = column.to_numpy(zero_copy_only=False).tolist()
+    elif pa.types.is_timestamp(kind):
+        found = _times(column)
+    elif pa.types.is_decimal(kind):
+        number = int if kind.scale == 0 else float
+        return [None if each is None else number(each) for each in column.to_pylist()]
+    elif isinstance(kind, pa.UuidType):
+        return [None if each is None else str(each) for each in column.to_pylist()]
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
         found = column.fill_null(0).to_numpy(zero_copy_only=False).tolist()  # with nulls integers would be floats
     else:
@@ -27,6 +35,30 @@ def values(column: pa.Array) -> list[Any]:
     if column.null_count:
         for at in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
             found[at] = None
+    return found
+
+
+def foreign(field: pa.Field, path: str = "") -> tuple[str, str] | None:
+    """The first column, or part of one, whose type its writer alone knows, and that type: the numbers that are kept of
+    pandas' Period, for one, are none of it."""
+    path = f"{path}.{field.name}" if path else field.name
+    name = (field.metadata or {}).get(b"ARROW:extension:name")
+    if name is not None and not isinstance(field.type, pa.BaseExtensionType):
+        return path, name.decode(errors="replace")
+    kind = field.type
+    below = [kind.field(at) for at in range(kind.num_fields)] if pa.types.is_nested(kind) else []
+    return next((found for each in below if (found := foreign(each, path)) is not None), None)
+
+
+def _times(column: pa.Array) -> list[Any]:
+    """Datetimes to the microsecond below, those with a zone in UTC; what no datetime holds stays what numpy has."""
+    zone = column.type.tz
+    exact = column.fill_null(0).cast(pa.timestamp(column.type.unit)).to_numpy(zero_copy_only=False)
+    zoned = UTC if zone is not None else None
+    found = []
+    for at in exact:
+        time = at.astype("datetime64[us]").item()
+        found.append(time.replace(tzinfo=zoned) if isinstance(time, datetime) else at)
     return found
 
 

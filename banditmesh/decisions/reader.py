@@ -12,6 +12,7 @@ from typing import IO, Any, Final, NoReturn
 
 from banditmesh.decisions.errors import BrokenRow
 from banditmesh.decisions.row import Decision, parse
+from banditmesh.duplicates import first_twice
 from banditmesh.json_keys import Decoder
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 
@@ -149,6 +150,7 @@ class LogFile:
             with parquet.ParquetFile(file) as table:
                 self._share = lambda: line / table.metadata.num_rows
                 _demand_column(table.schema_arrow.names, name)
+                _demand_plain([field for field in table.schema_arrow if field.name in columns], name)
                 for batch in table.iter_batches(batch_size=_ARROW_ROWS, columns=columns):
                     whole = batch.to_struct_array()
                     for start in range(0, len(whole), _ROWS_TO_PYTHON):
@@ -157,6 +159,22 @@ class LogFile:
                             yield parse(row, line, f"{name}:{line}", self._target, ruled=self._ruled)
         except (pa.ArrowException, OSError) as error:
             raise InvalidArgument(f"{name} is no readable Parquet: {error}", field="log", value=name) from error
+
+
+def _demand_plain(fields: list[Any], path: str) -> None:
+    """Each column once, of a type that is what its values are."""
+    from banditmesh.decisions.columns import foreign
+
+    twice = first_twice([field.name for field in fields])
+    if twice is not None:
+        raise InvalidArgument(f"{path}: the column {twice} stands twice", field="log", value=path)
+    for column, kind in filter(None, map(foreign, fields)):
+        raise InvalidArgument(
+            f"{path}: the column {column} has a type that its writer alone knows, {kind}",
+            field="log",
+            value=path,
+            hint="write it as text, in pandas by .astype(str)",
+        )
 
 
 def _demand_column(names: list[str], path: str) -> None:

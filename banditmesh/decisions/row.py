@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from math import isnan
 from typing import Any, Final, NamedTuple
 
@@ -270,6 +270,8 @@ def _time(row: Mapping[str, Any], where: str) -> float:
         except ValueError:
             message = "must be seconds since 1970, or a time like 2026-11-22T10:30:00Z"
             raise BrokenRow(where, message, field="t", value=value) from None
+    if type(value) is date:  # of a Parquet column, as a time without one is a text's
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if isinstance(value, datetime):  # of a Parquet column too
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     return _number(row, "t", where) or 0.0

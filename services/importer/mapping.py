@@ -24,13 +24,14 @@ from services.importer.rows import (
     USER_ID,
     Packed,
     broken_utf8,
-    id_advice,
     index_columns,
     index_warnings,
     is_id,
     is_list,
+    is_list_of_ids,
     is_number,
     text_lengths,
+    type_advice,
 )
 from services.importer.sources.parts import Part
 from services.importer.sources.records import Batch, TextBatch, found_columns, wrong_column
@@ -77,11 +78,11 @@ class MappingPacker:
         for name, kind in zip(schema.names, schema.types, strict=True):
             fits = {
                 USER_ID: is_id(kind),
-                CONTENTS: is_list(kind) and is_id(kind.value_type),
+                CONTENTS: is_list_of_ids(kind),
                 SCORES: is_list(kind) and is_number(kind.value_type),
             }
             if not fits.get(name, True):
-                advice = "" if name == SCORES else id_advice(kind)
+                advice = type_advice(kind, as_id=name != SCORES)
                 raise wrong_column(file, f"the column {name!r} is {kind}; expected {EXPECTED}{advice}", name)
 
     def pack(self, batch: Batch) -> Packed:

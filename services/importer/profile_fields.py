@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from banditmesh.lengths import END_S, FIRST_S
-from services.importer.rows import USER_ID, is_id, is_list, is_number, is_text
+from services.importer.rows import USER_ID, is_list, is_list_of_ids, is_number, is_text
 
 FieldType = Literal["text", "number", "list"]
 USED_SERVICES = "used_services"
@@ -61,7 +61,7 @@ def type_of_column(kind: pa.DataType) -> FieldType | None:
     if pa.types.is_dictionary(kind):
         return type_of_column(kind.value_type)
     if is_list(kind):
-        return "list" if is_id(kind.value_type) else None
+        return "list" if is_list_of_ids(kind) else None
     if is_number(kind):
         return "number"
     is_time = pa.types.is_date(kind) or pa.types.is_timestamp(kind)

@@ -33,7 +33,6 @@ from services.importer.rows import (
     USER_ID,
     Packed,
     broken_utf8,
-    id_advice,
     id_problem,
     index_columns,
     index_warnings,
@@ -41,6 +40,7 @@ from services.importer.rows import (
     is_list,
     is_text,
     text_of_number,
+    type_advice,
 )
 from services.importer.sources.parts import Part
 from services.importer.sources.records import ArrowBatch, Batch, Record, TextBatch, found_columns, wrong_column
@@ -112,7 +112,7 @@ class ProfilesPacker:
             found = type_of_column(kind)
             fits = is_id(kind) if name == USER_ID else found == "list" if name == USED_SERVICES else found is not None
             if not fits:
-                advice = id_advice(kind) if name == USER_ID else ""
+                advice = type_advice(kind, as_id=name == USER_ID)
                 raise wrong_column(file, f"the column {name!r} is {kind}; expected {_EXPECTED}{advice}", name)
             if found and not pa.types.is_null(kind):
                 self.types[name] = stronger(self.types.get(name), found)

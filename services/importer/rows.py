@@ -61,10 +61,23 @@ class Packer(Protocol):
         ...
 
 
-def id_advice(kind: pa.DataType) -> str:
-    """What would be right where ids are of this type, to be put behind an error; empty: nothing more to say."""
-    if pa.types.is_floating(kind) or (is_list(kind) and pa.types.is_floating(kind.value_type)):
+def type_advice(kind: pa.DataType, *, as_id: bool = False) -> str:
+    """What would be right where a column is of this type and must not be, to be put behind an error; empty: nothing
+    more to say. ``as_id``: where ids are expected.
+    """
+    item = kind.value_type if is_list(kind) else kind
+    if isinstance(item, pa.OpaqueType):
+        return (
+            f"; what a {item.type_name} means is known to its writer alone: write it as text, in pandas by .astype(str)"
+        )
+    if pa.types.is_floating(item) and as_id:
         return "; pandas makes such numbers of whole ones where one is missing: write them as Int64 or text"
+    if pa.types.is_struct(item) or pa.types.is_map(item):
+        return "; write the ids alone" if as_id else "; write each of its values as a column of its own"
+    if pa.types.is_duration(item) or pa.types.is_time(item):
+        return "; write it as text, or as a number of seconds"
+    if isinstance(item, pa.BaseExtensionType) or pa.types.is_fixed_size_binary(item):
+        return "; write it as text"
     return ""
 
 
@@ -136,6 +149,12 @@ def is_list(kind: pa.DataType) -> bool:
     """Whether values of an Arrow type are lists."""
     # No list views: pyarrow 26.0 casts what stands behind a null of such to empty lists.
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def is_list_of_ids(kind: pa.DataType) -> bool:
+    """Whether values of an Arrow type are lists of what can be ids; where all lists of a file are empty, their items
+    have no type."""
+    return is_list(kind) and (is_id(kind.value_type) or pa.types.is_null(kind.value_type))
 
 
 def is_number(kind: pa.DataType) -> bool:

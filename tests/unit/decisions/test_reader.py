@@ -3,8 +3,10 @@ from __future__ import annotations
 import gzip
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
@@ -64,6 +66,63 @@ def test_timestamps_of_parquet_are_times(tmp_path: Path) -> None:
 def test_a_time_that_is_none_is_refused_with_one_that_is(tmp_path: Path) -> None:
     with pytest.raises(BrokenRow, match=r"log\.jsonl:1: .*2026-11-22T10:30:00Z; field t \(got '11/14/2023'\)"):
         list(read(lines(tmp_path / "log.jsonl", {**ROW, "t": "11/14/2023"})))
+
+
+@pytest.mark.parametrize(
+    ("times", "t"),
+    [
+        (pa.array([1_500_000_000_123_456_789], pa.timestamp("ns")), 1_500_000_000.123456),
+        (pa.array([-1], pa.timestamp("ns", "UTC")), -1e-6),
+        (pa.array([3600], pa.timestamp("s", "Asia/Tokyo")), 3600.0),
+        (pa.array([3600], pa.timestamp("s", "No/Such_Zone")), 3600.0),
+        (pa.array([20_000], pa.date32()), 20_000 * 86_400.0),
+        (pa.array([Decimal("12.5")]), 12.5),
+    ],
+    ids=["nanoseconds", "before 1970", "zone", "unknown zone", "date", "decimal"],
+)
+def test_times_are_read_as_columns_have_them(tmp_path: Path, times: pa.Array, t: float) -> None:
+    columns = pa.Table.from_pylist([ROW]).set_column(0, "t", times)
+    parquet.write_table(columns, tmp_path / "log")
+    (row,) = read(tmp_path / "log")
+    assert row.time_s == pytest.approx(t, abs=1e-9)
+
+
+def test_a_time_that_no_calendar_has_is_said_with_its_row(tmp_path: Path) -> None:
+    times = pa.array([1, 300_000_000_000], pa.timestamp("s"))
+    parquet.write_table(pa.Table.from_pylist([ROW, ROW]).set_column(0, "t", times), tmp_path / "log")
+    with pytest.raises(BrokenRow, match=r"log:2: .*field t \(got .*11476"):
+        list(read(tmp_path / "log"))
+
+
+def test_uuids_and_decimals_are_texts_and_numbers(tmp_path: Path) -> None:
+    context = pa.StructArray.from_arrays(
+        [pa.array([Decimal("1.50")]), pa.array([Decimal(7)], pa.decimal128(9))], ["a", "b"]
+    )
+    columns = pa.Table.from_pylist([ROW])
+    for name, column in (("context", context), ("user", pa.array([UUID(int=1).bytes], pa.uuid()))):
+        columns = columns.set_column(columns.schema.get_field_index(name), name, column)
+    parquet.write_table(columns, tmp_path / "log")
+    (row,) = read(tmp_path / "log")
+    assert row.context == {"a": 1.5, "b": 7}
+    assert row.user == str(UUID(int=1))
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    parquet.write_table(pa.Table.from_pylist([ROW]).append_column("user", pa.array(["u2"])), tmp_path / "log")
+    with pytest.raises(InvalidArgument, match="column user stands twice"):
+        list(read(tmp_path / "log"))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_type_that_its_writer_alone_knows_is_refused(tmp_path: Path, nested: bool) -> None:
+    period = pa.field("month", pa.int64(), metadata={"ARROW:extension:name": "pandas.period"})
+    months = pa.array([672])
+    field = pa.field("context", pa.struct([period])) if nested else period.with_name("user")
+    column = pa.StructArray.from_arrays([months], fields=[period]) if nested else months
+    table = pa.Table.from_pylist([ROW]).select(["candidates", "reward"]).append_column(field, column)
+    parquet.write_table(table, tmp_path / "log")
+    with pytest.raises(InvalidArgument, match=r"context\.month.*pandas\.period" if nested else r"user.*pandas\.period"):
+        list(read(tmp_path / "log"))
 
 
 def test_gzip_and_parquet_say_the_same_as_json_lines(tmp_path: Path) -> None:

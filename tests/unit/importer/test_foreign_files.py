@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
@@ -12,6 +13,7 @@ from pyarrow import feather, orc
 from services.importer.failure import ImportFailed
 from services.importer.mapping import MappingPacker
 from services.importer.reading import Source
+from services.importer.rows import Packed
 from services.importer.sources.allowed import AllowedUris
 from services.importer.sources.filesystems import S3Access
 from services.importer.sources.formats import FileOptions
@@ -26,7 +28,16 @@ orc.write_table(TABLE, ORC)
 feather.write_feather(TABLE, FEATHER)
 with pa.ipc.new_stream(STREAM, TABLE.schema) as writer:
     writer.write_table(TABLE)
+WHOLE = parquet(TABLE)
+STRANGE_FOOTER = WHOLE[:-90] + bytes(82) + WHOLE[-8:]
 FILES = {"ORC": ORC.getvalue(), "Feather": FEATHER.getvalue(), "stream": STREAM.getvalue(), "Avro": b"Obj\x01\x04"}
+
+
+def foreign(users: pa.Array, extension: str) -> pa.Table:
+    """A mapping whose users have a type that nobody here knows."""
+    field = pa.field("user_id", users.type, metadata={"ARROW:extension:name": extension})
+    lists = pa.array([["sun"]] * len(users))
+    return pa.table([users, lists], pa.schema([field, pa.field("contents", lists.type)]))
 
 
 def written(path: Path, body: bytes) -> str:
@@ -36,16 +47,21 @@ def written(path: Path, body: bytes) -> str:
 
 async def users_of(path: Path, body: bytes) -> list[str]:
     """Read a file as an import does; its users."""
+    return [user for batch in await packed(path, body) for user in batch.users]
+
+
+async def packed(path: Path, body: bytes) -> list[Packed]:
+    """Read a file as an import does."""
     uri = written(path, body)
     packer = MappingPacker("weather", version=1, max_candidates=10)
     access = FileAccess(S3Access("", ""), AllowedUris(["file:///"]))
     source = await Source.open(uri, FileOptions(), access)
-    users: list[str] = []
+    found: list[Packed] = []
     for part in source.parts:
         async with source.read(part, packer, after_row=0, batch_rows=10) as batches:
             async for batch in batches:
-                users += batch.users
-    return users
+                found.append(batch)
+    return found
 
 
 async def problem_of(path: Path, body: bytes) -> str:
@@ -87,6 +103,10 @@ async def test_a_file_of_another_format_is_named_whatever_it_is_called(tmp_path:
         ("m.csv", b"user_id,contents,,\nu1,sun,,\n", "column 3 has no name in the header"),
         ("m.parquet", parquet({"user_id": [1.0], "contents": [["a"]]}), "write them as Int64 or text"),
         ("m.parquet", parquet({"user_id": [1], "contents": [[7.0]]}), "write them as Int64 or text"),
+        ("m.parquet", parquet(foreign(pa.array([672]), "pandas.period")), "a pandas.period means is known to its"),
+        ("m.parquet", parquet({"user_id": ["u"], "contents": [[{"id": "a"}]]}), "; write the ids alone"),
+        ("m.parquet", parquet({"user_id": pa.array([bytes(16)], pa.binary(16)), "contents": [["a"]]}), "; write it as"),
+        ("m.parquet", STRANGE_FOOTER, "has types that are not read: write text"),
     ],
 )
 async def test_what_a_file_is_instead_is_said(tmp_path: Path, name: str, body: bytes, said: str) -> None:
@@ -96,3 +116,19 @@ async def test_what_a_file_is_instead_is_said(tmp_path: Path, name: str, body: b
 @pytest.mark.parametrize("name", ["m.pq", "m.parq", "M.PARQUET"])
 async def test_parquet_has_short_names_too(tmp_path: Path, name: str) -> None:
     assert await users_of(tmp_path / name, parquet(TABLE)) == ["u1"]
+
+
+async def test_uuids_are_the_texts_that_everybody_writes(tmp_path: Path) -> None:
+    one, other = UUID(int=1), UUID(int=2)
+    ids = pa.array([one.bytes, other.bytes], pa.uuid())
+    lists = pa.ListArray.from_arrays(pa.array([0, 2, 2], pa.int32()), ids)
+
+    batches = await packed(tmp_path / "m.parquet", parquet(pa.table({"user_id": ids, "contents": lists})))
+
+    assert [user for batch in batches for user in batch.users] == [str(one), str(other)]
+    assert [content for batch in batches for content in batch.fresh_contents] == [str(one), str(other)]
+
+
+async def test_a_file_all_of_whose_lists_are_empty_has_rows_without_contents(tmp_path: Path) -> None:
+    table = pa.table({"user_id": ["u1"], "contents": pa.array([[]], pa.list_(pa.null()))})
+    assert await users_of(tmp_path / "m.parquet", parquet(table)) == ["u1"]
