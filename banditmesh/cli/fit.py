@@ -20,6 +20,7 @@ from banditmesh.runtime.errors import InvalidArgument
 if TYPE_CHECKING:
     from banditmesh.fit.fit import Fitted
     from banditmesh.fit.quality import Quality
+    from banditmesh.runtime.addresses import StoreAddress
 
 
 def fit(
@@ -39,7 +40,8 @@ def fit(
     patience: Annotated[int, typer.Option(min=1, help="Passes without progress before it stops.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of later passes.")] = 0,
     save: Annotated[
-        Path | None, typer.Option(help="Publish the model into this folder, as a store. Absent: it is not saved.")
+        str | None,
+        typer.Option(help="Publish the model into this store: a folder, or s3://… Absent: it is not saved."),
     ] = None,
     placement: Annotated[str, typer.Option(help="Whose model is saved.")] = "default",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
@@ -53,7 +55,7 @@ def fit(
     from banditmesh.fit.save import save as publish
 
     _check_name(placement)
-    _check_folder(save)
+    store = None if save is None else _store(save)
     spec = parse(policy)
     for odd in checked(log, [each for each in (valid, test) if each is not None]):
         print(f"banditmesh: {odd}", file=sys.stderr)
@@ -71,10 +73,10 @@ def fit(
         except BanditError as error:  # such as a reward that the link cannot give
             raise InvalidArgument(f"{log}: {policy} cannot learn from it: {error}") from error
     seconds = time.monotonic() - started
-    version = None if save is None else publish(fitted, save, placement, now_ms=int(time.time() * 1000))
+    version = None if store is None else publish(fitted, store, placement, now_ms=int(time.time() * 1000))
     found = _report(fitted, seconds)
-    if save is not None:
-        found["saved"] = {"store": save.absolute().as_uri(), "placement": placement, "version": version}
+    if store is not None:
+        found["saved"] = {"store": str(store), "placement": placement, "version": version}
     if as_json:
         print(json.dumps(found, allow_nan=False))
     else:
@@ -93,13 +95,22 @@ def _check_name(placement: str) -> None:
         raise InvalidArgument(error.errors()[0]["msg"], field="placement", value=placement) from error
 
 
-def _check_folder(save: Path | None) -> None:
-    """Before the work, not after it. The folder itself need not be there yet."""
-    if save is None:
-        return
-    there = next(each for each in (save.absolute(), *save.absolute().parents) if each.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InvalidArgument(f"{there} is no folder that can be written to", field="save", value=str(save))
+def _store(save: str) -> StoreAddress:
+    """Where the model is saved, known to be right before the work and not after it. A folder need not be there yet."""
+    from banditmesh.runtime.addresses import FileAddress, parse_store
+
+    if "://" in save:
+        try:
+            address = parse_store(save)
+        except ValueError as error:
+            raise InvalidArgument(str(error), field="save", value=save) from error
+    else:
+        address = FileAddress(Path(save).absolute())
+    if isinstance(address, FileAddress):
+        there = next(each for each in (address.folder, *address.folder.parents) if each.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise InvalidArgument(f"{there} is no folder that can be written to", field="save", value=save)
+    return address
 
 
 def _progress() -> Progress:

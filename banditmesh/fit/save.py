@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from banditmesh.bandits.policy import Policy
 from banditmesh.bandits.registry import model_name
 from banditmesh.fit.fit import Fitted
-from banditmesh.runtime.addresses import FileAddress
+from banditmesh.runtime.addresses import StoreAddress
 from banditmesh.runtime.snapshots import Manifest, Snapshots
 from banditmesh.runtime.store import Store, connect
 
 
-def save(fitted: Fitted, folder: Path, placement: str, *, now_ms: int) -> int:
-    """Writes the next version of the model into the store that the folder is, and returns its number.
+def save(fitted: Fitted, address: StoreAddress, placement: str, *, now_ms: int) -> int:
+    """Writes the next version of the model into a store, and returns its number.
 
     No offsets stand in it: a learner that starts from it goes on with the first example of the topic.
 
     Raises:
         Superseded, or what the store raises.
     """
-    return asyncio.run(_publish(fitted, FileAddress(folder.absolute()), placement, now_ms))
+    return asyncio.run(_publish(fitted, address, placement, now_ms))
 
 
-async def _publish(fitted: Fitted, address: FileAddress, placement: str, now_ms: int) -> int:
+async def _publish(fitted: Fitted, address: StoreAddress, placement: str, now_ms: int) -> int:
     store = connect(address)
     try:
         features = fitted.spec.features

@@ -1,16 +1,18 @@
 """A bucket (or a prefix of it) as an object store, by boto3.
 
-boto3 is synchronous; its calls run in a bounded pool of threads. Cancelling an await does not recall a request that is
-on its way: a cancelled write may have happened.
+boto3 is synchronous; its calls run in threads, a bounded number at a time. Cancelling an await does not recall a
+request that is on its way: a cancelled write may have happened. So it is with one that has not ended by its deadline:
+boto3's own timeouts are for the next byte, and a server may send one now and then for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -44,6 +46,9 @@ from banditmesh.runtime.store.keys import valid_key, valid_prefix
 THREADS = 8
 CHUNK_BYTES = 1 << 20
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, ATTEMPTS = 2.0, 10.0, 3
+DEADLINE_S = 35.0
+"""Of a request with all its attempts; a body has the time that it takes at :data:`SLOWEST_BYTES_PER_S` beside it."""
+SLOWEST_BYTES_PER_S = 100_000
 RIGHTS = {"ListObjectsV2": "s3:ListBucket", "HeadObject": "s3:GetObject"}
 """What a policy calls the right to an operation, where it is not the operation's name."""
 UNCHANGED, LOST_A_RACE = 304, (409, 412)
@@ -55,12 +60,13 @@ T = TypeVar("T")
 class S3Store:
     """See :class:`~banditmesh.runtime.store.Store`. Objects are written by single requests, so at most 5 GiB each."""
 
-    def __init__(self, address: S3Address, *, page_keys: int = 1000) -> None:
+    def __init__(self, address: S3Address, *, page_keys: int = 1000, deadline_s: float = DEADLINE_S) -> None:
         """``page_keys``: how many keys :meth:`list` asks for at a time (1000 is the protocol's most)."""
         self._address = address
         self._prefix = f"{address.prefix}/" if address.prefix else ""
         self._page_keys = page_keys
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
+        self._deadline_s = deadline_s
+        self._free = asyncio.Semaphore(THREADS)
         self._client: Any = boto3.session.Session().client(
             "s3",
             endpoint_url=address.endpoint,
@@ -83,14 +89,14 @@ class S3Store:
         return str(self._address)
 
     async def put_new(self, key: str, body: bytes) -> str:
-        return await self._run(key, lambda name: self._put_new(name, key, body))
+        return await self._run(key, lambda name: self._put_new(name, key, body), len(body))
 
     async def upload_new(self, key: str, path: Path) -> str:
         def upload(name: str) -> str:
             with path.open("rb") as file:
                 return self._put_new(name, key, file)
 
-        return await self._run(key, upload)
+        return await self._run(key, upload, (await asyncio.to_thread(path.stat)).st_size)
 
     async def replace(self, key: str, body: bytes, etag: str) -> str:
         def compare_and_put(name: str) -> str:
@@ -103,18 +109,19 @@ class S3Store:
                     ) from error
                 raise
 
-        return await self._run(key, compare_and_put)
+        return await self._run(key, compare_and_put, len(body))
 
     async def put(self, key: str, body: bytes) -> str:
-        return await self._run(
-            key, lambda name: self._client.put_object(Bucket=self._address.bucket, Key=name, Body=body)["ETag"]
-        )
+        def put(name: str) -> str:
+            return self._etag(self._client.put_object(Bucket=self._address.bucket, Key=name, Body=body))
+
+        return await self._run(key, put, len(body))
 
     async def get(self, key: str) -> StoredObject:
-        return await self._run(key, self._get)
+        return await self._read(key, await self._run(key, self._get))
 
     async def get_if_changed(self, key: str, etag: str) -> StoredObject | None:
-        def get(name: str) -> StoredObject | None:
+        def get(name: str) -> Any:
             try:
                 return self._get(name, IfNoneMatch=etag)
             except ClientError as error:
@@ -122,17 +129,18 @@ class S3Store:
                     return None
                 raise
 
-        return await self._run(key, get)
+        answer = await self._run(key, get)
+        return None if answer is None else await self._read(key, answer)
 
     async def download(self, key: str, path: Path) -> str:
-        def stream(name: str) -> str:
-            answer = self._client.get_object(Bucket=self._address.bucket, Key=name)
+        def stream() -> str:
             with closing(answer["Body"]) as body, appearing(path) as file:
                 for chunk in body.iter_chunks(CHUNK_BYTES):
                     file.write(chunk)
-            return str(answer["ETag"])
+            return self._etag(answer)
 
-        return await self._run(key, stream)
+        answer = await self._run(key, self._get)
+        return await self._in_thread(key, stream, answer["ContentLength"])
 
     async def list(self, prefix: str = "") -> AsyncIterator[str]:
         full_prefix = self._prefix + valid_prefix(prefix)
@@ -144,7 +152,7 @@ class S3Store:
             )
 
         while True:
-            page = await self._in_thread("", fetch)
+            page = self._listing(await self._in_thread("", fetch))
             for each in page.get("Contents", ()):
                 yield each["Key"].removeprefix(self._prefix)
             if not page.get("IsTruncated"):
@@ -156,19 +164,40 @@ class S3Store:
 
     async def ping(self) -> None:
         # Not HeadBucket: its errors have no body, and so do not tell a missing bucket from a missing route.
-        await self._in_thread(
-            "",
-            lambda: self._client.list_objects_v2(Bucket=self._address.bucket, Prefix=self._prefix, MaxKeys=1),
+        bucket, prefix = self._address.bucket, self._prefix
+        self._listing(
+            await self._in_thread("", lambda: self._client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1))
         )
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
-    def _get(self, name: str, **condition: Any) -> StoredObject:
-        answer = self._client.get_object(Bucket=self._address.bucket, Key=name, **condition)
-        with closing(answer["Body"]) as body:
-            return StoredObject(body.read(), answer["ETag"])
+    def _get(self, name: str, **condition: Any) -> Any:
+        return self._client.get_object(Bucket=self._address.bucket, Key=name, **condition)
+
+    async def _read(self, key: str, answer: Any) -> StoredObject:
+        def read() -> StoredObject:
+            with closing(answer["Body"]) as body:
+                return StoredObject(body.read(), self._etag(answer))
+
+        return await self._in_thread(key, read, answer["ContentLength"])
+
+    def _etag(self, answer: Any) -> str:
+        if "ETag" not in answer:
+            raise self._no_s3()
+        return str(answer["ETag"])
+
+    def _listing(self, answer: Any) -> Any:
+        if "IsTruncated" not in answer and "Name" not in answer:
+            raise self._no_s3()
+        return answer
+
+    def _no_s3(self) -> FailedPrecondition:
+        return FailedPrecondition(
+            f"{self.location} answers, and not by the S3 protocol",
+            hint="another server listens there: see --store, BANDITMESH_STORE",
+            dependency="store",
+        )
 
     def _put_new(self, name: str, key: str, body: bytes | BinaryIO) -> str:
         try:
@@ -191,18 +220,27 @@ class S3Store:
             if repeated and _status(error) in LOST_A_RACE:
                 there = self._client.head_object(Bucket=self._address.bucket, Key=name)
                 if there["Metadata"].get("writer") == mark:
-                    return str(there["ETag"])
+                    return self._etag(there)
             raise
-        return str(answer["ETag"])
+        return self._etag(answer)
 
-    async def _run(self, key: str, operation: Callable[[str], T]) -> T:
+    async def _run(self, key: str, operation: Callable[[str], T], body_bytes: int = 0) -> T:
         """Run a blocking operation on the key's full name in a thread, its errors translated."""
         name = self._prefix + valid_key(key)
-        return await self._in_thread(key, lambda: operation(name))
+        return await self._in_thread(key, lambda: operation(name), body_bytes)
 
-    async def _in_thread(self, key: str, operation: Callable[[], T]) -> T:
+    async def _in_thread(self, key: str, operation: Callable[[], T], body_bytes: int = 0) -> T:
+        within_s = self._deadline_s + body_bytes / SLOWEST_BYTES_PER_S
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, operation)
+            async with self._free, asyncio.timeout(within_s):
+                return await _beside(operation)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{self.location} did not answer in full within {within_s:.3g} s",
+                hint="see --store, BANDITMESH_STORE",
+                retry_after_s=1.0,
+                dependency="store",
+            ) from error
         except (ClientError, BotoCoreError) as error:
             raise self._translated(error, key) from error
 
@@ -252,9 +290,35 @@ class S3Store:
             )
         if status >= 500 or status == 429:
             return Unavailable(
-                f"{where} answers {status} {code} to {what}: {reason}", retry_after_s=1.0, dependency="store"
+                f"{where} answers {' '.join(dict.fromkeys((str(status), code)))} to {what}: {reason}",
+                hint="see --store, BANDITMESH_STORE",
+                retry_after_s=1.0,
+                dependency="store",
             )
         return Internal(f"{where} answers {status} {code}: {reason}")
+
+
+def _beside(operation: Callable[[], T]) -> asyncio.Future[T]:
+    """Run it in a thread of its own. Nobody waits for the thread: one that a server holds ends with the process."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[T] = loop.create_future()
+
+    def settle(how: Callable[[], None]) -> None:
+        if not found.done():
+            how()
+
+    def run() -> None:
+        try:
+            result = operation()
+        except BaseException as error:
+            how = partial(found.set_exception, error)
+        else:
+            how = partial(found.set_result, result)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, how)
+
+    threading.Thread(target=run, name="s3", daemon=True).start()
+    return found
 
 
 def _style(address: S3Address) -> str:

@@ -48,6 +48,15 @@ def test_save_says_where_the_model_is(log: Path, tmp_path: Path) -> None:
     assert (tmp_path / "store" / "models" / "home" / told["model"] / "00000001" / "manifest.json").is_file()
 
 
+def test_save_takes_the_address_of_a_store_as_other_commands_do(log: Path, tmp_path: Path) -> None:
+    store = (tmp_path / "store").as_uri()
+    told = json.loads(run(log, "--policy", "linucb", "--save", store, "--json"))
+    assert told["saved"]["store"] == store
+    assert (tmp_path / "store" / "models" / "default" / told["model"] / "00000001" / "manifest.json").is_file()
+    with pytest.raises(InvalidArgument, match="expected s3://bucket/prefix or file:///folder"):
+        run(log, "--policy", "linucb", "--save", "gs://bucket/mesh")
+
+
 def test_a_placement_that_is_no_name_is_refused_before_the_work(log: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="placement"):
         run(log, "--policy", "linear", "--save", tmp_path, "--placement", "../up")

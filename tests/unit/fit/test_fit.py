@@ -17,6 +17,7 @@ from banditmesh.fit.fit import Options, fit, measure
 from banditmesh.fit.passes import Part, Passes
 from banditmesh.fit.quality import Quality
 from banditmesh.fit.save import save
+from banditmesh.runtime.addresses import FileAddress
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 from banditmesh.runtime.mesh import parse_mesh
 from banditmesh.runtime.snapshots import Snapshot, Snapshots
@@ -136,7 +137,7 @@ async def stored(folder: Path, placement: str, model: str) -> Snapshot:
 def test_a_saved_model_scores_as_the_fitted_one(tmp_path: Path) -> None:
     log = taste_log(tmp_path / "log", 800, 0)
     fitted = fit(log, parse("fm"), Options(epochs=2))
-    assert [save(fitted, tmp_path / "store", "home", now_ms=1) for _ in range(2)] == [1, 2]
+    assert [save(fitted, FileAddress(tmp_path / "store"), "home", now_ms=1) for _ in range(2)] == [1, 2]
     snapshot = asyncio.run(stored(tmp_path / "store", "home", fitted.spec.model))
     loaded = load(snapshot.manifest.policy, snapshot.manifest.params, snapshot.tensors)
     view = View(user=True)
@@ -147,7 +148,7 @@ def test_a_saved_model_scores_as_the_fitted_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["stacked", "fm", "linear", "linucb:dimension=8", "popularity"])
 def test_the_learner_of_a_mesh_with_these_parameters_goes_on_from_a_saved_model(tmp_path: Path, text: str) -> None:
     fitted = fit(taste_log(tmp_path / "log", 300, 0), parse(text), Options(epochs=1))
-    save(fitted, tmp_path / "store", "home", now_ms=1)
+    save(fitted, FileAddress(tmp_path / "store"), "home", now_ms=1)
     policy = json.dumps({fitted.spec.policy: dict(fitted.spec.params)})
     mesh = parse_mesh(
         f"{{services: {{comics: {{logics: [new]}}}}, placements: {{home: {{sources: [comics/new], "

@@ -15,6 +15,7 @@ from banditmesh.fit.save import save
 from banditmesh.replay.offpolicy import OffPolicy
 from banditmesh.replay.replay import Method, Options, replay
 from banditmesh.replay.targets import column, saved
+from banditmesh.runtime.addresses import FileAddress
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 
 RATES = (0.1, 0.3, 0.5, 0.9)
@@ -40,7 +41,7 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def store(folder: Path, log: Path, policy: str = "popularity") -> Path:
-    save(fit(log, parse(policy), FitOptions()), folder, "home", now_ms=1)
+    save(fit(log, parse(policy), FitOptions()), FileAddress(folder), "home", now_ms=1)
     return folder
 
 
@@ -86,7 +87,7 @@ def test_the_current_version_is_taken_unless_another_is_named(tmp_path: Path, ro
     worse = written(tmp_path / "worse", [{**row, "reward": float(row["shown"] == 0)} for row in rows])
     # Of the same name, since the parameters are: what the second log says of the prior must not be read off it.
     fitted = fit(worse, saved(str(models)), FitOptions())
-    save(fitted, models, "home", now_ms=2)
+    save(fitted, FileAddress(models), "home", now_ms=2)
     (folder,) = (models / "models" / "home").iterdir()
     assert estimated(log, saved(f"{models}::explore=greedy"), "snips").answer.value < 0.2
     assert estimated(log, saved(f"{folder}/00000001::explore=greedy"), "snips").answer.value > 0.8

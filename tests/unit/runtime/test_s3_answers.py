@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 
@@ -19,7 +20,12 @@ BODY = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Messa
 
 @contextmanager
 def answering(
-    status: int, code: str, message: str = "because", more: str = "", headers: dict[str, str] | None = None
+    status: int,
+    code: str,
+    message: str = "because",
+    more: str = "",
+    headers: dict[str, str] | None = None,
+    body: str = BODY,
 ) -> Iterator[tuple[str, list[str]]]:
     """A server that gives every request this answer: its address, and the requests."""
     asked: list[str] = []
@@ -28,13 +34,13 @@ def answering(
         def handle_any(self) -> None:
             asked.append(f"{self.command} {self.headers['Host']} {self.path}")
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            body = BODY.format(code=code, message=message, more=more).encode()
+            answer = body.format(code=code, message=message, more=more).encode()
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            for name, value in {"Content-Length": str(len(answer)), **(headers or {})}.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(body)
+                self.wfile.write(answer)
 
         do_GET = do_PUT = do_HEAD = do_DELETE = handle_any  # the standard library's names
 
@@ -168,3 +174,50 @@ def test_an_authority_that_cannot_be_read_and_a_style_that_is_none_are_refused(t
     (tmp_path / "ca.pem").touch()
     address = parse_store(f"s3://bucket/a?ca={tmp_path}/ca.pem&style=path")
     assert parse_store(str(address)) == address
+
+
+@pytest.mark.parametrize("operation", ["get", "put_new", "ping"])
+async def test_a_server_that_is_no_s3_is_not_taken_for_an_empty_one(operation: str) -> None:
+    with answering(200, "", body="<html>It works!</html>") as (endpoint, _):
+        error = await refusal(endpoint, operation)
+    assert isinstance(error, FailedPrecondition)
+    assert "not by the S3 protocol" in error.message
+    assert "--store, BANDITMESH_STORE" in (error.hint or "")
+
+
+@contextmanager
+def stopping_after(sent: bytes) -> Iterator[str]:
+    """A server that answers so much, and then nothing more for ever."""
+    served = threading.Event()
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            self.request.sendall(sent)
+            served.wait()
+
+    server = ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        served.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"HTTP/1.1 200 O", b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 9\r\n\r\nhalf'],
+    ids=["nothing", "half a header", "half a body"],
+)
+async def test_an_answer_that_never_ends_has_a_deadline(sent: bytes) -> None:
+    with stopping_after(sent) as endpoint:
+        store = S3Store(S3Address("models", "mesh", endpoint, "us-east-1"), deadline_s=0.2)
+        with pytest.raises(Unavailable, match=r"did not answer in full within 0\.2 s") as error:
+            await store.get("a/current.json")
+        await store.close()
+    assert "--store, BANDITMESH_STORE" in (error.value.hint or "")
