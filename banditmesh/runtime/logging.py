@@ -66,7 +66,9 @@ _OF_AN_OUTAGE = (
     "Heartbeat ",
     "LeaveGroup request failed",
     "Marking the coordinator dead",
+    "Not authorized to read from topic ",
     "OffsetCommit failed ",
+    "Topic %s is not authorized",
     "Unable ",
 )
 """How lines of aiokafka 0.14 begin that say that a broker is away."""

@@ -60,6 +60,8 @@ __all__ = [
 
 log = get_logger(__name__)
 
+WELL_AFTER_S = 2.0
+
 
 class Stream:
     """Runs workers for whatever partitions the group gives this member. :meth:`run` is a background task; cancelling it
@@ -85,6 +87,9 @@ class Stream:
         self._source: Source | None = None
         self._workers: dict[int, tuple[PartitionWorker, asyncio.Task[None]]] = {}
         self._joined = False
+        self._joined_at_s = 0.0
+        self._failure: Unavailable | None = None
+        """Why the last membership ended, until one goes well."""
         self._rejoin = asyncio.Event()
         self._work = outages.work(f"membership of {name}")
 
@@ -102,6 +107,7 @@ class Stream:
             except Unavailable as error:
                 self._metrics.restarts.labels(reason="membership").inc()
                 self._work.failed(error)
+                self._failure = error
             await self._clock.sleep(pause_s)
             pause_s = min(2 * pause_s, self._options.most_pause_s)
 
@@ -109,7 +115,8 @@ class Stream:
         """Raise Unavailable unless this member is in its group and all its partitions are being worked on; a health
         check's probe."""
         if not self._joined:
-            raise Unavailable(f"{self.name}: has not joined its consumer group yet", dependency="kafka")
+            reason = f": {in_one_line(self._failure)}" if self._failure else ""
+            raise Unavailable(f"{self.name}: has not joined its consumer group yet{reason}", dependency="kafka")
         failing = sorted(partition for partition, (worker, _) in self._workers.items() if worker.failing)
         if failing:
             why = next(filter(None, (worker.failing for worker, _ in self._workers.values())))
@@ -135,6 +142,7 @@ class Stream:
                     for partition in error.partitions & self._workers.keys():
                         self._workers[partition][0].start_over()
                     continue
+                self._see_that_it_goes_well(bool(fetched))
                 for partition, records in fetched.items():
                     if partition in self._workers:
                         self._workers[partition][0].offer(records)
@@ -144,6 +152,15 @@ class Stream:
             await self._revoked()
             self._source = None
             await source.stop()
+
+    def _see_that_it_goes_well(self, fetched: bool) -> None:
+        """A group may take us whose topic we may not read: only what was read, or a while without a refusal, says that
+        all is well."""
+        if self._failure is None or not self._joined:
+            return
+        if fetched or self._clock.monotonic_s() - self._joined_at_s > WELL_AFTER_S:
+            self._failure = None
+            self._work.well()
 
     def _steer(self, source: Source) -> None:
         for partition, (worker, _) in self._workers.items():
@@ -157,8 +174,7 @@ class Stream:
     def _assigned(self, source: Source, partitions: frozenset[int]) -> None:
         if source is not self._source:  # of a membership that was given up while it was joining
             return
-        self._joined = True
-        self._work.well()
+        self._joined, self._joined_at_s = True, self._clock.monotonic_s()
         self._metrics.partitions.set(len(partitions))
         for partition in partitions:
             worker = PartitionWorker(
@@ -166,6 +182,7 @@ class Stream:
             )
             task = asyncio.create_task(worker.run(), name=f"{self.name} {partition}")
             task.add_done_callback(self._worker_ended)
+            worker.failing = self._failure
             self._workers[partition] = worker, task
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:

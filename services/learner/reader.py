@@ -14,6 +14,7 @@ from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.kafka.connect import client_options, kafka_address, undisturbed
 from banditmesh.runtime.kafka.identity import log_number, topic_id
+from banditmesh.runtime.kafka.refusals import in_words
 from banditmesh.runtime.kafka.reports import Reports
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.outages import outages
@@ -109,9 +110,7 @@ class KafkaReader:
         except BaseException as error:
             await self._consumer.stop()
             if isinstance(error, KafkaError | TimeoutError):
-                raise Unavailable(
-                    f"Kafka at {self._kafka}: {error or type(error).__name__}", dependency="kafka"
-                ) from error
+                raise Unavailable(f"Kafka at {self._kafka}: {in_words(error, 'Read')}", dependency="kafka") from error
             raise
         return self
 
@@ -153,7 +152,7 @@ class KafkaReader:
             await self._go_to_the_earliest(tps)
             return {}
         except KafkaError as error:
-            raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}", dependency="kafka") from error
+            raise Unavailable(f"Kafka at {self._kafka}: {in_words(error, 'Read')}", dependency="kafka") from error
         for tp, records in found.items():
             self.positions[tp.partition] = records[-1].offset + 1
             outages.well(_end_of(tp.partition))  # nobody asks for the end of a partition that is not silent
@@ -222,7 +221,7 @@ class KafkaReader:
             async with asyncio.timeout(DEADLINE_S):
                 first, end = await self._consumer.beginning_offsets(tps), await self._consumer.end_offsets(tps)
         except (KafkaError, TimeoutError) as error:
-            raise Unavailable(f"Kafka at {self._kafka}: {error or type(error).__name__}", dependency="kafka") from error
+            raise Unavailable(f"Kafka at {self._kafka}: {in_words(error, 'Read')}", dependency="kafka") from error
         for tp in tps:
             start = self._start(tp.partition, self.positions[tp.partition], first[tp], end[tp])
             if start != self.positions[tp.partition]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.protocol.admin import CreateAclsRequest
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
 RESOURCES = {"topic": 2, "group": 3, "cluster": 4, "transactional-id": 5}
 OPERATIONS = {
@@ -32,18 +32,30 @@ async def permit(bootstrap: str, user: str, permissions: Iterable[Permission]) -
     """Give a user these permissions; ``bootstrap`` is where everything is permitted."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
-    for resource, name, operation in permissions:
-        by_prefix = name.endswith("*") and name != "*"  # "*" alone is Kafka's own word for all names
-        answer = await admin._send_request(
-            CreateAclsRequest(
-                RESOURCES[resource],
-                "kafka-cluster" if resource == "cluster" else name.rstrip("*") or "*",
-                PREFIXED if by_prefix else LITERAL,
-                f"User:{user}",
-                "*",
-                OPERATIONS[operation],
-                ALLOW,
-            )
-        )
+    for permission in permissions:
+        answer = await admin._send_request(CreateAclsRequest(*_acl(user, permission)))
         assert not answer.creation_responses[0][0], answer
     await admin.close()
+
+
+async def forbid(bootstrap: str, user: str, permission: Permission) -> None:
+    """Take a permission away again."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    answer = await admin._send_request(DeleteAclsRequest(*_acl(user, permission)))
+    assert answer.filter_responses[0][2], answer
+    await admin.close()
+
+
+def _acl(user: str, permission: Permission) -> tuple[int, str, int, str, str, int, int]:
+    resource, name, operation = permission
+    by_prefix = name.endswith("*") and name != "*"  # "*" alone is Kafka's own word for all names
+    return (
+        RESOURCES[resource],
+        "kafka-cluster" if resource == "cluster" else name.rstrip("*") or "*",
+        PREFIXED if by_prefix else LITERAL,
+        f"User:{user}",
+        "*",
+        OPERATIONS[operation],
+        ALLOW,
+    )

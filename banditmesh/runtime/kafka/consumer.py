@@ -15,6 +15,7 @@ from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.kafka.committed import committed
 from banditmesh.runtime.kafka.connect import client_options, kafka_address, undisturbed
 from banditmesh.runtime.kafka.identity import log_number, topic_id
+from banditmesh.runtime.kafka.refusals import in_words
 from banditmesh.runtime.kafka.reports import Reports
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.outages import outages
@@ -222,7 +223,7 @@ class KafkaSource:
         self._unanswered_since_s, self._given_up = None, False
 
     def _unavailable(self, what: str, error: Exception) -> Unavailable:
-        reason = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        reason = in_words(error, "Read")
         return Unavailable(
             f"Kafka at {self._kafka}, topic {self._topic}: cannot {what}: {reason}",
             retry_after_s=1.0,

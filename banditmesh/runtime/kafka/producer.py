@@ -18,13 +18,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerClosed, RecordListTooLargeError
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerClosed,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.structs import RecordMetadata
 
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import InvalidArgument, Unavailable
 from banditmesh.runtime.kafka.batches import Sent, hand_over
 from banditmesh.runtime.kafka.connect import client_options, kafka_address, why_not
+from banditmesh.runtime.kafka.refusals import in_words, refused_topics
 from banditmesh.runtime.kafka.sizes import ENVELOPE_BYTES, MAX_BATCH_BYTES, MessageSizes
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.outages import outages
@@ -113,6 +120,9 @@ class Producer:
         self._clocks_of_producers: set[str] = set()
         self._work = outages.work(f"producer {client_id}")
         self._failed_at_s = -_QUIET_S
+        self._refused_topics: set[str] = set()
+        self._retired = False
+        """Whether the last producer was given up while all was well."""
         self.records_in_flight = 0
         """Sent and not acknowledged."""
         self.bytes_in_flight = 0
@@ -203,6 +213,7 @@ class Producer:
     async def _deliver(self, records: Sequence[Record], size: int) -> list[Acked]:
         """Runs as a task of its own, so that a caller who gives up does not make room for more than there is."""
         kafka: AIOKafkaProducer | None = None
+        refusal: TopicAuthorizationFailedError | None = None
         sent: list[Sent] = []
         try:
             kafka = await self._connected()
@@ -212,23 +223,44 @@ class Producer:
                 done = [await asyncio.shield(part.acknowledged) for part in sent]
                 self._see_whose_time_it_is(done)
                 self._work.well()
+                self._take_again({record.topic for record in records})
                 return _acked(sent, done)
         except TimeoutError:
             reason, away = f"no acknowledgement within {self._limits.ack_timeout_s:g} s", True
         except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
-            reason, away = _in_words(error), False
+            reason, away = in_words(error, "Write"), False
             assert kafka is not None
             self._learn_sizes(records, sent, kafka._message_accumulator._batch_size)
+        except TopicAuthorizationFailedError as error:
+            # What it has of other topics gets to its end.
+            reason, away, refusal = in_words(error, "Write"), False, error
         except KafkaError as error:
-            reason, away = _in_words(error), True
+            reason, away = in_words(error, "Write"), True
         finally:
             self.records_in_flight -= len(records)
             self.bytes_in_flight -= size
         for part in sent:
             part.acknowledged.add_done_callback(note_exception)
+        if refusal is not None:
+            if kafka is not None and sent:  # the refused batch has a number that no later one may follow on
+                self._retire(kafka)
+            raise self._refused(refused_topics(refusal), reason)
         if kafka is not None:
             self._throw_away(kafka, reason)
         raise self._failed(reason) if away else self._unavailable(reason)
+
+    def _refused(self, topics: Sequence[str], reason: str) -> Unavailable:
+        """Topics that the user may not write to (any more): an outage each, for the others are taken."""
+        for topic in topics:
+            self._refused_topics.add(topic)
+            refused = Unavailable(f"Kafka at {self._address} does not take records: {reason}", dependency=_topic(topic))
+            outages.failed(_topic(topic), refused)
+        return self._unavailable(reason, dependency=_topic(topics[0]))
+
+    def _take_again(self, topics: set[str]) -> None:
+        for topic in topics & self._refused_topics:
+            self._refused_topics.discard(topic)
+            outages.well(_topic(topic))
 
     def _see_whose_time_it_is(self, done: Sequence[RecordMetadata]) -> None:
         """Say it once of each topic that keeps its producer's time: every join would be decided by our clock. A user
@@ -290,7 +322,8 @@ class Producer:
         finally:
             self._connecting = None
         self._kafka = kafka
-        log.info("connected to kafka", servers=str(self._address))
+        say, self._retired = log.debug if self._retired else log.info, False
+        say("connected to kafka", servers=str(self._address))
         return kafka
 
     async def _not_connected(self, kafka: AIOKafkaProducer, reason: str) -> Unavailable:
@@ -308,6 +341,21 @@ class Producer:
             # How long one request waits for a broker that hangs. It raises nothing: the deadline here does.
             request_timeout_ms=int(self._limits.ack_timeout_s * 1000),
         )
+
+    def _retire(self, kafka: AIOKafkaProducer) -> None:
+        """Send nothing more by this producer, and close it when what others have given it is done with."""
+        if self._kafka is not kafka:
+            return
+        self._kafka, self._retired = None, True
+        others = self._deliveries - {asyncio.current_task()}
+        task = asyncio.create_task(self._close_after(kafka, others))
+        self._discards.add(task)
+        task.add_done_callback(self._discards.discard)
+
+    async def _close_after(self, kafka: AIOKafkaProducer, deliveries: set[asyncio.Task[list[Acked]]]) -> None:
+        if deliveries:
+            await asyncio.wait(deliveries, timeout=self._limits.ack_timeout_s)
+        await discard(kafka, "a topic was refused")
 
     def _throw_away(self, kafka: AIOKafkaProducer, reason: str) -> None:
         if self._kafka is not kafka:  # somebody else did it
@@ -327,11 +375,11 @@ class Producer:
             self._work.failed(error, records_in_flight=self.records_in_flight)
         return error
 
-    def _unavailable(self, reason: str, retry_after_s: float | None = None) -> Unavailable:
+    def _unavailable(self, reason: str, retry_after_s: float | None = None, dependency: str = "kafka") -> Unavailable:
         return Unavailable(
             f"Kafka at {self._address} does not take records: {reason}",
             retry_after_s=self._limits.retry_after_s if retry_after_s is None else retry_after_s,
-            dependency="kafka",
+            dependency=dependency,
         )
 
 
@@ -382,5 +430,6 @@ def note_exception(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-def _in_words(error: Exception) -> str:
-    return str(error) or type(error).__name__  # a KafkaError says its own name
+def _topic(name: str) -> str:
+    """A topic as a dependency in the log."""
+    return f"topic {name}"

@@ -25,6 +25,7 @@ from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import FailedPrecondition, Unavailable
 from banditmesh.runtime.kafka.connect import client_options
 from banditmesh.runtime.kafka.producer import Record, discard, note_exception
+from banditmesh.runtime.kafka.refusals import in_words
 from banditmesh.runtime.kafka.sizes import MAX_BATCH_BYTES, MessageSizes
 from banditmesh.runtime.stream import Fenced, StartOver
 
@@ -69,7 +70,7 @@ class TransactionalProducer:
         except (KafkaError, TimeoutError) as error:
             await discard(producer)
             raise Unavailable(
-                f"Kafka does not open transactions of {transactional_id}: {_in_words(error)}",
+                f"Kafka does not open transactions of {transactional_id}: {in_words(error, 'Write')}",
                 retry_after_s=1.0,
                 dependency="kafka",
             ) from error
@@ -167,9 +168,5 @@ class TransactionalProducer:
             raise Fenced(f"{self._id} was fenced") from error
         except (KafkaError, TimeoutError) as error:
             raise Unavailable(
-                f"transaction of {self._id}: {_in_words(error)}", retry_after_s=1.0, dependency="kafka"
+                f"transaction of {self._id}: {in_words(error, 'Write')}", retry_after_s=1.0, dependency="kafka"
             ) from error
-
-
-def _in_words(error: Exception) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -24,8 +24,9 @@ from banditmesh.runtime.kafka.tokens import HookedTokens, token_provider
 from banditmesh.runtime.kafka.topics import Topics, ensure_topics
 from banditmesh.runtime.kafka.transaction import TransactionalProducer
 from services.learner.reader import KafkaReader
-from tests.integration.joiner.harness import decision, joiner, world
-from tests.support.acls import Permission, permit
+from tests.integration.joiner.harness import by_impression, click, decision, joiner, world
+from tests.support.acls import Permission, forbid, permit
+from tests.support.eventually import eventually
 from tests.support.secured_kafka import SecuredKafka, unsecured_token
 
 # aiokafka 0.14 forgets to close a connection whose login was refused; the garbage collector does it.
@@ -178,6 +179,92 @@ async def test_the_documented_permissions_are_enough_from_impression_to_learner(
     letters = Producer(secured.address("PLAIN", "learner"))
     await letters.send(topics.dead_letters, b"", b"a letter")
     await letters.stop()
+
+
+async def test_a_topic_that_may_not_be_written_any_more_is_named_and_the_others_are_taken(
+    secured: SecuredKafka, narrow: str
+) -> None:
+    topics = Topics.named(narrow)
+    right = Permission("topic", topics.reactions, "Write")
+    tracker = Producer(secured.address("PLAIN", "tracker"))
+    await tracker.send(topics.reactions, b"u", b"before")
+    refusals: list[str] = []
+    await forbid(secured.bootstrap, "tracker", right)
+
+    async def is_taken() -> bool:
+        try:
+            await tracker.send(topics.reactions, b"u", b"click")
+        except Unavailable as error:
+            refusals.append(str(error))
+            return False
+        return True
+
+    async def is_refused() -> bool:
+        return not await is_taken()
+
+    with capture_logs() as logs:
+        await eventually(is_refused)  # a broker hears of it a moment later
+        for _ in range(20):
+            assert not await is_taken()
+            await tracker.send(topics.impressions, b"u", b"seen")
+        await permit(secured.bootstrap, "tracker", [right])
+        await eventually(is_taken)
+    await tracker.stop()
+    assert all(f"lacks the right Write of topic {topics.reactions}" in each for each in refusals)
+    said = [line for line in logs if line["event"] in ("dependency down", "dependency up")]
+    assert [(line["event"], line["dependency"]) for line in said] == [
+        ("dependency down", f"topic {topics.reactions}"),
+        ("dependency up", f"topic {topics.reactions}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("resource", "name", "operation", "stream"),
+    [
+        ("topic", "impressions", "Read", "impressions"),
+        ("topic", "reactions", "Read", "reactions"),
+        ("topic", "reactions", "Write", "reactions"),
+        ("topic", "examples", "Write", "impressions"),
+        ("group", "joiner-*", "Read", "reactions"),
+        ("transactional-id", "joiner-impressions-*", "Write", "impressions"),
+    ],
+)
+async def test_a_joiner_whose_right_is_taken_away_names_it_and_goes_on_when_it_is_back(
+    secured: SecuredKafka,
+    narrow: str,
+    fresh_redis: str,
+    tmp_path: Path,
+    resource: str,
+    name: str,
+    operation: str,
+    stream: str,
+) -> None:
+    right = Permission(resource, narrow + name, operation)
+    async with world(secured.bootstrap, fresh_redis, narrow, tmp_path) as here:
+        settings = here.settings().model_copy(update={"kafka": secured.address("PLAIN", "joiner")})
+        async with joiner(settings) as server:
+            await here.show(decision(0))
+            await here.examples(1)
+            with capture_logs() as logs:
+                await forbid(secured.bootstrap, "joiner", right)
+                shown = [decision(number) for number in range(1, 21)]
+                await here.show(*shown)
+                await here.react(*map(click, shown))
+
+                async def is_named() -> bool:
+                    words = rf"lacks the right {operation} of {resource.replace('-', ' ')} {narrow}{name.rstrip('*')}"
+                    return any(re.search(words, str(line.get("reason"))) for line in logs)
+
+                # A transaction that is under way may have to be given up first: 30 s.
+                await eventually(is_named, within_s=90.0)
+                await eventually(lambda: _answer(f"{stream} stream" in server.health.obstacles()))
+                await permit(secured.bootstrap, "joiner", [right])
+                assert by_impression(await here.examples(21)).keys() == set(range(21))
+                await eventually(lambda: _answer(not server.health.obstacles()))
+
+
+async def _answer(value: bool) -> bool:
+    return value
 
 
 async def test_a_user_that_may_not_describe_settings_goes_on_with_a_word(secured: SecuredKafka, narrow: str) -> None:
