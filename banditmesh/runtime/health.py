@@ -26,7 +26,7 @@ LIVENESS = "liveness"
 A restart would not bring those back."""
 SETTLE_S = 15.0
 SETTLE_EVERY_S = 0.25
-FAILED_EVERY_S = 5.0
+FAILED_EVERY_S = 1.0
 """A check that has failed is repeated at least so often, so that what is seldom looked at is not long the last to hear
 that its dependency is back."""
 Probe = Callable[[], Awaitable[None]]

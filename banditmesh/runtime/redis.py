@@ -28,7 +28,7 @@ from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import RedisMetrics
 from banditmesh.runtime.redis_connect import Connected
-from banditmesh.runtime.redis_errors import hint, in_words, may_be_elsewhere
+from banditmesh.runtime.redis_errors import hint, in_words, is_of_the_server, may_be_elsewhere
 
 log = get_logger(__name__)
 
@@ -107,8 +107,7 @@ class RedisClient:
                 f"Redis at {self.address} {in_words(error)}",
                 hint=hint(error, self.address),
                 retry_after_s=RETRY_AFTER_S,
-                # What refuses one command, or one user, may well serve the others.
-                dependency="redis" if may_be_elsewhere(error) else None,
+                dependency="redis" if is_of_the_server(error) else None,
             ) from error
         if task and task.cancelling() > cancelled:
             raise asyncio.CancelledError

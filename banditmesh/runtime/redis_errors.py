@@ -8,6 +8,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     ConnectionError,
+    InvalidResponse,
     MasterDownError,
     MaxConnectionsError,
     MovedError,
@@ -18,6 +19,7 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 
 from banditmesh.runtime.addresses import RedisAddress
@@ -30,17 +32,30 @@ _ELSEWHERE = (
     MovedError,  # to a node that the client did not find
     AskError,
     RedisClusterException,
+    InvalidResponse,  # what answers there is no Redis
     ConnectionError,
     TimeoutError,
     OSError,
 )
+_DEMOTED = "UNBLOCKED"
+"""What a read that waits is told when its primary becomes a replica; redis-py 8.1 has no class for it."""
+_FOR_ALL = ("BUSY", "MISCONF", "NOREPLICAS")
+"""How answers begin that everybody gets alike, whatever the command is about."""
 _HERE = (MaxConnectionsError, AuthenticationError)
 """Kinds of ConnectionError that say nothing about where the server is."""
 
 
 def may_be_elsewhere(error: Exception) -> bool:
     """Whether a fail-over may be behind it, so that the name should be looked up again."""
+    if isinstance(error, ResponseError) and str(error).startswith(_DEMOTED):
+        return True
     return isinstance(error, _ELSEWHERE) and not isinstance(error, _HERE)
+
+
+def is_of_the_server(error: Exception) -> bool:
+    """Whether the whole server is concerned. What refuses one command, or one key, may well serve the others."""
+    everybody = AuthenticationError | OutOfMemoryError | TryAgainError
+    return may_be_elsewhere(error) or isinstance(error, everybody) or str(error).startswith(_FOR_ALL)
 
 
 def in_words(error: Exception) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from banditmesh.runtime import keys, packing
 from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.errors import MeshError
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import outages
 from banditmesh.runtime.redis import RedisClient
 from services.importer.failure import Failure, ImportFailed
 from services.importer.lease import Lease, LeaseLost
@@ -27,6 +29,7 @@ log = get_logger(__name__)
 
 RENEW_AFTER_S = 3600.0
 LOOK_S = 10.0
+LOOK_AGAIN_S = 1.0
 
 
 class LivePointers:
@@ -94,10 +97,20 @@ class LiveWatch:
         self._clock = clock
 
     async def run(self) -> None:
-        """Work until cancelled. Raises Unavailable when Redis is away; whoever supervises calls again."""
+        """Work until cancelled."""
+        work = outages.work("live versions")
         while True:
-            left_s = await self._live.ends_in_s(self._sources)
-            for source, each_s in zip(self._sources, left_s, strict=True):
-                if each_s or source != keys.PROFILES:  # a mesh without profiles is none that has lost them
-                    self._metrics.live_ends.labels(source=source).set(self._clock.now_s() + each_s if each_s else 0)
-            await self._clock.sleep(LOOK_S)
+            try:
+                await self._look()
+                work.well()
+            except MeshError as error:
+                work.failed(error)
+                await self._clock.sleep(LOOK_AGAIN_S)
+            else:
+                await self._clock.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        left_s = await self._live.ends_in_s(self._sources)
+        for source, each_s in zip(self._sources, left_s, strict=True):
+            if each_s or source != keys.PROFILES:  # a mesh without profiles is none that has lost them
+                self._metrics.live_ends.labels(source=source).set(self._clock.now_s() + each_s if each_s else 0)

@@ -43,13 +43,18 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled; then the jobs at hand stop at their last checkpoint and their leases are given back.
 
-        Raises:
-            Unavailable: Redis is away; whoever supervises calls again.
+        While Redis is away it looks again and again: what waits for the task to be started anew hears of its return
+        late, and the jobs at hand may well get through.
         """
+        work = outages.work("import jobs")
         try:
             while True:
                 signal = self._deps.wake_up.next_wake_up()
-                await self._claim()
+                try:
+                    await self._claim()
+                    work.well()
+                except MeshError as error:
+                    work.failed(error)
                 await self._deps.wake_up.wait(signal, POLL_S)
         finally:
             tasks = list(self._running.values())
