@@ -168,7 +168,14 @@ async def _prepare(
     if archived is None and (placement is None or policy not in placement.experiment.variants):
         return parse(joined(policy, explore)), rules
     if store_url is None:
-        raise ConfigurationError("there is no store to read", hint="say --store, or set BANDITMESH_STORE; or --log")
+        if archived is not None:
+            hint = "say --store, or set BANDITMESH_STORE; or --log"
+            raise ConfigurationError("there is no store to read the archive from", hint=hint)
+        raise ConfigurationError(
+            f"{policy} is a variant of {name} in {config}, whose published model is in the store",
+            hint="say --store, or set BANDITMESH_STORE; for a policy that is new, give one with a parameter, such as "
+            "linucb:alpha=0.5",
+        )
     assert placement is not None
     store = open_existing(store_url)
     try:

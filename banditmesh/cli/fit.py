@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def fit(
-    log: Annotated[Path, typer.Argument(help="A decision log: JSON lines (also .gz) or Parquet.")],
+    log: Annotated[Path, typer.Argument(help="A decision log: JSON lines (also .gz, .bz2, .zst, .xz) or Parquet.")],
     policy: Annotated[str, typer.Option(help="fm:factors=8 or a YAML file.")] = "stacked",
     test: Annotated[
         Path | None, typer.Option(help="Report AUC, log loss and RMSE on this log. Absent: not measured.")

@@ -43,7 +43,7 @@ class MethodName(StrEnum):
 
 
 def replay(
-    log: Annotated[Path, typer.Argument(help="A decision log: JSON lines (also .gz) or Parquet.")],
+    log: Annotated[Path, typer.Argument(help="A decision log: JSON lines (also .gz, .bz2, .zst, .xz) or Parquet.")],
     policy: Annotated[
         list[str] | None,
         typer.Option(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
-import io
-import lzma
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
+from banditmesh.decompression import BROKEN, decompressed, no_text
 from banditmesh.runtime.errors import InvalidArgument, NotFound
 
 Told = Callable[[float], None]
@@ -20,9 +17,6 @@ MOST_OF_A_VALUE = 131_072
 """Characters of a value of a CSV: as many as Python's `csv` takes by itself."""
 _LINES_A_WORD = 4096
 _COMPRESSED = ("", ".gz", ".bz2", ".zst", ".xz")
-_ARCHIVES = {b"PK\x03\x04": "a ZIP archive", b"7z\xbc\xaf": "a 7z archive", b"PAR1": "Parquet"}
-_TAR = (257, b"ustar")
-"""Where a tar archive says that it is one."""
 
 
 class Line(NamedTuple):
@@ -129,7 +123,7 @@ class Log:
         size = self._total or path.stat().st_size
         number = 0
         try:
-            with path.open("rb") as file, _decompressed(file) as plain:
+            with path.open("rb") as file, decompressed(file) as plain:
                 for number, raw in enumerate(plain, 1):
                     if main and number % _LINES_A_WORD == 0 and size:
                         self.told(min((self._before + file.tell()) / size, 1.0))
@@ -142,35 +136,16 @@ class Log:
                 f"{path} is broken after line {number - 1}: the line is not UTF-8 ({error.reason}); iconv makes it so"
             )
             raise InvalidArgument(message, field="log") from error
-        except (OSError, EOFError, lzma.LZMAError) as error:
+        except BROKEN as error:
             raise InvalidArgument(f"{path} is broken after line {number}: {error}", field="log") from error
 
 
 def _check(head: bytes, path: Path) -> None:
     """Raise InvalidArgument when the first bytes are those of something that has no lines."""
-    what = next((what for magic, what in _ARCHIVES.items() if head.startswith(magic)), "")
-    if head[_TAR[0] :].startswith(_TAR[1]):
-        what = "a tar archive"
-    if what == "Parquet":
+    if head.startswith(b"PAR1"):
         raise InvalidArgument(f"{path} is Parquet; convert reads text: write it as the data set was", field="log")
-    if what:
-        raise InvalidArgument(f"{path} is {what}: unpack it, and name the file or the folder in it", field="log")
-
-
-def _decompressed(file: IO[bytes]) -> IO[bytes]:
-    # Only looked at: a pipe cannot be wound back.
-    head = file.peek(6)[:6]  # type: ignore[attr-defined] # a buffered reader
-    if head.startswith(b"\x1f\x8b"):
-        return gzip.open(file)  # type: ignore[return-value] # it is read as any file
-    if head.startswith(b"BZh"):
-        return bz2.BZ2File(file)
-    if head.startswith(b"\xfd7zXZ"):
-        return lzma.open(file)
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        import pyarrow as pa
-
-        return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"), 1 << 20)
-    return file
+    if what := no_text(head):
+        raise InvalidArgument(f"{path} {what}", field="log")
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

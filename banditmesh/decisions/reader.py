@@ -1,17 +1,16 @@
-"""Reading a decision log of any size: JSON lines (also gzipped) or Parquet, told apart by their first bytes."""
+"""Reading a decision log of any size: JSON lines (also compressed) or Parquet, told apart by their first bytes."""
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn
 
 from banditmesh.decisions.errors import BrokenRow
 from banditmesh.decisions.row import Decision, parse
+from banditmesh.decompression import BROKEN, decompressed, no_text
 from banditmesh.duplicates import first_twice
 from banditmesh.json_keys import Decoder
 from banditmesh.runtime.errors import InvalidArgument, NotFound
@@ -120,21 +119,21 @@ class LogFile:
                 self._share = lambda: file.tell() / self._bytes
             if head == b"PAR1":
                 yield from self._parquet(file)
-            elif head[:2] == b"\x1f\x8b":
-                with gzip.open(file) as unzipped:
-                    yield from self._lines(io.BufferedReader(unzipped, _BUFFER_BYTES))
             else:
-                yield from self._lines(file)
+                with decompressed(file) as plain:
+                    yield from self._lines(plain)
 
     def _lines(self, file: IO[bytes]) -> Iterator[Decision]:
         name = str(self._path)
         line, decoder = 0, Decoder(_refuse)
         try:
             for line, raw in enumerate(file, start=1):
+                if line == 1 and (what := no_text(raw)):
+                    raise InvalidArgument(f"{name} {what}", field="log", value=name)
                 if not raw.isspace():
                     where = f"{name}:{line}"
                     yield parse(_json(decoder, raw, where), line, where, self._target, ruled=self._ruled)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        except BROKEN as error:
             raise InvalidArgument(f"{name} is broken after line {line}: {error}", field="log", value=name) from error
 
     def _parquet(self, file: IO[bytes]) -> Iterator[Decision]:

@@ -11,12 +11,14 @@ from banditmesh.decisions.errors import BrokenRow
 from banditmesh.decisions.features import LARGEST, Features, checked
 from banditmesh.decisions.rules import Ruled, rules_of
 from banditmesh.decisions.target import targets
+from banditmesh.lengths import END_S, FIRST_S
 
 _OBJECTS: Final = frozenset((dict,))
 _STRINGS: Final = frozenset((str,))
 _NUMERIC: Final = (float, int, bool)
 _NONE: Final[Features] = {}
 _NUMBERS: Final = frozenset((int, float))
+_TIME: Final = "must be seconds since 1970, or a time like 2026-11-22T10:30:00Z"
 
 
 class Candidate(NamedTuple):
@@ -123,6 +125,8 @@ def parse(row: object, line: int, where: str, target: str | None = None, *, rule
     if shown is not None and (type(shown) is not int or not 0 <= shown < free):
         raise BrokenRow(where, f"must be an index from 0 to {free - 1}", field="shown", value=shown)
     propensity = _number(row, "propensity", where)
+    if type(row.get("propensity")) is bool:
+        raise BrokenRow(where, "must be a number above 0 and at most 1", field="propensity", value=row["propensity"])
     if propensity is not None and not 0 < propensity <= 1:
         raise BrokenRow(where, "must be above 0 and at most 1", field="propensity", value=propensity)
     reward = _number(row, "reward", where)
@@ -268,13 +272,19 @@ def _time(row: Mapping[str, Any], where: str) -> float:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            message = "must be seconds since 1970, or a time like 2026-11-22T10:30:00Z"
-            raise BrokenRow(where, message, field="t", value=value) from None
+            raise BrokenRow(where, _TIME, field="t", value=value) from None
     if type(value) is date:  # of a Parquet column, as a time without one is a text's
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if isinstance(value, datetime):  # of a Parquet column too
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    return _number(row, "t", where) or 0.0
+    if value is None:
+        return 0.0
+    if type(value) not in _NUMBERS:
+        raise BrokenRow(where, _TIME, field="t", value=value)
+    if not FIRST_S <= value < END_S:
+        thousandth = "; milliseconds are divided by 1000" if FIRST_S <= value / 1000 < END_S else ""
+        raise BrokenRow(where, f"{_TIME}, of the years 1 to 9999{thousandth}", field="t", value=value)
+    return float(value)
 
 
 def _field(key: str, at: int | None) -> str:

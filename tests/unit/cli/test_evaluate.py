@@ -48,6 +48,18 @@ def test_estimates_are_a_table_json_and_a_picture(run: Run, mesh: Path, tmp_path
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_variant_on_a_log_needs_the_store_for_its_model_and_says_so(
+    run: Run, mesh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BANDITMESH_STORE", raising=False)
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows(np.random.default_rng(1), 3))))
+    given = ["--log", tmp_path / "log.jsonl", "--config", mesh / "mesh.yaml"]
+    ended = run("evaluate", "--placement", "home", *given, "--policy", "chance")
+    assert ended.code == 2
+    assert "chance is a variant of home in" in ended.err
+    assert "or --log" not in ended.err
+
+
 def test_a_policy_that_learns_is_judged_on_a_log_without_any_mesh(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

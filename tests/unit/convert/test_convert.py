@@ -318,6 +318,7 @@ def test_line_ends_marks_and_compressions_change_nothing(tmp_path: Path, name: s
         (b"PAR1", "is Parquet; convert reads text"),
         (b"caf\xe9\n", "after line 0: the line is not UTF-8"),
         (lzma.compress(b"x" * 1000)[:-20], "is broken after line"),
+        (gzip.compress(b"x\n" * 9)[:12] + b"\xff" * 20, "is broken after line"),
         (zstd(b"x\n" * 1000)[:-9], "is broken after line|nothing of .* is"),
     ],
     ids=["empty", "zip", "tar.gz", "Parquet", "Latin-1", "cut xz", "cut zstd"],  # gzip writes the time

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +35,14 @@ ROW: dict[str, Any] = {
 }
 
 
+COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": lambda body: pa.compress(body, codec="zstd", asbytes=True),
+}
+
+
 def lines(path: Path, *rows: object) -> Path:
     path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
     return path
@@ -55,6 +66,56 @@ def test_a_row_is_read_with_all_that_it_says(tmp_path: Path) -> None:
 def test_times_are_seconds_or_iso_8601(tmp_path: Path, time: object) -> None:
     (row,) = read(lines(tmp_path / "log.jsonl", {**ROW, "t": time}))
     assert row.time_s == 1.7e9
+
+
+@pytest.mark.parametrize(
+    ("time", "says"),
+    [
+        (1_700_000_000_000, r"milliseconds are divided by 1000; field t \(got 1700000000000\)"),
+        (3e38, "of the years 1 to 9999; field t"),
+        (True, "must be seconds since 1970, .*field t"),
+        ([], "must be seconds since 1970, .*field t"),
+    ],
+)
+def test_a_number_that_is_no_time_is_refused(tmp_path: Path, time: object, says: str) -> None:
+    with pytest.raises(BrokenRow, match=r"log\.jsonl:2: .*" + says):
+        list(read(lines(tmp_path / "log.jsonl", ROW, {**ROW, "t": time})))
+
+
+def test_a_truth_value_is_a_reward_and_no_propensity(tmp_path: Path) -> None:
+    (row,) = read(lines(tmp_path / "log.jsonl", {**ROW, "reward": True}))
+    assert row.reward == 1.0
+    with pytest.raises(BrokenRow, match="field propensity"):
+        list(read(lines(tmp_path / "log.jsonl", {**ROW, "propensity": True})))
+
+
+@pytest.mark.parametrize("ending", COMPRESSED)
+def test_a_compressed_log_is_read_whatever_its_name(tmp_path: Path, ending: str) -> None:
+    whole = COMPRESSED[ending](json.dumps(ROW).encode() + b"\n" + json.dumps(ROW).encode())
+    (tmp_path / "log.jsonl").write_bytes(whole)
+    assert [row.line for row in read(tmp_path / "log.jsonl")] == [1, 2]
+
+
+@pytest.mark.parametrize("ending", COMPRESSED)
+@pytest.mark.parametrize("damage", ["cut off", "overwritten"])
+def test_a_compressed_log_that_is_damaged_is_said_to_be(tmp_path: Path, ending: str, damage: str) -> None:
+    whole = COMPRESSED[ending](b"".join(json.dumps({**ROW, "user": f"u{n}"}).encode() + b"\n" for n in range(500)))
+    middle = len(whole) // 2
+    damaged = whole[:middle] if damage == "cut off" else whole[:middle] + b"\x00" * 64 + whole[middle + 64 :]
+    (tmp_path / "log").write_bytes(damaged)
+    with pytest.raises(InvalidArgument, match=r"log(:\d+: no JSON| is broken after line \d+): "):
+        list(read(tmp_path / "log"))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [(b"PK\x03\x04" + bytes(30), "is a ZIP archive: unpack it"), ('{"t": 1}\n'.encode("utf-16"), "is UTF-16: iconv")],
+    ids=["ZIP", "UTF-16"],
+)
+def test_what_has_no_lines_is_named(tmp_path: Path, body: bytes, says: str) -> None:
+    (tmp_path / "log").write_bytes(body)
+    with pytest.raises(InvalidArgument, match=f"log {says}"):
+        list(read(tmp_path / "log"))
 
 
 def test_timestamps_of_parquet_are_times(tmp_path: Path) -> None:
@@ -234,7 +295,7 @@ def test_columns_of_any_kind_are_read_as_the_same_rows_in_json(tmp_path: Path) -
     rows = [
         {"candidates": [{"id": 1, "features": {"tags": ["p", None], "new": True}}], "reward": 1.0, "t": None},
         {"candidates": [{"id": 2, "features": None, "reward": 0.5}], "t": 7},
-        {"candidates": [{"id": 3, "features": {"tags": None, "new": False}}], "reward": 0.0, "t": 2**40},
+        {"candidates": [{"id": 3, "features": {"tags": None, "new": False}}], "reward": 0.0, "t": 2**37},
     ]
     table = pa.Table.from_pylist([*rows[:1], *rows * 100])
     table = table.append_column("user", pa.array(["u1", None, "u1", "u2"] + ["u1"] * 297).dictionary_encode())
@@ -244,7 +305,7 @@ def test_columns_of_any_kind_are_read_as_the_same_rows_in_json(tmp_path: Path) -
     parquet.write_table(table.slice(2, 2), tmp_path / "log.parquet")
     second, third = read(tmp_path / "log.parquet")
     assert (second.ids, second.outcomes, second.time_s, second.user, second.features) == (["2"], [0.5], 7.0, "u1", [{}])
-    assert (third.ids, third.time_s, third.user, third.features) == (["3"], 2.0**40, "u2", [{"new": False}])
+    assert (third.ids, third.time_s, third.user, third.features) == (["3"], 2.0**37, "u2", [{"new": False}])
 
 
 def test_a_number_of_parquet_that_is_not_finite_names_its_row(tmp_path: Path) -> None:
