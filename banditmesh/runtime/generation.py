@@ -14,9 +14,10 @@ from banditmesh.runtime.admission import Door
 from banditmesh.runtime.health import Check
 from banditmesh.runtime.invocation import Handler
 from banditmesh.runtime.lifecycle import BackgroundTasks, StopHooks
+from banditmesh.runtime.lines import Lines
 
 Register = Callable[[Any], None]
-"""Adds a service's methods to a ``grpc.aio.Server``."""
+"""Adds a service's methods to a ``grpc.aio.Server``, or to what stands in for one."""
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Generation:
             raise ValueError(f"there is a check named {check.name!r} already")
         self.checks[check.name] = check
 
-    def register(self, server: grpc.aio.Server) -> None:
+    def register(self, server: Lines) -> None:
         """Add all methods to a server."""
         for register in self.registrations:
             register(server)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from banditmesh.runtime.lines import Lines
 
 
 class SymbolPool:
@@ -45,6 +46,7 @@ def _contains(file: FileDescriptor, symbol: str, container: str) -> bool:
     )
 
 
-def enable_reflection(names: Iterable[str], server: grpc.aio.Server) -> None:
+def enable_reflection(names: Iterable[str], lines: Lines) -> None:
     """Serve reflection for these services."""
-    reflection.enable_server_reflection(names, server, pool=SymbolPool())
+    servicer = reflection.aio.ReflectionServicer(service_names=names, pool=SymbolPool())
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, lines)

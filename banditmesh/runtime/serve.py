@@ -35,6 +35,7 @@ from banditmesh.runtime.generation import Generation
 from banditmesh.runtime.health import Check, Health, Probe
 from banditmesh.runtime.interceptors import CallInterceptor, CallRules
 from banditmesh.runtime.lifecycle import RESTART, BackgroundTasks, OnCrash, Run
+from banditmesh.runtime.lines import Lines
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import GrpcMetrics, ProcessMetrics, RenewableRegistry, new_registry
 from banditmesh.runtime.options import ServerOptions, channel_options
@@ -48,6 +49,7 @@ log = get_logger(__name__)
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+PROBES = (f"/{HEALTH.full_name}/Check", f"/{HEALTH.full_name}/Watch")
 WATCHES = (f"/{HEALTH.full_name}/Watch", f"/{REFLECTION.full_name}/ServerReflectionInfo")
 LOOKS_AT_THE_LINE, BETWEEN_LOOKS_S = 50, 0.01
 """Before the transport stops. Who was cut off earlier, by load, is still counted: then all of them are made."""
@@ -123,7 +125,8 @@ class Server:
     ) -> None:
         """Serve a generated service. ``until_drain``: names of streaming methods that are ended with UNAVAILABLE when
         the server begins to stop (watches that would otherwise use up the whole grace). ``doors``: what calls of unary
-        methods are asked before their requests are received. Raises ValueError when the service has no such method."""
+        methods are asked before their requests are received; each of these methods has a line of its own in front of
+        the event loop, the others share one. Raises ValueError when the service has no such method."""
         doors = doors or {}
         for method in (*until_drain, *doors):
             if method not in descriptor.methods_by_name:
@@ -245,16 +248,18 @@ class Server:
         calls = self._interceptor = CallInterceptor(
             GrpcMetrics(self.registry), rules, self._access, self._generation.doors
         )
-        unserved = self._unserved = UnservedCalls(lambda: calls.accepted, lambda: calls.idle, options.max_waiting_rpcs)
+        waiting_at_most = (1 + len(self._generation.doors)) * options.max_waiting_rpcs  # probes are few
+        unserved = self._unserved = UnservedCalls(lambda: calls.accepted, lambda: calls.idle, waiting_at_most)
         server = self._grpc = grpc.aio.server(interceptors=(calls,), options=channel_options(options))
         unserved.watch()
         calls.watch_overflow(unserved.certain)
         self.registry.register(unserved)
-        self._generation.register(server)
-        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, server)
+        lines = Lines(server, (*PROBES, *self._generation.doors))
+        self._generation.register(lines)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, lines)
         if options.reflection:
             names = (*self._generation.services, HEALTH.full_name, REFLECTION.full_name)
-            enable_reflection(names, server)
+            enable_reflection(names, lines)
         credentials = None
         if options.tls is not None:
             credentials = ServerCertificates(options.tls, self.registry).credentials()

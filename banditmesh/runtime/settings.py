@@ -81,7 +81,7 @@ class ServiceSettings(Environment):
         1024, ge=1, description="calls that are worked on at once; one more gets RESOURCE_EXHAUSTED"
     )
     max_waiting_rpcs: int = Field(
-        2048, ge=1, description="calls that stand in line for the event loop; one more is cut off (CANCELLED)"
+        2048, ge=1, description="calls that stand in a line for the event loop; one more is cut off (CANCELLED)"
     )
     max_connections: int = Field(4096, ge=1, description="gRPC connections at once")
     max_metadata_bytes: int = Field(8192, ge=1024, description="headers of a call")

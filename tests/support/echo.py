@@ -80,6 +80,7 @@ def add_echo_to_server(servicer: Echo, server: grpc.aio.Server) -> None:
         for method, shape in SHAPES.items()
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, handlers),))
+    server.add_registered_method_handlers(NAME, handlers)
 
 
 class EchoStub:

@@ -166,6 +166,36 @@ async def test_calls_that_the_transport_cut_off_are_counted() -> None:
         await eventually_so(lambda: server.registry.get_sample_value("banditmesh_grpc_unserved_total") == cut_off)
 
 
+@pytest.mark.parametrize("door", [False, True], ids=["in the shared line", "in a line of its own"])
+async def test_a_method_with_too_many_callers_cuts_off_who_stands_in_its_line_and_never_a_probe(door: bool) -> None:
+    server = Server(ServerOptions(grace_s=0, max_waiting_rpcs=1), registry=CollectorRegistry())
+    doors: dict[str, Door] = {"Unary": lambda _within_s: None} if door else {}
+    server.add_service(DESCRIPTOR, add_echo_to_server, Echo(), doors=doors)
+    async with server:
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:  # its threads go on while the loop stands
+            stub, unserved = EchoStub(channel), server._unserved
+            assert unserved is not None
+            await asyncio.to_thread(stub.Unary, StringValue(value="connected"))
+
+            def call(method: Any, request: Any) -> Any:
+                before = unserved.not_taken()
+                begun = method.future(request, timeout=20)
+                while unserved.not_taken() == before:
+                    time.sleep(0.001)
+                return begun
+
+            floods = [call(stub.Unary, StringValue(value="x")) for _ in range(20)]
+            other = call(stub.Collect, iter([StringValue(value="y")]))
+            probe = call(health_pb2_grpc.HealthStub(channel).Check, health_pb2.HealthCheckRequest())
+            codes = Counter([await asyncio.to_thread(each.code) for each in floods])
+            assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
+            wanted = grpc.StatusCode.OK if door else grpc.StatusCode.CANCELLED
+            assert await asyncio.to_thread(other.code) is wanted
+            assert await asyncio.to_thread(probe.code) is grpc.StatusCode.OK
+            cut_off = codes[grpc.StatusCode.CANCELLED] + (not door)
+            await eventually_so(lambda: server.registry.get_sample_value("banditmesh_grpc_unserved_total") == cut_off)
+
+
 async def test_a_scrape_while_calls_are_on_their_way_takes_none_for_cut_off() -> None:
     async with server_of(Echo()) as server:
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:  # its threads go on while the loop stands
