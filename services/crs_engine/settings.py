@@ -17,9 +17,9 @@ class EngineSettings(ServiceSettings, MayUseKafka, UsesRedis, UsesStore, UsesTok
         HostPort("0.0.0.0", 50052), description="host:port to serve gRPC on; port 0 takes a free one"
     )
     max_waiting_rpcs: int = Field(
-        256,
+        192,
         ge=1,
-        description="calls that stand in line for the event loop; one more is cut off (CANCELLED). As many as are "
+        description="calls that stand in a line for the event loop; one more is cut off (CANCELLED). As many as are "
         "taken up in a tenth of a second: callers that have waited longer are answered in vain",
     )
     model_cache: Path | None = Field(
