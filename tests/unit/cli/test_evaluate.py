@@ -52,7 +52,8 @@ def test_a_variant_on_a_log_needs_the_store_for_its_model_and_says_so(
     run: Run, mesh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("BANDITMESH_STORE", raising=False)
-    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows(np.random.default_rng(1), 3))))
+    logged = [{**row, "t": number} for number, row in enumerate(rows(np.random.default_rng(1), 3))]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, logged)))
     given = ["--log", tmp_path / "log.jsonl", "--config", mesh / "mesh.yaml"]
     ended = run("evaluate", "--placement", "home", *given, "--policy", "chance")
     assert ended.code == 2

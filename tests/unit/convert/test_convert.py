@@ -321,7 +321,7 @@ def test_line_ends_marks_and_compressions_change_nothing(tmp_path: Path, name: s
         (gzip.compress(b"x\n" * 9)[:12] + b"\xff" * 20, "is broken after line"),
         (zstd(b"x\n" * 1000)[:-9], "is broken after line|nothing of .* is"),
     ],
-    ids=["empty", "zip", "tar.gz", "Parquet", "Latin-1", "cut xz", "cut zstd"],  # gzip writes the time
+    ids=["empty", "zip", "tar.gz", "Parquet", "Latin-1", "cut xz", "damaged gzip", "cut zstd"],  # gzip writes the time
 )
 def test_what_holds_no_lines_is_named(tmp_path: Path, name: str, body: bytes, said: str) -> None:
     (tmp_path / "item_context.csv").write_text(OBD_ITEMS)
