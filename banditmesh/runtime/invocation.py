@@ -32,12 +32,13 @@ def invocation(handler: Handler, parse: Callable[[bytes], Any]) -> Invoke:
 
         async def stream(request: Any, context: Context) -> None:
             message = request if handler.request_streaming else parse(request)
+            whole: Any = _WholeWrites(context)
             if not generates:
-                await respond(message, context)
+                await respond(message, whole)
                 return
-            async with aclosing(respond(message, context)) as responses:
+            async with aclosing(respond(message, whole)) as responses:
                 async for response in responses:
-                    await context.write(response)
+                    await whole.write(response)
 
         return stream
 
@@ -54,6 +55,25 @@ def invocation(handler: Handler, parse: Callable[[bytes], Any]) -> Invoke:
         return serialize(await answer(parse(body), context))
 
     return unary
+
+
+class _WholeWrites:
+    """The context of a call whose writes end before a cancellation goes on: while one is under way grpc takes no status
+    (TOO_MANY_OPERATIONS), and the client would never hear of the end."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def write(self, message: Any) -> None:
+        writing = asyncio.ensure_future(self._context.write(message))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
 
 
 def _must_be_async(behaviour: Any) -> Callable[..., Awaitable[Any]]:

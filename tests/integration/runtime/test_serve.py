@@ -380,3 +380,26 @@ async def test_stopping_twice_is_stopping_once() -> None:
     await server.start()
     await asyncio.gather(server.stop(), server.stop())
     assert closed == [1]
+
+
+@pytest.mark.parametrize("writes", [False, True], ids=["generates", "writes"])
+async def test_a_watch_that_is_ended_in_the_middle_of_a_write_hears_of_its_end(writes: bool) -> None:
+    def end() -> None:
+        assert server._interceptor is not None
+        server._interceptor.drain()
+
+    async def generate(request: StringValue, context: Any) -> Any:
+        asyncio.get_running_loop().call_soon(end)
+        yield request
+        await asyncio.Event().wait()
+
+    async def write(request: StringValue, context: Any) -> None:
+        asyncio.get_running_loop().call_soon(end)
+        await context.write(request)
+        await asyncio.Event().wait()
+
+    server = echo_server(Echo(stream=write if writes else generate))
+    async with server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        watch = EchoStub(channel).Stream(StringValue(value="x"), timeout=20)
+        assert await watch.read() == StringValue(value="x")
+        assert await watch.code() is grpc.StatusCode.UNAVAILABLE
