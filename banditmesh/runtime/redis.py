@@ -20,7 +20,7 @@ from itertools import accumulate, chain, pairwise
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import ClusterPipeline, RedisCluster
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from banditmesh.runtime import keys as names_of
 from banditmesh.runtime.addresses import RedisAddress
@@ -175,8 +175,8 @@ class RedisClient:
                 for wanted in keys:
                     # Not `mget`, which redis-py blocks here since the keys of one might lie on several nodes.
                     pipeline.execute_command("MGET", *wanted)
-                answers: list[list[bytes | None]] = await pipeline.execute()
-                return answers
+                answers = await pipeline.execute()
+                return [_values(answer, len(wanted)) for answer, wanted in zip(answers, keys, strict=True)]
             values: list[bytes | None] = await self._mget(list(chain.from_iterable(keys)))
             ends = accumulate((len(wanted) for wanted in keys), initial=0)
             return [values[start:end] for start, end in pairwise(ends)]
@@ -195,16 +195,16 @@ class RedisClient:
     async def _mget(self, keys: list[str]) -> list[bytes | None]:
         """``MGET``; bytes, since the client is told to decode nothing."""
         if isinstance(self.client, RedisCluster):
-            return list(await self.client.mget_nonatomic(keys))
+            return _values(list(await self.client.mget_nonatomic(keys)), len(keys))
         # Past redis-py's layers for a single command (retries, metrics, callbacks), which cost 60 µs here.
         pool = self.client.connection_pool
         connection = await pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             await connection.send_now(connection.pack_command("MGET", *keys))
-            answer: list[bytes | None] = await connection.read_response()
+            answer = await connection.read_response()
         finally:
             await pool.release(connection)
-        return answer
+        return _values(answer, len(keys))
 
     def pipeline(self, *, transaction: bool = False) -> Pipeline | ClusterPipeline:
         """Return a pipeline; with ``transaction`` (keys of one hash tag only) it is a ``MULTI``.
@@ -214,3 +214,11 @@ class RedisClient:
         dead.
         """
         return self.client.pipeline(transaction=transaction)
+
+
+def _values(answer: object, n: int) -> list[bytes | None]:
+    """What ``MGET`` of ``n`` keys has answered. Raises InvalidResponse when that is none: what answers is no Redis, or
+    the connection has come out of step and says what another command was told."""
+    if not isinstance(answer, list) or len(answer) != n:
+        raise InvalidResponse(f"MGET of {n} keys is answered with {str(answer)[:80]}")
+    return answer

@@ -232,3 +232,24 @@ async def test_a_cluster_whose_primary_moves_is_written_again(tmp_path: Path) ->
         await eventually(attempt(write), within_s=20.0)
         await eventually(attempt(health.writable), within_s=20.0)
         await redis.close()
+
+
+@pytest.mark.parametrize(
+    "said", [b"+OK\r\n", b":1\r\n", b"*0\r\n", b"*1\r\n$1\r\na\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
+)
+async def test_a_server_that_answers_what_was_not_asked_is_left(valkey: Valkey, fresh_redis: str, said: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(2**16):
+            writer.write(said)
+        writer.close()
+
+    fake = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with fake, MovingName(fake.sockets[0].getsockname()[1]) as name:
+        redis = RedisClient(f"redis://127.0.0.1:{name.port}", timeout_s=1.0)
+        for _ in range(3):
+            with pytest.raises(Unavailable) as refused:
+                await redis.read_users([["s:{a}", "p:{a}"]])
+            assert refused.value.dependency == "redis"
+        name.target_port = valkey.port
+        assert await redis.read_users([["s:{a}", "p:{a}"]]) == [[None, None]]
+        await redis.close()
