@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -249,18 +249,60 @@ async def test_while_a_partition_fails_the_probe_says_so_and_why(
     topic: MemoryTopic, recorder: Recorder, metrics: StreamMetrics
 ) -> None:
     clock = ManualClock()
-    recorder.failures = [Unavailable("Redis is away")]
+    recorder.failures = [Unavailable("Redis is away", dependency="redis")]
     await topic.append(0, b"0")
     async with running(recorder, metrics, clock=clock) as stream:
         with pytest.raises(Unavailable, match="has not joined"):
             await stream.probe()
         await recorder.until(lambda: "close 0" in recorder.events)
         await clock.wait_for_sleepers(1)
-        with pytest.raises(Unavailable, match=r"partitions \[0\] fail .*: Redis is away$"):
+        with pytest.raises(Unavailable, match=r"partitions \[0\] fail .*: Redis is away$") as failing:
             await stream.probe()
+        assert failing.value.dependency == "redis"
         await clock.advance(1.0)
         await recorder.until(lambda: recorder.taken == {0: [b"0"]})
         await stream.probe()
+
+
+async def test_a_topic_that_may_not_be_read_is_one_outage_until_something_was_read(
+    topic: MemoryTopic, recorder: Recorder, metrics: StreamMetrics
+) -> None:
+    """The group takes us each time; that is not the end of it."""
+    refusals = 3
+    refused = Unavailable("this user lacks the right Read", dependency="kafka")
+    await topic.append(0, b"0")
+    own_source = topic.source
+
+    def source(group: str) -> MemorySource:
+        made = own_source(group)
+        fetch = made.fetch
+
+        async def refusing(timeout_s: float) -> Mapping[int, Sequence[Consumed]]:
+            nonlocal refusals
+            if refusals and not made.paused:  # asked for what was assigned
+                refusals -= 1
+                raise refused
+            return await fetch(timeout_s)
+
+        made.fetch = refusing  # type: ignore[method-assign]
+        return made
+
+    topic.source = source  # type: ignore[method-assign]
+    with capture_logs() as logs:
+        async with running(recorder, metrics) as stream:
+            await recorder.until(lambda: recorder.taken == {0: [b"0"]})
+            await stream.probe()
+    said = [line["event"] for line in logs if line["event"].startswith("dependency")]
+    assert said == ["dependency down", "dependency up"]
+    assert [line["event"] for line in logs].count("partition opened") == 1
+
+
+async def test_who_has_not_joined_yet_says_why(topic: MemoryTopic, recorder: Recorder, metrics: StreamMetrics) -> None:
+    async with running(recorder, metrics, clock=(clock := ManualClock())) as stream:
+        topic.away = True
+        await clock.wait_for_sleepers(1)
+        with pytest.raises(Unavailable, match=r"has not joined its consumer group yet: .+"):
+            await stream.probe()
 
 
 async def test_start_over_asks_for_the_position_again_without_a_pause(
