@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,8 +12,18 @@ import pytest
 
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
 from banditmesh.runtime import keys, packing
+from tests.support.eventually import eventually_so
 from tests.support.importing import Importer, Reader
 from tests.support.mapping_files import mapping, weather_keys, write
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+class Mallinfo2(ctypes.Structure):
+    """As malloc.h has it."""
+
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
 
 
 def lines_of(uri: str) -> list[str]:
@@ -170,3 +181,17 @@ async def test_a_service_without_a_provider_gets_bare_contents(
     content = await reader.content("manga", "comics")
     assert content is not None
     assert (content.content_id, content.title) == ("manga", "")
+
+
+async def test_what_a_job_took_of_the_memory_is_given_back(importer: Importer, tmp_path: Path) -> None:
+    library = ctypes.CDLL(None)
+    library.mallinfo2.restype = Mallinfo2
+    library.mallopt(M_MMAP_THRESHOLD, 4 << 20)
+    library.mallopt(M_TRIM_THRESHOLD, 256 << 20)
+    peak = [np.ones(12_500) for _ in range(400)]
+    del peak
+    assert library.mallinfo2().keepcost > 32 << 20
+
+    await importer.import_mapping(write(tmp_path / "m.csv", mapping(1, "sun")))
+
+    await eventually_so(lambda: library.mallinfo2().keepcost < 4 << 20)

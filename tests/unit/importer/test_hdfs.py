@@ -119,3 +119,10 @@ def test_the_namenodes_of_a_nameservice_come_from_hadoops_own_configuration(tmp_
     message = said("lake", lake(2))
     assert "127.0.0.1:1 cannot be reached" in message
     assert "127.0.0.1:2 cannot be reached" in message
+
+
+def test_a_namenode_that_takes_the_connection_and_is_silent_is_told_from_one_that_refuses_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert "does not answer; check the address" in said(
+            f"127.0.0.1:{server.getsockname()[1]}", configured(tmp_path)
+        )

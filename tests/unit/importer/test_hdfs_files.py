@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from services.importer.failure import ImportFailed
 from services.importer.sources.hdfs_files import HdfsFiles
@@ -73,6 +74,8 @@ def test_a_datanode_that_hangs_is_given_up(hangs: threading.Event) -> None:
     with opened(File(hangs), read_s=0.0) as file, pytest.raises(ImportFailed) as failed:
         file.read(100)
 
+    waiting = [each for each in threading.enumerate() if each.name == f"hdfs://{HOST}"]
+    assert [each.daemon for each in waiting] == [True]  # the process does not wait for it
     assert failed.value.failure.reason == "source_unavailable"
     assert "a DataNode did not send within 0 s" in failed.value.failure.message
 
@@ -80,3 +83,12 @@ def test_a_datanode_that_hangs_is_given_up(hangs: threading.Event) -> None:
 def test_other_errors_stay_what_they_are() -> None:
     with opened(File(FileNotFoundError("/exports/m.csv"))) as file, pytest.raises(FileNotFoundError):
         file.read(100)
+
+
+def test_what_is_read_from_its_end_is_read_there() -> None:
+    """As Parquet is: its footer is looked for from the end."""
+    body = pa.BufferOutputStream()
+    parquet.write_table(pa.table({"user_id": ["u1"]}), body)
+    file = cast(Any, pa.BufferReader(body.getvalue()))
+    with opened(file) as opened_file:
+        assert parquet.read_table(opened_file).column("user_id").to_pylist() == ["u1"]

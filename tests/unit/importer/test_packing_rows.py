@@ -212,6 +212,9 @@ def test_an_id_that_may_well_be_one_is_kept(written: str) -> None:
         ("u\u200b1", "id_has_invisible_character"),
         ("u\x001", "id_has_invisible_character"),
         ("#DIV/0!", "id_looks_null"),
+        ("#SPILL!", "id_looks_null"),
+        ("17.0", "id_looks_rounded"),
+        ("17.5", None),
         ("1,234,567", "id_in_groups"),
         ("12\u202f345", "id_in_groups"),
         ("12,34", None),
@@ -319,3 +322,13 @@ def test_a_number_that_loses_digits_is_named() -> None:
     packed = ProfilesPacker(version=1).pack(arrow(user_id=["a", "b"], account=[2**53, 2**53 + 1]))
 
     assert "9007199254740993 has more digits" in packed.warnings[0].message
+
+
+@pytest.mark.parametrize("name", ["__index_level_0__", "Unnamed: 0"])
+def test_row_numbers_of_pandas_are_no_column(name: str) -> None:
+    rows = packer()
+    rows.check_columns([name, "user_id", "contents"], "m.csv")
+    assert doubts(rows.pack(arrow(user_id=["u"], contents=[["sun"]]))) == {"index_column_ignored": 1}
+    profiles = ProfilesPacker(version=1)
+    profiles.check_columns([name, "user_id", "x"], "p.csv")
+    assert doubts(profiles.pack(arrow(user_id=["u"], x=["a"]))) == {"index_column_ignored": 1}
