@@ -63,10 +63,10 @@ class Files(Protocol):
 
 
 def is_left_out(base_name: str) -> bool:
-    """Whether a name says that it is no data: ``_SUCCESS``, ``_temporary``, checksums; but ``_date=…`` is a
-    partition.
+    """Whether a name says that it is no data: ``_SUCCESS``, ``_temporary``, checksums, Hadoop's markers of folders on
+    S3 (``sub_$folder$``), keys that end with two slashes; but ``_date=…`` is a partition.
     """
-    return base_name[0] in "_." and "=" not in base_name
+    return base_name.endswith("_$folder$") or (base_name[:1] in "_." and "=" not in base_name)
 
 
 class ArrowFiles:

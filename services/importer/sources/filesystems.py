@@ -101,6 +101,13 @@ def parse_uri(uri: str, *, whole: bool = False) -> Location:
     path = unquote(parts.path)
     if ".." in path.split("/") or not path.isprintable():
         raise InvalidArgument("the uri holds '..' or a control character", field="uri", value=uri, hint=examples)
+    if parts.scheme == "s3" and "//" in path.strip("/"):
+        raise InvalidArgument(
+            "the uri has two slashes in a row, which S3 takes for a folder without a name",
+            field="uri",
+            value=uri,
+            hint="leave one out; keys that have both cannot be read one by one: name the folder above them",
+        )
     if parts.scheme == "file" and (parts.netloc not in ("", "localhost") or not path.startswith("/")):
         raise InvalidArgument("a file uri has three slashes: file:///folder", field="uri", value=uri)
     if parts.scheme in ("s3", "hdfs") and not (parts.netloc and (whole or path.strip("/"))):

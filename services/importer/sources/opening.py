@@ -34,7 +34,7 @@ def open_file(place: Files, name: str, uri: str) -> pa.NativeFile:
         raise ImportFailed(
             Failure("file_not_found", f"{uri} was there when the folder was listed and is gone", file=uri)
         ) from error
-    except OSError as error:
+    except (OSError, pa.ArrowInvalid) as error:  # the latter: a key that is no path to pyarrow
         raise unread(uri, "cannot be opened", error) from error
 
 

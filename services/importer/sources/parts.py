@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+import pyarrow as pa
+
 from services.importer.failure import Failure, ImportFailed, JobWarning, unread
 from services.importer.sources import formats
 from services.importer.sources.files import Entry, EntryKind, Files, is_left_out
@@ -89,7 +91,7 @@ def list_parts(place: Files, location: Location, options: FileOptions) -> Listin
         raise ImportFailed(
             Failure("file_not_found", f"{uri} does not exist; check the uri and the importer's access to it", file=uri)
         ) from error
-    except OSError as error:
+    except (OSError, pa.ArrowInvalid) as error:  # the latter: a key that is no path to pyarrow
         raise unread(uri, "cannot be listed", error) from error
     if not parts:
         others = f"; {warnings[0].message}" if warnings else ""

@@ -47,6 +47,7 @@ def wrong_field(error: grpc.aio.AioRpcError) -> str:
         ({"uri": "ftp://host/m.csv"}, "INVALID_ARGUMENT", "uri", "hdfs://"),
         ({"uri": "m.csv"}, "INVALID_ARGUMENT", "uri", "unsupported scheme"),
         ({"uri": "s3://bucket"}, "INVALID_ARGUMENT", "uri", "names no file"),
+        ({"uri": "s3://bucket/exports//m.csv"}, "INVALID_ARGUMENT", "uri", "leave one out"),
         ({"uri": "s3://key:secret@bucket/m.csv"}, "INVALID_ARGUMENT", "uri", "credentials"),
         ({"version": ""}, "INVALID_ARGUMENT", "version", "1 to 64"),
         ({"version": "v 1"}, "INVALID_ARGUMENT", "version", "1 to 64"),

@@ -132,3 +132,15 @@ async def test_uuids_are_the_texts_that_everybody_writes(tmp_path: Path) -> None
 async def test_a_file_all_of_whose_lists_are_empty_has_rows_without_contents(tmp_path: Path) -> None:
     table = pa.table({"user_id": ["u1"], "contents": pa.array([[]], pa.list_(pa.null()))})
     assert await users_of(tmp_path / "m.parquet", parquet(table)) == ["u1"]
+
+
+async def test_markers_of_hadoop_and_spark_are_neither_files_nor_warnings(tmp_path: Path) -> None:
+    for name in ("_SUCCESS", "sub_$folder$", ".m.csv.crc", "_committed_1"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "m.csv").write_bytes(CSV)
+    access = FileAccess(S3Access("", ""), AllowedUris(["file:///"]))
+
+    source = await Source.open(tmp_path.as_uri(), FileOptions(), access)
+
+    assert [part.name for part in source.parts] == [str(tmp_path / "m.csv")]
+    assert list(source.warnings) == []
