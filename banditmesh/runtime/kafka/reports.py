@@ -6,9 +6,12 @@ from __future__ import annotations
 import asyncio
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
+from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.kafka.refusals import in_words
 from banditmesh.runtime.logging import get_logger
+from banditmesh.runtime.outages import Work, outages
 
 log = get_logger(__name__)
 
@@ -25,6 +28,8 @@ class Reports:
         self._waiting: dict[TopicPartition, int] = {}
         self._sending: asyncio.Task[None] | None = None
         self._next_s = 0.0
+        self._refused: Work | None = None
+        """Reporting, once it was refused."""
 
     def note(self, at: TopicPartition, offset: int) -> None:
         """The reader has come to an offset."""
@@ -55,6 +60,12 @@ class Reports:
             return  # they were given to other members meanwhile
         try:
             await self._consumer.commit(ours)
+        except GroupAuthorizationFailedError as error:  # nothing but the report waits for it
+            self._refused = self._refused or outages.work(f"report of positions to group {error.args[0]}")
+            self._refused.failed(Unavailable(in_words(error, "Read")))
         except KafkaError as error:
             # Also a partition that has just been given to another member, which reports for itself.
             log.debug("positions not reported to the group", error=repr(error))
+        else:
+            if self._refused is not None:
+                self._refused.well()

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from aiokafka import TopicPartition
+from aiokafka.errors import GroupAuthorizationFailedError
 from aiokafka.util import commit_structure_validate
+from structlog.testing import capture_logs
 
 from banditmesh.runtime.kafka.reports import Reports
 
@@ -48,3 +50,22 @@ async def test_what_was_given_to_another_member_meanwhile_is_that_ones_and_no_er
     consumer = Consumer(OTHER)
     assert await reported(consumer, ONE) is None
     assert consumer.committed == []
+
+
+async def test_a_group_that_may_not_be_written_to_is_said_once_with_the_right_and_that_it_may_again() -> None:
+    consumer = Consumer(ONE)
+    reports = Reports(cast(Any, consumer))
+    refused = [GroupAuthorizationFailedError("joiner-shown"), GroupAuthorizationFailedError("joiner-shown")]
+
+    async def commit(offsets: dict[TopicPartition, int]) -> None:
+        if refused:
+            raise refused.pop()
+
+    consumer.commit = commit  # type: ignore[method-assign]
+    with capture_logs() as logs:
+        for _ in range(3):
+            reports.note(ONE, 7)
+            await reports._commit()
+    down, up = logs
+    assert (down["event"], up["event"]) == ("dependency down", "dependency up")
+    assert "lacks the right Read of group joiner-shown" in down["reason"]
