@@ -37,7 +37,7 @@ from banditmesh.bandits.registry import (
 )
 from banditmesh.decisions.row import Decision
 from banditmesh.decisions.view import GROUPS, IDENTITIES, View
-from banditmesh.runtime.errors import InvalidArgument
+from banditmesh.runtime.errors import InvalidArgument, printable
 
 _MOST_CROSSES: Final = 64
 """Pairs of fields that are crossed unless the SPEC says otherwise."""
@@ -230,7 +230,7 @@ def _wants_list(model: type[BaseModel], key: str) -> bool:
 
 
 def _wrong(text: str, key: str, message: str, *, value: object = None) -> InvalidArgument:
-    return InvalidArgument(f"policy {text}: {key} {message}", field=key, value=value)
+    return InvalidArgument(printable(f"policy {text}: {key} {message}"), field=printable(key), value=value)
 
 
 def _suggestion(wrong: str, known: Collection[str]) -> str:

@@ -143,3 +143,10 @@ def test_a_dense_field_that_the_log_does_not_have_is_named() -> None:
     parse("linucb:dense=x0..x1").view(first)
     with pytest.raises(InvalidArgument, match="'x2'"):
         parse("linucb:dense=x0..x2").view(first)
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31m\nb", "linear:a\x1b[31m=1", "\u202elinear"])
+def test_what_a_terminal_obeys_is_not_said_back_to_it(text: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        parse(text)
+    assert str(refused.value).isprintable()
