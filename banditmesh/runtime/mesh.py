@@ -7,6 +7,7 @@ that names it. ``docs/mesh-yaml.md`` is the reference.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
@@ -292,7 +293,13 @@ def load_mesh(path: str | Path, text: str | None = None) -> Mesh:
 
 
 def parse_mesh(text: str, *, origin: str = "mesh.yaml") -> Mesh:
-    """Validate the text of a ``mesh.yaml``; see :func:`load_mesh`."""
+    """Validate the text of a ``mesh.yaml``; see :func:`load_mesh`. What is in effect and what was read last is
+    remembered: a service that follows the file has it validated beside its calls, and has it then."""
+    return _parsed(text, origin)
+
+
+@lru_cache(maxsize=2)
+def _parsed(text: str, origin: str) -> Mesh:
     try:
         data = load_yaml(text)
         if not isinstance(data, dict):

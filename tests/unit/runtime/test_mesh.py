@@ -464,3 +464,10 @@ def test_where_a_file_is_no_yaml_its_line_is_shown() -> None:
 def test_a_file_without_end_is_not_read_to_its_end() -> None:
     with pytest.raises(ConfigurationError, match="more than 16 MiB"):
         load_mesh("/dev/zero")
+
+
+def test_a_text_is_validated_once_so_that_a_service_that_follows_it_need_not_do_so_between_its_calls() -> None:
+    mesh = parse_mesh(MINIMAL, origin="mesh.yaml")
+    assert parse_mesh(MINIMAL, origin="mesh.yaml") is mesh
+    with pytest.raises(ConfigurationError, match=r"^other\.yaml is not valid"):
+        parse_mesh("services: {}\nplacements: {}\n", origin="other.yaml")
