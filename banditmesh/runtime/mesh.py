@@ -6,8 +6,8 @@ that names it. ``docs/mesh-yaml.md`` is the reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Self
@@ -235,9 +235,13 @@ class Mesh(_Section):
         found = self.placements.get(placement)
         return self.join.window if found is None or found.join_window is None else found.join_window
 
-    def models(self) -> dict[tuple[str, str], Model]:
+    def models(self) -> Mapping[tuple[str, str], Model]:
         """Return every model by placement and name, the fallback's included: what the learner's shards and the engine's
         snapshots are."""
+        return self._models
+
+    @cached_property
+    def _models(self) -> Mapping[tuple[str, str], Model]:  # each policy is built for it: a second with some thousand
         found: dict[tuple[str, str], Model] = {}
         for placement, config in self.placements.items():
             for name, variant in config.experiment.variants.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, Field, model_validator
@@ -92,7 +93,7 @@ class Variant(Section):
         """Parameters of the exploration, as written."""
         return next(iter(self.explore.values()))
 
-    @property
+    @cached_property
     def model(self) -> str:
         """Name of the model: variants with equal policy and parameters share one."""
         return model_name(self.policy_name, self.policy_params)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -411,6 +413,16 @@ def many(kind: str, count: int) -> str:
 
 def calls_of(text: str) -> int:
     """How many functions are called to validate it."""
+
+    def validate() -> None:
+        with suppress(ConfigurationError):
+            parse_mesh(text)
+
+    return calls_in(validate)
+
+
+def calls_in(work: Callable[[], object]) -> int:
+    """How many functions it calls."""
     called = 0
 
     def count(_frame: FrameType, event: str, _argument: object) -> None:
@@ -420,9 +432,7 @@ def calls_of(text: str) -> int:
     before = sys.getprofile()
     sys.setprofile(count)
     try:
-        parse_mesh(text)
-    except ConfigurationError:
-        pass
+        work()
     finally:
         sys.setprofile(before)
     return called
@@ -471,3 +481,12 @@ def test_a_text_is_validated_once_so_that_a_service_that_follows_it_need_not_do_
     assert parse_mesh(MINIMAL, origin="mesh.yaml") is mesh
     with pytest.raises(ConfigurationError, match=r"^other\.yaml is not valid"):
         parse_mesh("services: {}\nplacements: {}\n", origin="other.yaml")
+
+
+def test_models_are_worked_out_once_and_say_nothing_of_equality() -> None:
+    """The joiner asks by them for each partition that it is given."""
+    mesh, same = parse_mesh(EXAMPLE, origin="one"), parse_mesh(EXAMPLE, origin="another")
+    assert mesh.models() is mesh.models()
+    assert mesh == same
+    few = calls_in(mesh.remembers)
+    assert few < calls_in(same.remembers)
