@@ -18,6 +18,9 @@ as the regressions of the arms that are shown know their contexts (K, the mean o
 
     deviation = max(of the mean, min(1, 2 g max(k, K^2)) of the regression).
 
+`thompson` widens deviations with the number of candidates, from 10 to 25 of them, for of many arms each is picked
+rarely. But of what arms share all examples tell, whichever was picked: the deviation of `fm` is narrowed as much.
+
 Two things that `fm` is told, this policy finds. How wide the prior of the weights is, for each kind of feature, is
 read off the weights (`prior_width`), in the first pass over the examples. And a weight whose residuals lean to one side
 gives up what it learned before (`surprise`), as do all weights of a kind that says too much (`calibration`). The
@@ -52,6 +55,8 @@ _FIRST = 1.0
 _RESIDUALS = 100_000
 _RECENT = 128.0
 """Examples over which K is the mean."""
+_FEW, _MANY = 10, 25
+"""Candidates between which what `thompson` makes of their number is taken back for `fm`."""
 _TRIED = 2.0
 """How much more is believed of what a regression does not know than of what it says: a g found on arms that were picked
 for their mean is too small."""
@@ -186,10 +191,12 @@ class Stacked(Fm):
     # -- scoring
 
     def _score(self, candidates: Candidates) -> Scores:
+        counts = segments.lengths(candidates.offsets)
         base = super()._score(candidates)
+        shared = base.deviation * np.repeat(np.float32(_FEW) / np.clip(counts, _FEW, _MANY).astype(np.float32), counts)
         if not self._share:
-            return base
-        x = np.repeat(self._rows(candidates.context), segments.lengths(candidates.offsets), axis=0)
+            return Scores(base.mean, shared)
+        x = np.repeat(self._rows(candidates.context), counts, axis=0)
         if len(candidates.features.ids):
             x += self._rows(candidates.features)
         found = self._ridge.predict(x, self._arms(candidates))
@@ -197,7 +204,7 @@ class Stacked(Fm):
         unknown = np.float32(_TRIED * self._share) * np.maximum(found.resolved, np.float32(self._resolved[0] ** 2))
         with np.errstate(over="ignore", invalid="ignore"):
             regression = found.variance * self._noise
-            variance = np.square((1 - share) * base.deviation) + np.square(share) * regression
+            variance = np.square((1 - share) * shared) + np.square(share) * regression
             variance = np.maximum(variance, np.square(np.minimum(unknown, 1.0)) * regression)
             return Scores(base.mean + share * (found.mean - base.mean), np.sqrt(variance))
 

@@ -96,6 +96,15 @@ def test_where_arms_are_met_too_rarely_to_be_known_none_is_tried_for_its_regress
     assert (both < 1.1 * alone).all()
 
 
+@pytest.mark.parametrize(("candidates", "part"), [(1, 1.0), (10, 1.0), (20, 0.5), (25, 0.4), (100, 0.4)])
+def test_of_many_candidates_what_they_share_counts_as_of_ten(candidates: int, part: float) -> None:
+    keys = np.arange(candidates, dtype=np.uint64)
+    offsets = np.array([0, candidates])
+    asked = Candidates(offsets, keys, keys, keys, SparseRows.empty(1), SparseRows.empty(candidates))
+    stacked = Stacked()
+    np.testing.assert_allclose(stacked.score(asked).deviation, part * Fm._score(stacked, asked).deviation, rtol=1e-6)
+
+
 def test_features_that_have_become_rare_lose_their_coordinates() -> None:
     ridge = ArmRidge(8, 1.0, PerArmParams())
     for user in range(64):  # each once, beside a field that all have
