@@ -78,9 +78,10 @@ def summed(name: str, earned: Sequence[Earned]) -> Line:
     """The line of a log, of one run a seed."""
     best = [_peer(each) for each in earned]
     means = {text: float(np.mean([each[text].mean() for each in earned])) for text in ("random", *OURS)}
+    ours = float(np.mean([max(each[text].mean() for text in OURS) for each in earned]))
     peer = float(np.mean([value for _, value in best]))
     settings = tuple(dict.fromkeys(setting for setting, _ in best))
-    return Line(name, len(earned[0]["random"]), means.pop("random"), means, peer, settings)
+    return Line(name, len(earned[0]["random"]), means.pop("random"), means, ours, peer, settings)
 
 
 def _peer(earned: Earned) -> tuple[str, float]:

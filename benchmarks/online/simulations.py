@@ -1,4 +1,4 @@
-"""Simulated traffic with known means: drift, a shift, cold arms, rare clicks, many arms, few users.
+"""Simulated traffic with known means: drift, a shift, cold arms, rare clicks, many arms, few users, news, a shop.
 
 A user has a taste and a segment that the policy sees, a content a topic vector and a category that it sees. The chance
 of a click is logistic in how they fit, in the content's own quality, and in a bias that makes clicks as rare as wanted.
@@ -30,6 +30,7 @@ class Simulation:
         drift: standard deviation of a content's quality after 1 000 decisions, in logits.
         shift: the decision at which users change what they like; 0 is never. The page's logs end after 1 500.
         described: whether contents have features.
+        price: standard deviation of the log of what a click on a content earns; 0: each earns 1.
     """
 
     decisions: int = 5_000
@@ -43,9 +44,10 @@ class Simulation:
     drift: float = 0.0
     shift: int = 0
     described: bool = True
+    price: float = 0.0
 
     def rows(self, seed: int) -> Iterator[Row]:
-        """Rows of full information; `mean` of a candidate, which policies do not see, is the chance of a click."""
+        """Rows of full information; `mean` of a candidate, which policies do not see, is what it earns on average."""
         rng = np.random.default_rng([seed, 77])
         segments, categories = 6, 8
         fit = rng.normal(0, self.taste, (2, segments, categories))
@@ -54,6 +56,7 @@ class Simulation:
         own = rng.normal(0, 0.4 * self.taste, (self.users, categories))
         category = rng.integers(categories, size=self.alive)
         quality = rng.normal(0, self.quality, self.alive)
+        prices = np.exp(np.random.default_rng([seed, 78]).normal(0, self.price, self.alive))
         names = np.arange(self.alive)
         last = self.alive
         births = 0.0
@@ -83,10 +86,10 @@ class Simulation:
                     {
                         "id": f"c{names[at]}",
                         **({"features": {"category": f"k{category[at]}"}} if self.described else {}),
-                        "reward": float(click),
-                        "mean": float(mean),
+                        "reward": float(click * price),
+                        "mean": float(mean * price),
                     }
-                    for at, click, mean in zip(offered.tolist(), clicks, means, strict=True)
+                    for at, click, mean, price in zip(offered.tolist(), clicks, means, prices[offered], strict=True)
                 ],
             }
 
@@ -98,5 +101,7 @@ SIMULATIONS = {
     "many arms": Simulation(alive=2_000, offered=20, born=50, drift=0.3, shift=3_000, decisions=6_000, users=5_000),
     "rare clicks": Simulation(bias=-4.8, decisions=12_000, alive=30),
     "very rare clicks": Simulation(bias=-7.2, decisions=20_000, alive=20, described=False),
+    "news": Simulation(bias=-2.6, alive=300, offered=30, born=200, users=2_000, taste=0.7, quality=0.6),
+    "shop": Simulation(bias=-3.0, alive=500, offered=12, born=5, users=3_000, price=0.7),
     "few users": Simulation(users=12, described=False, alive=30, taste=1.5),
 }
