@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from banditmesh.bandits import segments
+from banditmesh.bandits import segments, triangle
 from banditmesh.bandits.arms import ArmTable, Slots
 from banditmesh.bandits.batch import SparseRows
 from banditmesh.bandits.errors import InvalidTensors
@@ -100,9 +100,7 @@ class ArmRidge:
 
     def __init__(self, dimension: int, ridge: float, arms: PerArmParams) -> None:
         self._dimension, self._ridge, self._params = dimension, ridge, arms
-        self._upper = np.triu_indices(dimension)
-        self._square = np.empty((dimension, dimension), np.int64)
-        self._square[self._upper] = self._square.T[self._upper] = np.arange(len(self._upper[0]))
+        self._upper, self._square = triangle.packed(dimension)
         self._ids = np.zeros(dimension, np.uint32)  # the feature of each coordinate
         self._taken = np.zeros(dimension, np.bool_)
         self._taken[0] = True

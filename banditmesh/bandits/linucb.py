@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from banditmesh.bandits import segments
+from banditmesh.bandits import segments, triangle
 from banditmesh.bandits.arms import Slots, arm_keys, decay
 from banditmesh.bandits.batch import Candidates, Examples, Scores
 from banditmesh.bandits.errors import NotMergeable
@@ -76,9 +76,7 @@ class Linucb(ArmSums):
         dense = self.params.dense
         self._project: Projection = NamedFields(dense) if dense else SignedProjection(self.params.dimension)
         d = self._project.dimension
-        self._upper = np.triu_indices(d)
-        self._square = np.empty((d, d), np.int64)  # where each element of the matrix is in its packed triangle
-        self._square[self._upper] = self._square.T[self._upper] = np.arange(len(self._upper[0]))
+        self._upper, self._square = triangle.packed(d)
         self._prior_precision = np.eye(d) * self.params.ridge
         self._pooled = self.params.prior_reward is None and not dense
         self._start()
