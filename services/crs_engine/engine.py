@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,8 @@ from services.crs_engine.sampled_decisions import Sampler
 from services.crs_engine.selection_counts import SelectionCounts
 from services.crs_engine.user_memory import UserMemory
 
+WARMED_AT_ONCE: Final = 10
+"""Placements whose fallbacks are looked at before requests are let in: some milliseconds of the event loop."""
 _ORIGINS = {number: name.removeprefix("ORIGIN_").lower() for name, number in events_pb2.Origin.items()}
 
 
@@ -132,8 +136,12 @@ class Engine:
 
     async def keep_fallbacks_warm(self) -> None:
         """Read the contents of the fallbacks into the catalog: when Redis is away it is too late for that."""
-        pools = [pool for each in self.placements.values() for pool in self.pipeline.fallback_pools(each)]
-        await self.pipeline.hydrate(pools, self.reads)
+        placements = list(self.placements.values())
+        for start in range(0, len(placements), WARMED_AT_ONCE):
+            some = placements[start : start + WARMED_AT_ONCE]
+            pools = [pool for each in some for pool in self.pipeline.fallback_pools(each)]
+            await self.pipeline.hydrate(pools, self.reads)
+            await asyncio.sleep(0)
 
     def _count(self, answered: Answered) -> None:
         placement = answered.slate.group.placement

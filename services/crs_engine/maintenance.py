@@ -3,6 +3,7 @@ metrics."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from prometheus_client import Counter
@@ -15,6 +16,9 @@ from services.crs_engine.pipeline.retrievers.newest import Newest
 EVERY_S: Final = 5.0
 MOST_NEW_AT_ONCE: Final = 2000
 """Contents that were announced, and that nobody has asked for yet, which are read in one round; for ``newest``."""
+
+REPORTED_AT_ONCE: Final = 50
+"""Placements whose counts are carried over before requests are let in: a millisecond of the event loop."""
 
 
 class Maintenance:
@@ -41,13 +45,15 @@ class Maintenance:
             await self._engine.reads.contents(new)
             if (catalog.find(new) < 0).all():  # Redis is away
                 catalog.announced.put_back(new)
-        self._newest.refresh(self._engine.placements.values(), self._clock.now_s())
+        await self._newest.refresh_all(self._engine.placements.values(), self._clock.now_s())
         await self._engine.keep_fallbacks_warm()
         metrics = self._metrics
         metrics.catalog_size.set(len(catalog))
         self._report(metrics.catalog_evicted, ("evicted",), catalog.evicted)
         self._report(metrics.unreadable.labels("content"), ("content",), catalog.unreadable)
-        for name, placement in self._engine.placements.items():
+        for at, (name, placement) in enumerate(self._engine.placements.items(), 1):
+            if at % REPORTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             self._report(metrics.large_tokens.labels(name), ("token", name), placement.large_tokens)
             self._report(metrics.unreadable.labels("profile"), ("profile", name), placement.users.unreadable)
             for featurizer in (placement.featurizer, placement.users.featurizer):

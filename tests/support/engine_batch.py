@@ -174,7 +174,9 @@ class Bench:
     def pipeline(self, models: FixedModels, seed: int = 3) -> Pipeline:
         """The pipeline over these models and this catalog, at ``NOW_S``."""
         newest = retrievers.Newest(self.catalog, 100)
-        newest.refresh(self.placements.values(), NOW_S)
+        for placement in self.placements.values():
+            if newest.name in placement.retrievers:
+                newest.refresh(placement, NOW_S)
         config = self.mesh.placements
         return Pipeline(
             self.catalog,
