@@ -18,11 +18,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def freeze_heap() -> bool:
-    """Call once, when what stays for ever is there. Returns whether the allocator took its settings (only glibc has
-    them)."""
+    """Call it when what stays is there, and again when a service that serves has been built anew. Returns whether the
+    allocator took its settings (only glibc has them)."""
     # By default, after each 700 objects, the collector took some 15 % of the CPU of the engine and of the joiner, in
     # search of cycles that nobody makes.
-    gc.collect()
+    if gc.get_threshold()[0] != GC_OBJECTS:
+        gc.collect()
+    else:  # it serves: to look at all that is new would be a second with thousands of placements, and none may be lost
+        gc.collect(1)
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
     # By default the arrays of a batch of 128 go back to the kernel, page by page, and come again for the next batch:
