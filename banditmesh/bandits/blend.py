@@ -75,6 +75,11 @@ class BlendParams(PolicyParams):
     popular: PopularParams = Field(default_factory=PopularParams, description="Everybody's: {half_life: 7d}.")
     k: float = Field(default=10.0, gt=0, description="Feedback after which taste and popularity weigh the same.")
 
+    @property
+    def stands_on(self) -> Mapping[str, Mapping[str, Any]]:
+        """See `PolicyParams.stands_on`."""
+        return {Als.name: self.personal.als.model_dump(mode="json")}
+
 
 class Blend:
     """See the module. `personal` is set by whoever loads models: the fit of `als` has a snapshot of its own."""
@@ -98,11 +103,6 @@ class Blend:
         self._all = Popularity(counted)
         self._cells = Popularity(counted)
         self.personal = Als(self.params.personal.als)
-
-    @property
-    def stands_on(self) -> Mapping[str, Mapping[str, Any]]:
-        """The policies with models of their own that it scores by, with their parameters."""
-        return {Als.name: self.params.personal.als.model_dump(mode="json")}
 
     def standing_on(self, personal: Als) -> Blend:
         """The same counters beside another fit of the personal policy; neither is changed."""

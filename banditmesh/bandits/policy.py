@@ -30,6 +30,11 @@ class PolicyParams(BaseModel):
         """The rewards that a policy with these parameters can learn from; it refuses others."""
         return -math.inf, math.inf
 
+    @property
+    def stands_on(self) -> Mapping[str, Mapping[str, Any]]:
+        """The policies with models of their own that a policy with these parameters scores by, with theirs."""
+        return {}
+
     @model_validator(mode="before")
     @classmethod
     def _old_spellings_are_read(cls, given: Any) -> Any:

@@ -97,8 +97,7 @@ def load(name: str, params: Mapping[str, Any] | None, tensors: Mapping[str, NDAr
 
 def stands_on(name: str, params: Mapping[str, Any] | None = None) -> Mapping[str, Mapping[str, Any]]:
     """The policies that this one scores by and that have models of their own, with their parameters."""
-    found: Mapping[str, Mapping[str, Any]] = getattr(build(name, params), "stands_on", {})
-    return found
+    return policy_params(name, params).stands_on
 
 
 def model_name(name: str, params: Mapping[str, Any] | None = None) -> str:

@@ -212,9 +212,13 @@ class Mesh(_Section):
         impression is counted by these, whatever placement it was in."""
         return sorted({each for placement in self.placements.values() for each in capped(placement.rules)})
 
-    def densities(self) -> dict[tuple[str, str], Density]:
+    def densities(self) -> Mapping[tuple[str, str], Density]:
         """Every density by placement and model's name: what the learner keeps sums of. Two that differ only in what
         does not matter to the sums are one: the first one's publishing counts."""
+        return self._densities
+
+    @cached_property
+    def _densities(self) -> Mapping[tuple[str, str], Density]:
         found: dict[tuple[str, str], Density] = {}
         for name, placement in self.placements.items():
             for variant in placement.experiment.variants:
@@ -241,7 +245,7 @@ class Mesh(_Section):
         return self._models
 
     @cached_property
-    def _models(self) -> Mapping[tuple[str, str], Model]:  # each policy is built for it: a second with some thousand
+    def _models(self) -> Mapping[tuple[str, str], Model]:  # a part of a second with some thousand
         found: dict[tuple[str, str], Model] = {}
         for placement, config in self.placements.items():
             for name, variant in config.experiment.variants.items():

@@ -67,15 +67,7 @@ class Reloader:
         if text == self._looked_at:
             return
         try:
-            mesh = await asyncio.to_thread(parse_mesh, text, origin=str(self._path))
-            in_effect = self._in_effect()
-            fixed = list(_fixed_changes(in_effect, mesh))
-            if fixed:
-                raise ConfigurationError(
-                    f"{self._path} changes what cannot change while the mesh runs:",
-                    tuple(fixed),
-                    hint="put these back; for other values make new topics, with another prefix, and restart",
-                )
+            mesh, changed = await asyncio.to_thread(self._read, text)
         except ConfigurationError as error:
             await self._refuse(text, str(error))
             return
@@ -83,13 +75,26 @@ class Reloader:
             log.exception("the new mesh.yaml could not be looked at")
             await self._refuse(text, f"{self._path}: could not be looked at: {type(error).__name__}")
             return
-        if mesh != in_effect:
+        if changed:
+            log.info("mesh.yaml has changed", path=str(self._path), sections=changed)
             await self._take(text, mesh)
         else:
             self._taken(text, mesh)
 
+    def _read(self, text: str) -> tuple[Mesh, list[str]]:
+        """The mesh, and its sections that are not as those in effect; on a thread, for there may be thousands of
+        placements. Raises ConfigurationError for a file that cannot count."""
+        mesh, in_effect = parse_mesh(text, origin=str(self._path)), self._in_effect()
+        fixed = _fixed_changes(in_effect, mesh)
+        if fixed:
+            raise ConfigurationError(
+                f"{self._path} changes what cannot change while the mesh runs:",
+                tuple(fixed),
+                hint="put these back; for other values make new topics, with another prefix, and restart",
+            )
+        return mesh, _changed(in_effect, mesh)
+
     async def _take(self, text: str, mesh: Mesh) -> None:
-        log.info("mesh.yaml has changed", path=str(self._path), sections=_changed(self._in_effect(), mesh))
         before, self._server.mesh_text = self._server.mesh_text, text
         try:
             await self._server.rebuild(self._build)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from banditmesh.contracts.crs_engine.v1 import crs_engine_pb2, crs_engine_pb2_grpc
-from banditmesh.runtime import keys, rule_options
+from banditmesh.runtime import keys
 from banditmesh.runtime.errors import ConfigurationError
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.memory import freeze_heap
@@ -28,7 +28,6 @@ from services.crs_engine.batching import Batcher
 from services.crs_engine.breaker import Breaker
 from services.crs_engine.cache_keeper import CacheKeeper
 from services.crs_engine.catalog import Catalog
-from services.crs_engine.compiled_placement import compile_placements, featurizers, retrieved_services
 from services.crs_engine.densities import Densities
 from services.crs_engine.engine import Engine, RedisReads
 from services.crs_engine.explain import Explainer
@@ -37,9 +36,10 @@ from services.crs_engine.live_contents import LiveContents
 from services.crs_engine.maintenance import Maintenance
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.models import Models
-from services.crs_engine.pipeline import filters, retrievers, rules
+from services.crs_engine.pipeline import retrievers
 from services.crs_engine.pipeline.hydrate import Hydrator
 from services.crs_engine.pipeline.pipeline import Pipeline
+from services.crs_engine.prepared import Prepared, prepare
 from services.crs_engine.rule_cost import RuleCosts
 from services.crs_engine.sampled_decisions import Sampler
 from services.crs_engine.selection_counts import SelectionCounts
@@ -81,9 +81,11 @@ async def bootstrap(settings: EngineSettings, server: Server) -> None:
 
 async def build(settings: EngineSettings, server: Server, rng: np.random.Generator) -> Parts:
     """See :func:`bootstrap`. ``rng``: what exploration draws from."""
-    mesh = load_mesh(settings.config, server.mesh_text)
-    server.guard(mesh.access)
     ring = KeyRing.parse(settings.token_keys.get_secret_value())
+    mesh = await asyncio.to_thread(load_mesh, settings.config, server.mesh_text)
+    prepared = await asyncio.to_thread(prepare, mesh)
+    placements, catalog = prepared.placements, prepared.catalog
+    server.guard(mesh.access)
     clock, metrics = server.clock, EngineMetrics(server.registry)
     redis_metrics = RedisMetrics(server.registry)
     redis = RedisClient(settings.redis, timeout_s=mesh.engine.redis_timeout, metrics=redis_metrics)
@@ -91,24 +93,10 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     stream = RedisClient(settings.redis, timeout_s=STREAM_TIMEOUT_S, max_connections=4, metrics=redis_metrics)
     store = _store(settings)
 
-    placements = compile_placements(mesh)
-    wants_new = any(retrievers.Newest.name in each.retrievers for each in placements.values())
-    followed = retrieved_services(placements)
-    catalog = Catalog(
-        mesh.engine.catalog_size,
-        featurizers(placements),
-        notes_new=wants_new,
-        follows=followed,
-        most_bytes=mesh.engine.catalog_mib << 20,
-        attributes={name for each in mesh.placements.values() for name in rule_options.attributes(each.rules)},
-        counted_by=mesh.capped(),
-        dimensions=mesh.vectors.dimensions if mesh.vectors else 0,
-    )
-    contents = LiveContents(stream, catalog, followed, clock, metrics)
-    sources = sorted({each.name for placement in placements.values() for each in placement.sources if each.mapped})
-    live = LiveFollower(stream, [*sources, keys.PROFILES], catalog.mark_changed, clock, metrics)
+    contents = LiveContents(stream, catalog, prepared.followed, clock, metrics)
+    live = LiveFollower(stream, [*prepared.sources, keys.PROFILES], catalog.mark_changed, clock, metrics)
     snapshots = Snapshots(store, settings.model_cache)
-    models = Models.of(mesh, snapshots, clock, metrics)
+    models = Models.of(mesh, snapshots, clock, metrics, prepared.priors)
     densities = Densities(mesh, snapshots, catalog, clock, metrics)
     newest = retrievers.Newest(catalog, mesh.engine.fallback_contents)
     pipeline = Pipeline(
@@ -119,8 +107,8 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
             [retrievers.Popularity(models, catalog), newest],
             [retrievers.Density(densities), retrievers.Als(models, catalog)],
         ),
-        {name: filters.enabled(placement) for name, placement in mesh.placements.items()},
-        {name: rules.enabled(placement) for name, placement in mesh.placements.items()},
+        prepared.filters,
+        prepared.rules,
         ring,
         clock,
         metrics,
@@ -133,7 +121,7 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     selections = SelectionCounts(store, clock, metrics)
     reads = RedisReads(redis, breaker, live, hydrator, metrics)
     engine = Engine(placements, pipeline, reads, metrics, RuleCosts(metrics), keeper, selections)
-    engine = replace(engine, sampler=_sampler(settings, mesh, server, catalog, metrics))
+    engine = replace(engine, sampler=_sampler(settings, mesh, server, prepared, metrics))
     batcher = Batcher(
         engine.select,
         mesh.engine.max_batch,
@@ -203,10 +191,10 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
 
 
 def _sampler(
-    settings: EngineSettings, mesh: Mesh, server: Server, catalog: Catalog, metrics: EngineMetrics
+    settings: EngineSettings, mesh: Mesh, server: Server, prepared: Prepared, metrics: EngineMetrics
 ) -> Sampler | None:
     """What hands sampled decisions to Kafka; None when no placement samples, or there is no Kafka."""
-    sampling = [name for name, placement in mesh.placements.items() if placement.decisions.sample]
+    sampling = list(prepared.rebuilt)
     if not sampling:
         return None
     if settings.kafka is None:
@@ -222,8 +210,7 @@ def _sampler(
     async def send(records: Sequence[tuple[bytes, bytes]]) -> None:
         await producer.send_many([Record(topic, key, value) for key, value in records])
 
-    rebuilt = {name: rules.rebuilt(mesh.placements[name]) for name in sampling}
-    sampler = Sampler(catalog, send, server.clock, metrics, np.random.default_rng(), rebuilt)
+    sampler = Sampler(prepared.catalog, send, server.clock, metrics, np.random.default_rng(), prepared.rebuilt)
     server.background("sampled decisions", sampler.run, critical=False)
     server.on_stop("sampled decisions", producer.stop)
     return sampler

@@ -79,15 +79,21 @@ class Models:
     """By placement and model's name."""
 
     @classmethod
-    def of(cls, mesh: Mesh, snapshots: Snapshots, clock: Clock, metrics: EngineMetrics) -> Models:
-        """At their priors; :meth:`poll` loads."""
+    def of(
+        cls,
+        mesh: Mesh,
+        snapshots: Snapshots,
+        clock: Clock,
+        metrics: EngineMetrics,
+        untrained: Mapping[tuple[str, str], Policy] | None = None,
+    ) -> Models:
+        """At their priors; :meth:`poll` loads. ``untrained``: what :func:`priors` has made of this mesh already."""
         models = cls(snapshots, clock, metrics, max(mesh.engine.fallback_contents, 2 * _most_popular(mesh)))
+        untrained = priors(mesh) if untrained is None else untrained
         for (placement, name), model in mesh.models().items():
-            prior = LoadedModel(registry.build(model.policy, model.params))
             models.slots[placement, name] = ModelSlot(
-                placement, name, model.policy, model.params, model.variants, prior
+                placement, name, model.policy, model.params, model.variants, LoadedModel(untrained[placement, name])
             )
-            metrics.model_version.labels(placement, name).set(0)
         return models
 
     def get(self, placement: str, model: str) -> LoadedModel:
@@ -104,6 +110,7 @@ class Models:
         logged, counted and tried again next time."""
         for slot in list(self.slots.values()):
             work = outages.work(f"model {slot.placement}/{slot.model}")
+            self.metrics.model_version.labels(slot.placement, slot.model).set(slot.loaded.version)
             try:
                 pointer = await self.snapshots.moved(slot.placement, slot.model, slot.seen)
                 if pointer is not None:
@@ -146,7 +153,8 @@ class Models:
             policy, manifest.version, manifest.published_at_ms, self.clock.now_s(), manifest.examples
         )
         slot.seen, slot.refused = pointer, ""
-        self._assemble(slot.placement)
+        if isinstance(policy, Blend | Als):
+            self._assemble(slot.placement)
         if popular is not None:
             self.popular_contents[slot.placement, slot.model] = popular
         self.metrics.model_version.labels(slot.placement, slot.model).set(manifest.version)
@@ -165,7 +173,7 @@ class Models:
             policy = slot.loaded.policy
             if at != placement or not isinstance(policy, Blend):
                 continue
-            (name, params), *_ = policy.stands_on.items()
+            (name, params), *_ = policy.params.stands_on.items()
             beneath = self.slots[placement, registry.model_name(name, params)].loaded
             if isinstance(beneath.policy, Als) and policy.personal is not beneath.policy:
                 slot.loaded = replace(slot.loaded, policy=policy.standing_on(beneath.policy), beneath=beneath.version)
@@ -181,6 +189,19 @@ class Models:
             reason=reason,
             error=message,
         )
+
+
+def priors(mesh: Mesh) -> dict[tuple[str, str], Policy]:
+    """The untrained policy of every model, by placement and name. Nobody teaches it here, so that models of equal
+    policy and parameters have one together."""
+    found: dict[tuple[str, str], Policy] = {}
+    known: dict[tuple[str, str], Policy] = {}
+    for key, model in mesh.models().items():
+        written = (model.policy, repr(model.params))
+        if written not in known:
+            known[written] = registry.build(model.policy, model.params)
+        found[key] = known[written]
+    return found
 
 
 def _most_popular(mesh: Mesh) -> int:

@@ -22,23 +22,20 @@ from banditmesh.runtime.snapshots import Snapshots
 from banditmesh.runtime.store import connect
 from banditmesh.runtime.stream import Consumed
 from services.learner.archiving.bootstrap import Archivers, archive
-from services.learner.catalog import Catalog, ShardId
+from services.learner.catalog import Catalog
 from services.learner.density_events import REMEMBERED
 from services.learner.density_learner import CLICKS, DensityLearner
-from services.learner.density_shard import DensityShard
 from services.learner.evaluations import EVALUATION_DEADLINE_S, Evaluations
-from services.learner.experiment_shard import EXPERIMENT, ExperimentShard
 from services.learner.experiments import Experiments
 from services.learner.learner import Learner
 from services.learner.metrics import LearnerMetrics
+from services.learner.owned import Owned
 from services.learner.positions import Positions
 from services.learner.publisher import Publisher
 from services.learner.reader import KafkaReader, Known
 from services.learner.rollback import Rollback
 from services.learner.servicer import LearnerServicer
 from services.learner.settings import LearnerSettings, ordinal_of
-from services.learner.shard import Shard
-from services.learner.validation import Validation
 
 log = get_logger(__name__)
 
@@ -59,32 +56,19 @@ class Parts:
 
 async def bootstrap(settings: LearnerSettings, server: Server) -> None:
     """Register the learner with a server, in a process of its own. Raises ConfigurationError."""
-    build(settings, server)
+    await build(settings, server)
     freeze_heap()
 
 
-def build(settings: LearnerSettings, server: Server) -> Parts:
+async def build(settings: LearnerSettings, server: Server) -> Parts:
     """See `bootstrap`."""
-    mesh = load_mesh(settings.config, server.mesh_text)
+    mesh = await asyncio.to_thread(load_mesh, settings.config, server.mesh_text)
+    ordinal = ordinal_of(settings)
+    catalog = await asyncio.to_thread(Catalog, mesh)
+    owned = await asyncio.to_thread(Owned.of, catalog, mesh, ordinal, settings.replicas)
     server.guard(mesh.access)
     server.run_alone()
-    ordinal = ordinal_of(settings)
-    catalog = Catalog(mesh)
-    shards = {
-        shard_id: Shard(shard_id, spec, batch=mesh.learning.batch)
-        for shard_id, spec in catalog.models.items()
-        if shard_id.owner(settings.replicas) == ordinal
-    }
-    if mesh.learning.validation.on:
-        for shard_id, shard in shards.items():
-            shard.validation = Validation(
-                mesh.learning.validation, *mesh.placements[shard_id.placement].rewards.range()
-            )
-    tallies = {
-        placement: ExperimentShard(placement, batch=mesh.learning.batch)
-        for placement in mesh.placements
-        if ShardId(placement, EXPERIMENT).owner(settings.replicas) == ordinal
-    }
+    shards, tallies = owned.models, owned.tallies
     learned = [*shards.values(), *tallies.values()]
     log.info("shards of this learner", ordinal=ordinal, replicas=settings.replicas, shards=sorted(shards))
 
@@ -139,11 +123,7 @@ def build(settings: LearnerSettings, server: Server) -> Parts:
     rollback = Rollback(snapshots, publisher, learner, thread, server.clock)
     sums_thread = ThreadPoolExecutor(1, thread_name_prefix="densities")
     densities = DensityLearner(
-        [
-            DensityShard(shard_id, *density)
-            for shard_id, density in catalog.densities.items()
-            if shard_id.owner(settings.replicas) == ordinal
-        ],
+        owned.densities,
         lambda which, known: KafkaReader(
             settings.kafka,
             topics.reactions if which == CLICKS else topics.impressions,

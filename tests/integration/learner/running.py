@@ -81,7 +81,7 @@ async def running(settings: LearnerSettings, clock: Clock | None = None) -> Asyn
     server = Server(
         ServerOptions(HostPort("127.0.0.1", 0), grace_s=1.0), registry=registry, clock=clock or SystemClock()
     )
-    parts = build(settings, server)
+    parts = await build(settings, server)
     async with server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield Running(server, parts, registry, channel, learner_pb2_grpc.LearnerServiceStub(channel))
 
