@@ -105,8 +105,8 @@ class ArmRidge:
         self._taken = np.zeros(dimension, np.bool_)
         self._taken[0] = True
         self._seen = np.zeros((3, dimension))  # examples that had the feature, sum of x, sum of x²
-        self._total = np.zeros(3)  # examples, sum of rewards, passes
-        self._total[2] = 1.0
+        # Examples, sum of rewards, how often each was counted: more than once in models of an earlier release.
+        self._total = np.array([0.0, 0.0, 1.0])
         self._arms = ArmTable(
             {
                 "precision": (np.float64, (len(self._upper[0]),)),
@@ -279,15 +279,6 @@ class ArmRidge:
         self._total[:2] *= left
         self._stale[:] = True
         self._refresh()
-
-    @property
-    def passes(self) -> float:
-        """How often examples were gone through."""
-        return float(self._total[2])
-
-    def start_pass(self) -> None:
-        """Sums will count each example once more: deviations are for as many passes."""
-        self._total[2] += 1.0
 
     # -- saving
 

@@ -40,6 +40,8 @@ _LARGEST = 1e12
 _MOST_UNITS = 10.0
 """And up to so many of its units: one wild value neither decides a score nor throws a model off."""
 _KEPT_PER_PASS = 0.5
+_SHARES_PER_PASS = 1.0 / np.log(2.0)
+"""In a later pass a feature's count grows from n to 2 n, so that its examples' shares in it add up to ln 2."""
 _FIRST_RESIDUAL = 0.5
 """The root mean square of the residuals is taken to be this, as by so many examples, before there are any."""
 _FIRST_RESIDUALS = 16
@@ -130,6 +132,7 @@ class HashedPolicy(ABC):
         self._residual = np.full(1, _FIRST_RESIDUAL**2)  # mean square of the residuals
         self._waiting = Batch.empty()
         self._seen = 0  # examples that were learned, without those that wait
+        self._again = False  # whether all examples were learned before, in an earlier pass
         self._now_s = -np.inf
         self._faded_s = -np.inf
 
@@ -157,6 +160,7 @@ class HashedPolicy(ABC):
 
     def _start_pass(self) -> None:
         """Evidence is counted anew, from none; the estimates stay."""
+        self._again = True
         HashedPolicy._fade(self, 0.0)
 
     @abstractmethod
@@ -183,6 +187,10 @@ class HashedPolicy(ABC):
     def _priors(self) -> NDArray[np.float32] | np.float32:
         """float32[n_features], or one number: precisions of the priors of all weights, in the table's order."""
         return np.float32(self._params.ridge)
+
+    def _prior_of(self, rows: Rows) -> NDArray[np.float64]:
+        """float64[n]: of these weights."""
+        return np.full(len(rows), self._params.ridge)
 
     def _precisions(self, own: SparseRows, rows: Rows, candidates: Candidates) -> NDArray[np.float32]:
         """float32[n_entries]: of the weights of the candidates' own features, which stand in these rows."""
@@ -235,14 +243,25 @@ class HashedPolicy(ABC):
     def _learn_weights(self, step: Step, base: NDArray[np.float64]) -> NDArray[np.float64]:
         """Takes a mini-batch into the weights, where `base` (float64[n]) is what the rest of the policy adds to the
         predictor. Returns the residuals before, float64[n]."""
-        link, before = self._params.link, self._belief(step)
+        link, before, rows = self._params.link, self._belief(step), step.group.rows
         base = base + self._offset
         residual = respond(link, base + before.predictor(step)).mean - step.rewards
-        after = learned(step, before, base, link, self._params.iterations)
-        self._table["weight"][step.group.rows] = after.mean
-        self._table["precision"][step.group.rows] = after.precision
+        held = self._held(before, step) if self._again else before
+        after = learned(step, held, base, link, self._params.iterations)
+        self._table["weight"][rows] = after.mean
+        self._table["precision"][rows] = after.precision - held.precision + before.precision
         self._intercept = after.intercept
         return np.asarray(residual)
+
+    def _held(self, belief: Belief, step: Step) -> Belief:
+        """What to step from where a pass before has learned these examples: the weights are held by all that they were
+        learned from, and drawn to the prior by this mini-batch's part of it. Held by the prior alone, as evidence is
+        counted, they would be drawn to their own last estimates, and each pass would believe the examples once more."""
+        prior = self._prior_of(step.group.rows)
+        curvature = float(respond(self._params.link, np.array([self._offset])).curvature[0])
+        precision = prior + curvature * self._table["seen"][step.group.rows]
+        share = step.share * _SHARES_PER_PASS
+        return Belief(belief.mean * (1.0 - prior * share / precision), precision, belief.intercept)
 
     def _weights(self) -> list[NDArray[Any]]:
         """The means of all weights and the intercept, as arrays that may be written in place."""

@@ -24,8 +24,10 @@ rarely. But of what arms share all examples tell, whichever was picked: the devi
 Two things that `fm` is told, this policy finds. How wide the prior of the weights is, for each kind of feature, is
 read off the weights (`prior_width`), in the first pass over the examples. And a weight whose residuals lean to one side
 gives up what it learned before (`surprise`), as do all weights of a kind that says too much (`calibration`). The
-regressions of the arms forget by `half_life` alone. Each live feature
-has 12 bytes more than in `fm`.
+regressions of the arms forget by `half_life` alone. Each live feature has 12 bytes more than in `fm`.
+
+Only the first pass over a log shows how well anything predicts what it has not seen. Later ones are those of `fm`: the
+regressions are sums, which have all examples by then, and g and the rest stay as that pass has left them.
 """
 
 from __future__ import annotations
@@ -120,6 +122,9 @@ class Stacked(Fm):
     def _priors(self) -> NDArray[np.float32]:
         return self._prior[self._table.column("kind").astype(np.int64)].astype(np.float32)
 
+    def _prior_of(self, rows: Rows) -> NDArray[np.float64]:
+        return self._prior[self._table["kind"][rows].astype(np.int64)]
+
     def _precisions(self, own: SparseRows, rows: Rows, candidates: Candidates) -> NDArray[np.float32]:
         precisions = super()._precisions(own, rows, candidates)
         unseen = np.flatnonzero(rows == 0)
@@ -138,7 +143,7 @@ class Stacked(Fm):
         self._table["precision"][entries[fresh]] = self._prior[kinds]
 
     def _learn_weights(self, step: Step, base: Floats) -> Floats:
-        if self._ridge.passes > 1.0:
+        if self._again:
             return super()._learn_weights(step, base)
         rows = step.group.rows
         kind = self._table["kind"][rows].astype(np.int64)
@@ -151,9 +156,9 @@ class Stacked(Fm):
         return residual
 
     def _learned(self, step: Step, residuals: Floats, before: int) -> None:
-        self._give_up(step, residuals)
-        if self._ridge.passes > 1.0:
+        if self._again:
             return
+        self._give_up(step, residuals)
         kept = calibration.kept(self._calibration)
         if kept is not None:
             self._keep(kept)
@@ -225,6 +230,8 @@ class Stacked(Fm):
     # -- learning
 
     def _learn(self, batch: Batch) -> NDArray[np.float64]:
+        if self._again:
+            return super()._learn(batch)
         features, arms = self._apart(batch.features)
         found = self._ridge.predict(self._ridge.rows(features), arms)
         residual = super()._learn(batch)
@@ -259,7 +266,6 @@ class Stacked(Fm):
         super()._start_pass()
         self._table.column("surprise")[:] = 0.0
         self._calibration[:] = 0.0
-        self._ridge.start_pass()
 
     def _fade(self, left: float) -> None:
         super()._fade(left)

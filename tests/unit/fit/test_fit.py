@@ -52,6 +52,33 @@ def test_fm_finds_an_interaction_that_linear_cannot(tmp_path: Path) -> None:
     assert aucs["linear"] < 0.6
 
 
+def crowded_log(path: Path, n: int, seed: int) -> Path:
+    """Users and items fit by two tastes; the hour and the city, which are crossed with the items' years, say nothing."""
+    rng, users, items = np.random.default_rng(seed), *np.random.default_rng(0).normal(size=(2, 60, 2))
+    with path.open("w") as file:
+        for user, item, hour, city in rng.integers((60, 60, 24, 30), size=(n, 4)).tolist():
+            liked = rng.random() < 1 / (1 + np.exp(-2.0 * users[user] @ items[item]))
+            candidate = {"id": f"i{item}", "features": {"year": f"y{item % 20}"}}
+            context = {"hour": f"h{hour}", "city": f"c{city}"}
+            row = {"user": f"u{user}", "context": context, "candidates": [candidate], "reward": float(liked)}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(("name", "least"), [("fm", 0.81), ("nfm", 0.78), ("stacked", 0.84)])
+def test_interactions_are_found_though_weights_that_say_nothing_are_many(
+    name: str, least: float, tmp_path: Path
+) -> None:
+    train, valid, test = (
+        crowded_log(tmp_path / part, n, seed)
+        for seed, (part, n) in enumerate({"train": 6000, "valid": 1500, "test": 3000}.items(), 1)
+    )
+    found = fit(train, parse(name), Options(valid=valid, test=test)).test
+    assert found is not None
+    assert found.auc is not None
+    assert found.auc > least
+
+
 def test_the_scale_of_the_rewards_is_read_off_the_log(tmp_path: Path) -> None:
     clicks = fit(taste_log(tmp_path / "clicks", 300, 0), parse("linear"), Options(epochs=1)).spec.params
     assert clicks["link"] == "logit"
