@@ -53,7 +53,7 @@ def test_fm_finds_an_interaction_that_linear_cannot(tmp_path: Path) -> None:
 
 
 def crowded_log(path: Path, n: int, seed: int) -> Path:
-    """Users and items fit by two tastes; the hour and the city, which are crossed with the items' years, say nothing."""
+    """Users and items fit by two tastes; hour and city, which are crossed with the items' years, say nothing."""
     rng, users, items = np.random.default_rng(seed), *np.random.default_rng(0).normal(size=(2, 60, 2))
     with path.open("w") as file:
         for user, item, hour, city in rng.integers((60, 60, 24, 30), size=(n, 4)).tolist():
