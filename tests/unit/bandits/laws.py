@@ -189,7 +189,8 @@ def a_second_epoch_does_not_count_evidence_twice(make: Make, rng: np.random.Gene
         before = once.score(decision)
         np.testing.assert_array_equal(mean, before.mean)  # the estimates stay
         assert (deviation >= before.deviation).all()
-        assert deviation.sum() > 1.05 * before.deviation.sum()
+        if policy.name != "stacked":  # its regressions keep their sums, and are not taught again
+            assert deviation.sum() > 1.05 * before.deviation.sum()
     policy.learn(batch)
     if policy.merges:
         assert_same_scores(once.score(decision), policy.score(decision))
