@@ -92,22 +92,21 @@ READY: Final = 16
 class Refusals:
     """Refusals for one reason."""
 
-    def __init__(self, delay: RetryDelay, why: Callable[[], str]) -> None:
-        """``why``: in words, at this moment."""
+    def __init__(self, delay: RetryDelay) -> None:
         self._delay = delay
-        self._why = why
         self._delay_s = 0.0
         self._ready: list[Refusal] = []
 
-    def next(self) -> Refusal:
-        """For the next call that is refused."""
+    def next(self, why: Callable[[], str]) -> Refusal:
+        """For the next call that is refused. ``why``: in words, at this moment; it is not kept, for it knows its owner,
+        who would never be freed (see `Generation`)."""
         delay_s = self._delay.count(1)
         if delay_s != self._delay_s:
             self._delay_s = delay_s
             self._ready.clear()
         if len(self._ready) == READY:
             return random.choice(self._ready)
-        refusal = Refusal.of(ResourceExhausted(self._why(), retry_after_s=jittered(delay_s)))
+        refusal = Refusal.of(ResourceExhausted(why(), retry_after_s=jittered(delay_s)))
         self._ready.append(refusal)
         return refusal
 
@@ -131,7 +130,7 @@ class Overflow:
         self._before = 0
         self._look_s = now_s() + _PERIOD_S
         self._taken = 0
-        self._refusals = Refusals(delay, lambda: "more calls come than the server can take up")
+        self._refusals = Refusals(delay)
 
     def refuses(self) -> bool:
         """Whether the call that has just been taken up is one to be told to wait."""
@@ -147,7 +146,7 @@ class Overflow:
 
     def refusal(self) -> Refusal:
         """What it is told."""
-        return self._refusals.next()
+        return self._refusals.next(lambda: "more calls come than the server can take up")
 
 
 class Admission:
@@ -158,7 +157,7 @@ class Admission:
         self.limit = limit
         self.in_flight = 0
         self.delay = delay if delay is not None else RetryDelay()
-        self._refusals = Refusals(self.delay, lambda: f"the server works on {self.limit} calls already")
+        self._refusals = Refusals(self.delay)
 
     @property
     def full(self) -> bool:
@@ -167,4 +166,4 @@ class Admission:
 
     def refusal(self) -> Refusal:
         """What a call is told that is one too many."""
-        return self._refusals.next()
+        return self._refusals.next(lambda: f"the server works on {self.limit} calls already")

@@ -1,5 +1,10 @@
 """What a service's bootstrap has registered with its server. When mesh.yaml changes, the bootstrap runs again and makes
-another generation, which takes over while the port stays open and no call fails."""
+another generation, which takes over while the port stays open and no call fails.
+
+The one before is freed when its last call, task and hook have ended: by reference counts alone, for the collector does
+not look at what ``freeze_heap`` has frozen. So nothing that is heavy may lie in a cycle of references, or hang on one,
+and nothing that outlives a generation may hold it: the transport keeps for ever what is registered with it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,6 @@ from banditmesh.runtime.admission import Door
 from banditmesh.runtime.health import Check
 from banditmesh.runtime.invocation import Handler
 from banditmesh.runtime.lifecycle import BackgroundTasks, StopHooks
-from banditmesh.runtime.lines import Lines
 
 Register = Callable[[Any], None]
 """Adds a service's methods to a ``grpc.aio.Server``, or to what stands in for one."""
@@ -44,11 +48,6 @@ class Generation:
         if check.name in self.checks:
             raise ValueError(f"there is a check named {check.name!r} already")
         self.checks[check.name] = check
-
-    def register(self, server: Lines) -> None:
-        """Add all methods to a server."""
-        for register in self.registrations:
-            register(server)
 
     def finder(self) -> Callable[[str], Handler | None]:
         """Finds the handler of a method by its full name; None: this generation has no such method."""

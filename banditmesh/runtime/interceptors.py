@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import grpc
@@ -102,10 +103,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         metrics: GrpcMetrics,
         rules: CallRules | None = None,
         access: Access | None = None,
-        doors: Mapping[str, Door] | None = None,
     ) -> None:
-        """``doors``: of unary methods, by full name."""
-        self._doors: Mapping[str, Door] = doors if doors is not None else {}
+        self._doors: Mapping[str, Door] = {}
+        """Of unary methods, by full name."""
         self._metrics = metrics
         self._access = access if access is not None else Access(CollectorRegistry())
         self._unknown = metrics.method("unknown")
@@ -120,7 +120,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
         self._ending: set[asyncio.Task[Any]] = set()
         """Those that were told to end."""
         self._find: Callable[[str], Handler | None] = lambda _method: None
-        """What was put in the place of the registered handlers."""
+        """Who answers now; what it does not find, the registered handlers answer."""
         self._working = InFlight()
         self._overflow: Overflow | None = None
 
@@ -321,7 +321,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc
                 metrics.finished(code, time.perf_counter() - began_s)
                 if audited:
                     self._access.audit(method, code.name)
-            return await _abort(context, refusal, call_id)
+            try:
+                return await _abort(context, refusal, call_id)
+            finally:
+                del refusal  # which knows this frame
 
         return guarded
 
@@ -363,14 +366,31 @@ def _internal(call_id: str) -> Internal:
 
 async def _refuse(context: Context, refusal: Refusal) -> None:
     trailing = ((REQUEST_ID, _call_id(context)), (STATUS_DETAILS, refusal.details))
-    await context.abort(refusal.code, refusal.message, trailing)
+    await _end(context, refusal.code, refusal.message, trailing)
 
 
 async def _abort(context: Context, error: MeshError, call_id: str) -> None:
     status = to_status(error, request_id=call_id)
     own = tuple(pair for pair in context.trailing_metadata() or () if pair[0] not in (REQUEST_ID, STATUS_DETAILS))
     trailing = (*own, (REQUEST_ID, call_id), (STATUS_DETAILS, status.SerializeToString()))
-    await context.abort(error.code, status.message, trailing)
+    await _end(context, error.code, status.message, trailing)
+
+
+async def _end(
+    context: Context, code: grpc.StatusCode, message: str, trailing: tuple[tuple[str, str | bytes], ...]
+) -> None:
+    try:
+        await context.abort(code, message, trailing)
+    except grpc.aio.AbortError as aborted:
+        # grpc (1.85) keeps it with the call, and it knows the frames that it went through, which know the call, and the
+        # service: a cycle, which would never be freed if it were frozen.
+        if (task := asyncio.current_task()) is not None:
+            task.add_done_callback(partial(_forget_frames, aborted))
+        raise
+
+
+def _forget_frames(error: BaseException, _done: object) -> None:
+    error.__traceback__ = None
 
 
 def _status_code(code: grpc.StatusCode | int | None) -> grpc.StatusCode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 
 from banditmesh.runtime.cancellation import is_cancelled
@@ -129,7 +130,12 @@ class BackgroundTasks:
             return True
         for task in self._tasks:
             task.cancel()
-        _, late = await asyncio.wait(self._tasks, timeout=deadline_s)
+        ended, late = await asyncio.wait(self._tasks, timeout=deadline_s)
+        for task in filter(asyncio.Task.cancelled, ended):
+            # A task that nobody asks how it ended keeps the cancellation, which knows the frames that it went through,
+            # which know the task by their time limits: a cycle, with everything that the task worked with.
+            with suppress(asyncio.CancelledError):
+                task.result()
         for task in late:
             log.error("background task did not stop in time", task=task.get_name(), deadline_s=deadline_s)
         self._tasks.clear()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import grpc
 
-from banditmesh.runtime.invocation import Handler
+from banditmesh.runtime.invocation import Context, Handler
 
 
 class Lines:
@@ -22,6 +23,13 @@ class Lines:
         self._server = server
         self._own = frozenset(own)
 
+    def open(self, methods: Iterable[str]) -> None:
+        """A line for each of these methods, by full name, whoever answers them at the time: the server keeps for ever
+        what is registered with it, so that is none of their handlers."""
+        for method in methods:
+            _, service, name = method.split("/")
+            self._server.add_registered_method_handlers(service, {name: _NOBODY})
+
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Add methods to the shared line."""
         self._server.add_generic_rpc_handlers(tuple(handlers))
@@ -31,3 +39,11 @@ class Lines:
         own = {name: handler for name, handler in handlers.items() if f"/{service}/{name}" in self._own}
         if own:
             self._server.add_registered_method_handlers(service, own)
+
+
+async def _nobody(_request: object, context: Context) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "nobody answers this method")
+
+
+_NOBODY: Final = grpc.unary_unary_rpc_method_handler(_nobody)
+"""The interceptor, which is asked first, knows who does."""

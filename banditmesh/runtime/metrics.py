@@ -7,6 +7,10 @@ takes the registry.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+from typing import TypeVar
+
 import grpc
 from prometheus_client import (
     CollectorRegistry,
@@ -21,6 +25,22 @@ from prometheus_client.registry import Collector
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """1 ms to 5 s: a selection answers within 50 ms or its slot stays empty; beyond 5 s everything is equally late."""
+
+
+OwnerT = TypeVar("OwnerT")
+
+
+def watch(gauge: Gauge, owner: OwnerT, value: Callable[[OwnerT], float]) -> None:
+    """Read the gauge's value from its owner whenever somebody looks at it; 0 once the owner is gone."""
+    # The owner is not held: a gauge with a function holds itself (prometheus_client 0.26), so what it knows is freed by
+    # the collector only, which does not look at what was frozen.
+    known = weakref.ref(owner)
+
+    def read() -> float:
+        there = known()
+        return 0.0 if there is None else value(there)
+
+    gauge.set_function(read)
 
 
 class RenewableRegistry(CollectorRegistry):

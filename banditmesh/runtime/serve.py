@@ -205,6 +205,7 @@ class Server:
         except BaseException:
             self.registry.undo()
             self._next = None
+            await new.tasks.stop(self.options.task_stop_s)
             await new.hooks.run()
             raise
         self.registry.keep()
@@ -245,17 +246,16 @@ class Server:
             options.max_concurrent_rpcs,
             frozenset(f"/{HEALTH.full_name}/{method.name}" for method in HEALTH.methods),
         )
-        calls = self._interceptor = CallInterceptor(
-            GrpcMetrics(self.registry), rules, self._access, self._generation.doors
-        )
+        calls = self._interceptor = CallInterceptor(GrpcMetrics(self.registry), rules, self._access)
+        calls.replace(self._generation.finder(), self._generation.doors)
         waiting_at_most = (1 + len(self._generation.doors)) * options.max_waiting_rpcs  # probes are few
         unserved = self._unserved = UnservedCalls(lambda: calls.accepted, lambda: calls.idle, waiting_at_most)
         server = self._grpc = grpc.aio.server(interceptors=(calls,), options=channel_options(options))
         unserved.watch()
         calls.watch_overflow(unserved.certain)
         self.registry.register(unserved)
-        lines = Lines(server, (*PROBES, *self._generation.doors))
-        self._generation.register(lines)
+        lines = Lines(server, PROBES)
+        lines.open(self._generation.doors)
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, lines)
         if options.reflection:
             names = (*self._generation.services, HEALTH.full_name, REFLECTION.full_name)

@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 from banditmesh.runtime.admission import Refusal, Refusals, RetryDelay
@@ -94,7 +93,7 @@ class Batcher:
     _quiet: int = 0
 
     def __post_init__(self) -> None:
-        self._refusals = {reason: Refusals(self.delay, partial(self._why, reason)) for reason in (FULL, LATE)}
+        self._refusals = {reason: Refusals(self.delay) for reason in (FULL, LATE)}
 
     def admit(self, count: int, within_s: float | None = None) -> None:
         """Say at once whether so many requests of a call may come in; see :meth:`submit`.
@@ -114,7 +113,7 @@ class Batcher:
         if reason is None:
             return None
         self.metrics.refused.labels(reason).inc()
-        return self._refusals[reason].next()
+        return self._refusals[reason].next(lambda: self._why(reason))
 
     def _too_much(self, count: int, within_s: float | None) -> str | None:
         if self._size and self._size + count > self.max_waiting:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from banditmesh.runtime.clock import Clock
+from banditmesh.runtime.metrics import watch
 from banditmesh.runtime.outages import outages
 from services.crs_engine.metrics import EngineMetrics
 
@@ -39,7 +40,7 @@ class Breaker:
         self._failures = 0
         self._open = False
         self._probing: asyncio.Task[None] | None = None
-        metrics.breaker_open.set_function(lambda: float(self._open))
+        watch(metrics.breaker_open, self, lambda breaker: float(breaker._open))
 
     def allows(self) -> bool:
         """Whether to read now."""

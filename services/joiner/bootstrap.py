@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 from banditmesh.contracts.joiner.v1 import joiner_pb2, joiner_pb2_grpc
 from banditmesh.runtime.kafka.consumer import KafkaSource
@@ -58,6 +59,8 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
     reactions_group = f"{mesh.kafka.topic_prefix}joiner-reactions"
     impressions_group = f"{mesh.kafka.topic_prefix}joiner-impressions"
     shown_group = f"{mesh.kafka.topic_prefix}joiner-shown"
+    # Weakly: a stream knows what opens its partitions, and if that knew the stream, neither would ever be freed.
+    streams: WeakValueDictionary[str, Stream] = WeakValueDictionary()
 
     def new_source(topic: str, group: str) -> KafkaSource:
         return KafkaSource(
@@ -80,7 +83,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
             clock=clock,
             metrics=metrics,
             owned=reactions,
-            last_end=reactions_stream.end_offset,
+            last_end=lambda of: streams["reactions"].end_offset(of),
             remembers=mesh.remembers(),
         )
 
@@ -101,7 +104,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
             clock=clock,
             metrics=metrics,
             owned=impressions,
-            last_end=impressions_stream.end_offset,
+            last_end=lambda of: streams["impressions"].end_offset(of),
         )
 
     async def open_shown(partition: int, offsets: Offsets) -> ShownProcessor:
@@ -113,7 +116,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
             horizon_ms=round((mesh.join.window + mesh.join.slack) * 1000),
             clock=clock,
             metrics=metrics,
-            last_end=shown_stream.end_offset,
+            last_end=lambda of: streams["shown"].end_offset(of),
         )
 
     reactions_stream = Stream(
@@ -142,6 +145,7 @@ async def bootstrap(settings: JoinerSettings, server: Server) -> None:
         clock=clock,
         metrics=stream_metrics.stream("shown"),
     )
+    streams |= {"reactions": reactions_stream, "impressions": impressions_stream, "shown": shown_stream}
     server.background("reactions", gate.then(reactions_stream.run))
     server.background("shown", gate.then(shown_stream.run))
     server.background("impressions", gate.then(impressions_stream.run))

@@ -37,7 +37,7 @@ async def bootstrap(settings: TrackerSettings, server: Server) -> None:
     )
     server.on_stop("kafka producer", producer.stop)
     metrics = TrackerMetrics(server.registry)
-    metrics.watch_producer(lambda: producer.records_in_flight, lambda: producer.bytes_in_flight)
+    metrics.watch_producer(producer)
     refuses = "not ready; events are refused with UNAVAILABLE and the delay after which to send them again"
     server.check("kafka", producer.ping, interval_s=2.0, meanwhile=refuses, where=str(settings.kafka))
     tracker = Tracker(Intake(mesh, keys, topics, server.clock), producer, metrics, server.clock)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from banditmesh.runtime.metrics import LATENCY_BUCKETS_S
+from banditmesh.runtime.kafka.producer import Producer
+from banditmesh.runtime.metrics import LATENCY_BUCKETS_S, watch
 
 KEYLESS = "unknown"
 """Label of tokens that name no key of ours: the number in them is whatever their sender wrote."""
@@ -47,7 +46,7 @@ class TrackerMetrics:
             "banditmesh_tracker_waiting_bytes", "Memory of the events that are waiting for Kafka", registry=registry
         )
 
-    def watch_producer(self, records: Callable[[], float], size: Callable[[], float]) -> None:
+    def watch_producer(self, producer: Producer) -> None:
         """Read the gauges from the producer whenever somebody looks at them."""
-        self.waiting_records.set_function(records)
-        self.waiting_bytes.set_function(size)
+        watch(self.waiting_records, producer, lambda watched: watched.records_in_flight)
+        watch(self.waiting_bytes, producer, lambda watched: watched.bytes_in_flight)

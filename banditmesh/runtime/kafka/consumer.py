@@ -177,11 +177,13 @@ class KafkaSource:
     async def stop(self) -> None:
         """See :class:`Source`."""
         if self._listener is not None:
-            self._listener.leaving = True
+            self._listener.assigned = None
         stop = asyncio.create_task(self._leave())
         _stopping.add(stop)
         stop.add_done_callback(_stopping.discard)
         await asyncio.wait([stop], timeout=_STOP_S)
+        if self._listener is not None:
+            self._listener.revoked = None
         error = stop.exception() if stop.done() else None
         if not stop.done() or error is not None:
             # Not cancelled, or it would leave its fetcher behind. The group notices by itself when the session times
@@ -241,16 +243,17 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         revoked: Callable[[], Awaitable[None]],
     ) -> None:
         self._hold = hold
-        self._assigned = assigned
-        self._revoked = revoked
-        self.leaving = False
-        """An assignment that comes while the membership is being given up is nobody's."""
+        self.assigned: Callable[[frozenset[int]], None] | None = assigned
+        """None: an assignment that comes while the membership is being given up is nobody's."""
+        self.revoked: Callable[[], Awaitable[None]] | None = revoked
+        """None once it is given up: aiokafka's consumer lies in a cycle, and would never let go of who is told."""
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
-        await self._revoked()
+        if self.revoked is not None:
+            await self.revoked()
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
-        if self.leaving:
+        if self.assigned is None:
             return
         self._hold(assigned)
-        self._assigned(frozenset(partition.partition for partition in assigned))
+        self.assigned(frozenset(partition.partition for partition in assigned))

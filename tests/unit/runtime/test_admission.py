@@ -26,8 +26,8 @@ def delay_s(refusal: Refusal) -> float:
 
 def test_refusals_are_written_in_advance_and_tell_each_caller_another_delay() -> None:
     made: list[int] = []
-    refusals = Refusals(RetryDelay(Steady()), lambda: f"{made.append(1) or len(made)} wait")
-    told = [refusals.next() for _ in range(50 * READY)]
+    refusals = Refusals(RetryDelay(Steady()))
+    told = [refusals.next(lambda: f"{made.append(1) or len(made)} wait") for _ in range(50 * READY)]
     assert len(made) == READY
     assert {each.code for each in told} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert {each.message for each in told} == {f"{n} wait" for n in range(1, READY + 1)}
@@ -38,10 +38,10 @@ def test_refusals_are_written_in_advance_and_tell_each_caller_another_delay() ->
 
 def test_when_more_are_refused_than_served_the_next_refusals_tell_longer_delays() -> None:
     time_s = Steady()
-    refusals = Refusals(RetryDelay(time_s), lambda: "full")
-    before = [delay_s(refusals.next()) for _ in range(50 * READY)]
+    refusals = Refusals(RetryDelay(time_s))
+    before = [delay_s(refusals.next(str)) for _ in range(50 * READY)]
     time_s.now_s += 1.0
-    assert min(delay_s(refusals.next()) for _ in range(READY)) > max(before)
+    assert min(delay_s(refusals.next(str)) for _ in range(READY)) > max(before)
 
 
 def told(overflow: Overflow, calls: int) -> int:
