@@ -13,6 +13,7 @@ from banditmesh.bandits.hashing import content_key
 from banditmesh.runtime import keys
 from banditmesh.runtime.packing import LiveVersion
 from tests.support.engine_world import World, engine_world
+from tests.support.spoiled import of_another_type
 
 MESH = """
 services:
@@ -66,15 +67,6 @@ async def world(fresh_redis: str, tmp_path: Path) -> AsyncIterator[World]:
         await here.hands.mapping(SOURCE, {"ann": [rain], "bob": [sun]})
         await here.parts.live.reread()
         yield here
-
-
-async def of_another_type(redis: Any, key: str) -> None:
-    """Let a key hold what no release writes there."""
-    await redis.delete(key)
-    if keys.kind(key) == "string":
-        await redis.rpush(key, b"a list")
-    else:
-        await redis.set(key, b"a string")
 
 
 async def holding(redis: Any, key: str, value: bytes) -> None:

@@ -15,6 +15,7 @@ from services.importer.job import Kind, job_id
 from tests.support.eventually import eventually
 from tests.support.importing import Importer, Reader, ScriptedProvider, mesh_yaml, running_importer
 from tests.support.mapping_files import mapping, weather_keys, write
+from tests.support.spoiled import of_another_type
 
 SOURCE = "weather/today"
 JOB = job_id(Kind.MAPPING, "weather", "today", "v2")
@@ -38,15 +39,6 @@ NAMES = [
     keys.job_contents(JOB, "missing"),
 ]
 VALUES = [b"", b"7", b"\xff\x00:\xfe", b"\xff" * 10_000_000, b"9:7:3:what only a newer release knows"]
-
-
-async def of_another_type(redis: Any, key: str) -> None:
-    """Let a key hold what no release writes there."""
-    await redis.delete(key)
-    if keys.kind(key) == "string":
-        await redis.rpush(key, b"a list")
-    else:
-        await redis.set(key, b"a string")
 
 
 async def holding(redis: Any, key: str, value: bytes) -> None:

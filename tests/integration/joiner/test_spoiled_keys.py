@@ -17,6 +17,7 @@ from banditmesh.runtime import keys
 from banditmesh.runtime.redis import RedisClient
 from banditmesh.runtime.serve import Server
 from tests.integration.joiner.harness import World, by_impression, click, decision, joined, joiner, world
+from tests.support.spoiled import of_another_type
 
 VALUES = {
     "nothing": b"",
@@ -40,15 +41,6 @@ async def store(mesh: World) -> AsyncIterator[RedisClient]:
     redis = RedisClient(mesh.redis, timeout_s=5.0)
     yield redis
     await redis.close()
-
-
-async def of_another_type(client: Any, key: str) -> None:
-    """Let a key hold what no release writes there."""
-    await client.delete(key)
-    if keys.kind(key) == "string":
-        await client.rpush(key, b"a list")
-    else:
-        await client.set(key, b"a string")
 
 
 async def newer(client: Any, key: str) -> None:
