@@ -43,6 +43,8 @@ def pods(objects: tuple[Object, ...]) -> Iterator[tuple[str, Object]]:
     for each in objects:
         if each["kind"] == "Pod":
             yield each["metadata"]["name"], each["spec"]
+        elif each["kind"] == "CronJob":
+            yield each["metadata"]["name"], each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         elif each["kind"] in ("Deployment", "StatefulSet", "Job"):
             yield each["metadata"]["name"], each["spec"]["template"]["spec"]
 

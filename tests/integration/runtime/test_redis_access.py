@@ -14,6 +14,7 @@ import pytest
 from banditmesh.local.authority import LOCAL_NAMES, Authority
 from banditmesh.local.kafka import Kafka
 from banditmesh.local.valkey import Valkey
+from banditmesh.runtime import keys
 from banditmesh.runtime.addresses import RedisAccess, RedisAddress
 from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.redis import RedisClient
@@ -21,6 +22,7 @@ from banditmesh.runtime.redis_health import RedisHealth
 from tests.contract.test_key_prefix import read_all_kinds, write_all_kinds
 from tests.integration.joiner.harness import click, decision, joiner, world
 from tests.support.moving_name import MovingName
+from tests.support.spoiled import of_another_type
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
@@ -95,6 +97,11 @@ async def test_the_documented_acl_is_enough_for_join_and_imports_and_for_no_othe
         health = RedisHealth(redis, relies=True)
         await health.writable()
         await health.keeps()
+        await of_another_type(redis.client, keys.live("a/b"))
+        with pytest.raises(Unavailable):
+            async with redis.guarded(keys.live("a/b")):
+                await redis.client.get(keys.live("a/b"))
+        assert await redis.client.lrange(keys.aside(keys.live("a/b")), 0, -1) == [b"a list"]
         await redis.close()
 
         async with world(kafka.bootstrap, fresh_redis, fresh_topic_prefix, tmp_path) as mesh:

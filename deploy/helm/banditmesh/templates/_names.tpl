@@ -68,6 +68,20 @@ learner: [kafka, store]
 {{- if .Values.tokens.existingSecret }}{{ .Values.tokens.existingSecret }}{{ else if .Values.evaluation.enabled }}{{ include "banditmesh.name" . }}-evaluation-tokens{{ else }}{{ required "tokens.existingSecret is empty: make a Secret with the key `keys` (1:$(openssl rand -hex 32)) and name it" .Values.tokens.existingSecret }}{{ end -}}
 {{- end }}
 
+{{/* {root, component}: a ServiceAccount that stands for nobody but its workload identity: no token of the API server is mounted. */}}
+{{- define "banditmesh.account" -}}
+{{- $own := get .root.Values .component | default dict -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "banditmesh.name" .root }}-{{ .component }}
+  labels: {{- include "banditmesh.labels" . | nindent 4 }}
+  {{- with merge (dict) (dig "serviceAccountAnnotations" dict $own) .root.Values.serviceAccount.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- end }}
+
 {{/* The Secret with the key of the archive's pseudonyms; empty: users stand in it by their own ids, or the key comes from elsewhere. */}}
 {{- define "banditmesh.archiveKeySecret" -}}
 {{- $archive := dig "archive" dict (fromYaml .Values.mesh.config) -}}
