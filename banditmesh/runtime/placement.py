@@ -116,12 +116,14 @@ class Placement(Section):
         least, most = self.rewards.range()
         wrong: dict[str, str] = {}
         for name, variant in self.experiment.variants.items():
-            low, high = policy_params(variant.policy_name, variant.policy_params).rewards_within
+            params = policy_params(variant.policy_name, variant.policy_params)
+            low, high = params.rewards_within
             if least < low or most > high:
+                other = "link: identity" if "link" in type(params).model_fields else "another policy"
                 wrong[f"experiment.variants.{name}.policy.{variant.policy_name}"] = (
                     f"learns from rewards from {low:g} to {high:g}, and those of this placement go from {least:g} to "
                     f"{most:g} (weights are factors, up to rewards.cap); choose smaller rewards and a rewards.cap, or "
-                    "link: identity"
+                    f"{other}"
                 )
         if wrong:
             raise WrongKeys(wrong)

@@ -347,6 +347,14 @@ def test_link_logit_is_refused_where_rewards_can_leave_0_to_1(rewards: str, reac
 
 
 @pytest.mark.parametrize(
+    ("policy", "advice"), [("fm: {link: logit}", "link: identity"), ("beta_bernoulli: {}", "another policy")]
+)
+def test_what_learns_from_chances_alone_is_told_what_it_can_do(policy: str, advice: str) -> None:
+    (found,) = problems(LOGIT.replace("REWARDS", "{click: 5}").replace("fm: {link: logit}", policy))
+    assert found.endswith(f"or {advice}")
+
+
+@pytest.mark.parametrize(
     "rewards", ["{}", "{targets: {purchase: 1.0}, cap: 1.0}", "{click: 0.9, targets: {share: 0.0}, cap: 1}"]
 )
 def test_link_logit_is_taken_where_rewards_stay(rewards: str) -> None:
