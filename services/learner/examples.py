@@ -17,7 +17,7 @@ from banditmesh.bandits.hashing import content_key, logic_key, service_key
 from banditmesh.bandits.rewards import CAP_FACTOR
 from banditmesh.contracts.events.v1 import events_pb2
 from banditmesh.runtime.deadletters import Unreadable
-from services.learner.number_checks import check_numbers, check_time
+from services.learner.decision_checks import check_decision, check_time
 from services.learner.packed import packed
 
 Name = TypeVar("Name", bound=tuple[str, ...])
@@ -85,7 +85,7 @@ def _check(one: Received, written_ms: int) -> None:
     propensity = decision.propensity
     if not 0 <= propensity <= 1:  # also false for NaN
         raise Unreadable("propensity", f"joined.decision.propensity is {propensity}, not in [0, 1]")
-    check_numbers(decision, "joined.decision")
+    check_decision(decision, "joined.decision")
     # What was shown in the far future would let all that comes after it count as forgotten.
     check_time("joined.impression_time_ms", joined.impression_time_ms, before_ms=written_ms + MOST_SKEW_MS)
     check_time("joined.reaction_time_ms", joined.reaction_time_ms)

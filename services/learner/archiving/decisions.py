@@ -28,8 +28,8 @@ from banditmesh.runtime.stream import Consumed
 from services.learner.archiving.archiver import Piece
 from services.learner.archiving.metrics import ArchiveMetrics
 from services.learner.archiving.rows import HOUR_MS, ORIGINS
+from services.learner.decision_checks import MOST_INT32, check_decision
 from services.learner.examples import MOST_SKEW_MS
-from services.learner.number_checks import MOST_INT32, check_numbers
 
 log = get_logger(__name__)
 
@@ -250,7 +250,7 @@ def _decoded(value: bytes, written_ms: int) -> events_pb2.SampledDecision:
         raise ValueError(f"chosen is {sampled.chosen}, of {len(candidates)} candidates")
     if not 0 < decision.propensity <= 1:
         raise ValueError(f"the propensity is {decision.propensity}")
-    check_numbers(decision, "decision")
+    check_decision(decision, "decision")
     if abs(decision.decided_at_ms - written_ms) > MOST_SKEW_MS:  # all examples between would be read through for it
         raise ValueError(f"decided_at_ms is {decision.decided_at_ms}, and the record is of {written_ms}")
     for rule in sampled.rules:

@@ -152,10 +152,13 @@ async def test_what_was_never_shown_and_what_nobody_can_read_make_no_row_and_are
         {"decided_at_ms": NOON_MS - 30 * 86_400_000},
         {"position": 2**31},
         {"model_version": 2**63},
+        {"placement": "x" * 65},
     ],
     ids=str,
 )
-async def test_a_number_that_no_column_holds_does_not_stop_the_archive(store: Store, wrong: dict[str, int]) -> None:
+async def test_what_no_column_and_no_key_holds_does_not_stop_the_archive(
+    store: Store, wrong: dict[str, object]
+) -> None:
     topic, given = Topic(1), sampled(2)
     message = events_pb2.SampledDecision.FromString(given.value)
     for name, value in wrong.items():

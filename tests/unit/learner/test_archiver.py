@@ -258,6 +258,20 @@ async def test_poison_is_passed_over_and_a_partition_of_ticks_moves_on(store: St
     assert (await complete_until(store)).timestamp() * 1000 == T0_MS + 1
 
 
+async def test_a_placement_that_no_key_of_the_store_can_name_does_not_stop_the_archive(store: Store) -> None:
+    topic = Topic(1)
+    names = ("x" * 5000, "é" * 64, "home")
+    topic.append(
+        [Given(0, T0_MS, example(source=(0, at), placement=name).SerializeToString()) for at, name in enumerate(names)]
+    )
+    one = Rig(topic, store)
+
+    await one.archive()
+
+    assert await by_reader(store) == Counter([(0, 2)])
+    assert one.metric("archive_passed_over_total", kind="examples", reason="too_long") == 2
+
+
 async def test_pseudonyms_stand_for_users_when_they_are_wanted(store: Store) -> None:
     topic = topic_of(5)
     await Rig(topic, store, user_id=lambda user: f"hash of {user}").archive()

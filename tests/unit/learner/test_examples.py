@@ -25,6 +25,8 @@ def broken(**changes: object) -> events_pb2.Example:
             "model_version": one.joined.decision,
             "placement": one.joined.decision,
             "content_id": one.joined.decision,
+            "service": one.joined.decision,
+            "user_id": one.joined.decision,
             "propensity": one.joined.decision,
             "reward": one.joined,
         }[path]
@@ -60,6 +62,10 @@ def no_source() -> events_pb2.Example:
         (broken(decided_at_ms=2**63 - 1).SerializeToString(), "out_of_range", "decided_at_ms"),
         (broken(position=2**31).SerializeToString(), "out_of_range", "position"),
         (broken(model_version=2**63).SerializeToString(), "out_of_range", "model_version"),
+        (broken(placement="é" * 33).SerializeToString(), "too_long", "placement is longer than 64 bytes"),
+        (broken(service="x" * 65).SerializeToString(), "too_long", "service is longer than 64 bytes"),
+        (broken(content_id="x" * 257).SerializeToString(), "too_long", "content_id is longer than 256 bytes"),
+        (broken(user_id="x" * 129).SerializeToString(), "too_long", "user_id is longer than 128 bytes"),
     ],
 )
 def test_a_record_that_teaches_nothing_is_refused_with_the_reason(value: bytes, reason: str, said: str) -> None:
