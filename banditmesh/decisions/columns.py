@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from banditmesh.duplicates import first_twice
+
 
 def values(column: pa.Array) -> list[Any]:
     """n values, None for null; structs are dicts without their nulls, which a log takes for absence anyway."""
@@ -21,6 +23,10 @@ def values(column: pa.Array) -> list[Any]:
         found = _lists(column)
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         found = column.to_numpy(zero_copy_only=False).tolist()
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return _texts(column)
+    elif pa.types.is_map(kind):
+        return _maps(column)
     elif pa.types.is_timestamp(kind):
         found = _times(column)
     elif pa.types.is_decimal(kind):
@@ -31,7 +37,7 @@ def values(column: pa.Array) -> list[Any]:
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
         found = column.fill_null(0).to_numpy(zero_copy_only=False).tolist()  # with nulls integers would be floats
     else:
-        return column.to_pylist(maps_as_pydicts="strict")  # type: ignore[no-any-return]
+        return column.to_pylist()  # type: ignore[no-any-return]
     if column.null_count:
         for at in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
             found[at] = None
@@ -48,6 +54,31 @@ def foreign(field: pa.Field, path: str = "") -> tuple[str, str] | None:
     kind = field.type
     below = [kind.field(at) for at in range(kind.num_fields)] if pa.types.is_nested(kind) else []
     return next((found for each in below if (found := foreign(each, path)) is not None), None)
+
+
+def _texts(column: pa.Array) -> list[Any]:
+    """Bytes as the texts that Spark, Hive and Impala write so; what is not UTF-8 stays bytes, which no field takes."""
+    return [_text(each) for each in column.to_pylist()]
+
+
+def _text(value: bytes | None) -> Any:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _maps(column: pa.MapArray) -> list[Any]:
+    """Dicts. Raises ArrowInvalid when one has a key twice."""
+    listed = values(column.cast(pa.list_(column.type.field(0))))  # structs of a key and a value
+    return [None if entries is None else _dict(entries) for entries in listed]
+
+
+def _dict(entries: list[dict[str, Any]]) -> dict[Any, Any]:
+    found = {each["key"]: each.get("value") for each in entries}
+    if len(found) < len(entries):
+        raise pa.ArrowInvalid(f"a map has the key {first_twice(each['key'] for each in entries)!r} twice")
+    return found
 
 
 def _times(column: pa.Array) -> list[Any]:

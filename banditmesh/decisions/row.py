@@ -7,17 +7,22 @@ from datetime import UTC, date, datetime
 from math import isnan
 from typing import Any, Final, NamedTuple
 
+from banditmesh.bandits.registry import MOST
 from banditmesh.decisions.errors import BrokenRow
 from banditmesh.decisions.features import LARGEST, Features, checked
 from banditmesh.decisions.rules import Ruled, rules_of
 from banditmesh.decisions.target import targets
 from banditmesh.lengths import END_S, FIRST_S
+from banditmesh.reactions import KINDS
 
 _OBJECTS: Final = frozenset((dict,))
 _STRINGS: Final = frozenset((str,))
 _NUMERIC: Final = (float, int, bool)
 _NONE: Final[Features] = {}
 _NUMBERS: Final = frozenset((int, float))
+_REACTIONS: Final = ", ".join(KINDS)
+LARGEST_REWARD: Final = MOST
+"""No policy has a prior reward beyond it, and the mean of a log's rewards becomes one."""
 _TIME: Final = "must be seconds since 1970, or a time like 2026-11-22T10:30:00Z"
 
 
@@ -129,7 +134,7 @@ def parse(row: object, line: int, where: str, target: str | None = None, *, rule
         raise BrokenRow(where, "must be a number above 0 and at most 1", field="propensity", value=row["propensity"])
     if propensity is not None and not 0 < propensity <= 1:
         raise BrokenRow(where, "must be above 0 and at most 1", field="propensity", value=propensity)
-    reward = _number(row, "reward", where)
+    reward = _reward(row, where)
     if reward is None and shown is not None:
         reward = outcomes[shown]
     if reward is not None and shown is None:
@@ -210,11 +215,11 @@ def _outcomes(listed: list[dict[str, Any]], where: str) -> list[float | None]:
     # A sum is NaN when one of its terms is, which the least and the largest need not be.
     if (
         _NUMBERS.issuperset(map(type, found))
-        and -LARGEST <= min(found) <= max(found) <= LARGEST
+        and -LARGEST_REWARD <= min(found) <= max(found) <= LARGEST_REWARD
         and not isnan(sum(found))
     ):
         return found
-    return [_number(each, "reward", where, at) for at, each in enumerate(listed)]
+    return [_reward(each, where, at) for at, each in enumerate(listed)]
 
 
 def _text(given: Mapping[str, Any], key: str, where: str, at: int | None = None) -> str | None:
@@ -237,13 +242,24 @@ def _number(given: Mapping[str, Any], key: str, where: str, at: int | None = Non
     return float(value)
 
 
+def _reward(given: Mapping[str, Any], where: str, at: int | None = None) -> float | None:
+    reward = _number(given, "reward", where, at)
+    if reward is not None and abs(reward) > LARGEST_REWARD:
+        message = f"must be a number from -{LARGEST_REWARD:g} to {LARGEST_REWARD:g}"
+        raise BrokenRow(where, message, field=_field("reward", at), value=reward)
+    return reward
+
+
 def _reactions(row: Mapping[str, Any], where: str) -> Sequence[str] | None:
     value = row.get("reactions")
     if value is None:
         return None
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return value
-    raise BrokenRow(where, "must be a list of names such as click and mute", field="reactions", value=value)
+    if not isinstance(value, list):
+        raise BrokenRow(where, f"must be a list, of {_REACTIONS}", field="reactions", value=value)
+    for at, each in enumerate(value):
+        if not isinstance(each, str) or each not in KINDS:
+            raise BrokenRow(where, f"must be one of {_REACTIONS}", field=f"reactions[{at}]", value=each)
+    return value
 
 
 def _is_fallback(row: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from banditmesh.decisions.reader import COLUMNS, RULE_COLUMNS
 from banditmesh.decisions.row import Decision
 from banditmesh.decisions.spec import Spec, parse
 from banditmesh.decisions.view import IDENTITIES, View
+from banditmesh.reactions import KINDS
 from banditmesh.replay.targets import SavedSpec, published
 from banditmesh.runtime.cancellation import on_thread
 from banditmesh.runtime.errors import DataLoss, InvalidArgument, NotFound
@@ -131,7 +132,8 @@ async def spool(
     rows = 0
     try:
         async for batch in read(store, placement, start, end, kind="decisions"):
-            kept = _with_rules(batch.select([name for name in (*COLUMNS, *RULE_COLUMNS) if name in batch.schema.names]))
+            known = [name for name in (*COLUMNS, *RULE_COLUMNS) if name in batch.schema.names]
+            kept = _with_known_reactions(_with_rules(batch.select(known)))
             if writer is None or schema is None:
                 schema = kept.schema
                 writer = parquet.ParquetWriter(path, schema)
@@ -152,6 +154,20 @@ async def spool(
             "token.max_age and a window after they were made",
         )
     return rows
+
+
+def _with_known_reactions(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Without those of a kind that only a newer release knows, which has archived before this one was brought back."""
+    import pyarrow as pa
+
+    if "reactions" not in batch.schema.names:
+        return batch
+    given = batch.column("reactions")
+    if KINDS.keys() >= {*given.flatten().unique().to_pylist()}:
+        return batch
+    kept = [None if each is None else [kind for kind in each if kind in KINDS] for each in given.to_pylist()]
+    at = batch.schema.get_field_index("reactions")
+    return batch.set_column(at, batch.schema.field(at), pa.array(kept, given.type))
 
 
 def _with_rules(batch: pa.RecordBatch) -> pa.RecordBatch:

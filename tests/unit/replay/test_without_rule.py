@@ -112,6 +112,16 @@ async def test_files_of_older_engines_do_not_hide_what_newer_ones_said(tmp_path:
     assert told.ruled.effects[0].shifts == pytest.approx([0.0, 0.0, 0.4, 0.0])
 
 
+async def test_what_a_newer_release_has_archived_of_its_own_kinds_of_reaction_is_passed_over(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    known, newer = archived(np.random.default_rng(7), 2)
+    await archive(store, "home", [{**known, "reactions": ["click"]}, {**newer, "reactions": ["applause", "mute"]}])
+    path = tmp_path / "log.parquet"
+    await spool(store, "home", NOON, NOON + timedelta(hours=1), path)
+    ((first, second),) = batches(path)
+    assert (first.reactions, second.reactions) == (["click"], ["mute"])
+
+
 @pytest.mark.parametrize(
     ("more", "field"),
     [
