@@ -34,7 +34,8 @@ from pydantic import Field
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.batch import SparseRows
-from banditmesh.bandits.hashed import HashedParams, HashedPolicy
+from banditmesh.bandits.hashed import HashedPolicy
+from banditmesh.bandits.hashed_params import HashedParams
 from banditmesh.bandits.hashing import CROSSED, normals
 from banditmesh.bandits.link import respond
 from banditmesh.bandits.minibatch import Step

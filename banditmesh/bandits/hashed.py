@@ -3,11 +3,10 @@
 A row's features are those of the decision and the candidate, and one for the arm itself. Each is measured in its own
 unit, the root mean square of its values so far: a category's is 1, and whether a price comes in cents or in euros makes
 no difference (Ross, Mineiro, Langford 2013, who take the maximum, which one outlier sets for ever). Examples are
-learned in
-mini-batches whose borders depend on the number of examples alone: batches begin with `first_batch`, are never more
-than 1/64 of what was seen before, and grow to `batch` (all powers of two). What does not fill a batch yet waits in the
-state, and is saved with it. So the state is a function of the sequence of examples, however it was cut, and early on
-a model is never far behind its examples.
+learned in mini-batches whose borders depend on the number of examples alone: batches begin with `first_batch`, are
+never more than 1/64 of what was seen before, and grow to `batch` (all powers of two). What does not fill a batch yet
+waits in the state, and is saved with it. So the state is a function of the sequence of examples, however it was cut,
+and early on a model is never far behind its examples.
 """
 
 from __future__ import annotations
@@ -15,21 +14,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 
 from banditmesh.bandits import segments
 from banditmesh.bandits.arms import RETIRE_EVERY, arm_keys, decay
 from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows, require_finite
-from banditmesh.bandits.durations import Positive
 from banditmesh.bandits.errors import InvalidBatch, NotMergeable
+from banditmesh.bandits.hashed_params import HashedParams
 from banditmesh.bandits.hashing import CROSSED, mix64
-from banditmesh.bandits.link import Link, inverse, respond
+from banditmesh.bandits.link import inverse, respond
 from banditmesh.bandits.minibatch import Batch, Step, distinct
-from banditmesh.bandits.policy import PolicyParams, Tensors, tensor
+from banditmesh.bandits.policy import Tensors, tensor
 from banditmesh.bandits.table import Column, FeatureTable, Grouping, Rows
 from banditmesh.bandits.weights import Belief, learned
 
@@ -46,57 +44,6 @@ _FIRST_RESIDUAL = 0.5
 """The root mean square of the residuals is taken to be this, as by so many examples, before there are any."""
 _FIRST_RESIDUALS = 16
 _RESIDUALS = 100_000
-
-
-class HashedParams(PolicyParams):
-    """Parameters that `linear`, `fm` and `nfm` share."""
-
-    arm: Literal["content", "logic", "service", "none"] = Field(
-        default="content", description="What is a feature of its own beside those given; none: nothing is."
-    )
-    link: Link = Field(
-        default="identity",
-        description="identity: squared error, for any reward. logit: log loss, for rewards from 0 to 1 (clicks).",
-    )
-    prior_reward: float = Field(default=0.5, description="Expected reward before anything is known.")
-    ridge: float = Field(default=3.0, gt=0, description="Precision of the prior on each weight, in examples.")
-    noise: float | None = Field(
-        default=None,
-        gt=0,
-        description="Standard deviation of one reward under link identity, for the deviation; null: that of the "
-        "residuals so far.",
-    )
-    iterations: int = Field(
-        default=3, ge=1, le=100, description="Steps of the weights towards the minimum of each mini-batch."
-    )
-    batch: int = Field(default=256, ge=1, le=65536, description="Examples of one step, a power of two.")
-    bits: int = Field(default=22, ge=1, le=28, description="Feature ids are folded to so many bits.")
-    max_features: int = Field(
-        default=1 << 22, ge=1, description="Features kept; beyond this the ones seen longest ago are retired."
-    )
-    retire_after: Positive | None = Field(
-        default=None, description="Features not seen for so long are retired; null keeps them."
-    )
-    half_life: Positive | None = Field(
-        default=None, description="Age at which evidence counts half (drift); null never forgets."
-    )
-
-    @field_validator("batch")
-    @classmethod
-    def _batch_is_a_power_of_two(cls, batch: int) -> int:
-        if batch & (batch - 1):
-            raise ValueError("must be a power of two")
-        return batch
-
-    @property
-    def rewards_within(self) -> tuple[float, float]:
-        """See `PolicyParams`."""
-        return (0.0, 1.0) if self.link == "logit" else super().rewards_within
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Rejects a prior reward that the link cannot give."""
-        if self.link == "logit" and not 0 < self.prior_reward < 1:
-            raise ValueError("prior_reward must lie between 0 and 1 under link logit")
 
 
 class HashedPolicy(ABC):

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from banditmesh.bandits.batch import Candidates, Scores
-from banditmesh.bandits.hashed import HashedParams, HashedPolicy
+from banditmesh.bandits.hashed import HashedPolicy
+from banditmesh.bandits.hashed_params import HashedParams
 from banditmesh.bandits.minibatch import Step
 from banditmesh.bandits.policy import PolicyParams, Tensors
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from banditmesh.bandits.errors import BanditError
 from banditmesh.bandits.exploration.base import Exploration
-from banditmesh.bandits.hashed import HashedParams
+from banditmesh.bandits.hashed_params import HashedParams
 from banditmesh.bandits.policy import RENAMED, Policy
 from banditmesh.bandits.registry import (
     EXPLORATIONS,

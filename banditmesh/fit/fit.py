@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from banditmesh.bandits.batch import Candidates, Examples, SparseRows
-from banditmesh.bandits.hashed import HashedParams, HashedPolicy
+from banditmesh.bandits.hashed import HashedPolicy
+from banditmesh.bandits.hashed_params import HashedParams
 from banditmesh.bandits.linucb_hybrid import LinucbHybridParams
 from banditmesh.bandits.policy import Policy, Tensors
 from banditmesh.bandits.registry import POLICIES, load
