@@ -15,13 +15,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
-    ProducerClosed,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
 )
@@ -31,7 +30,8 @@ from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import InvalidArgument, Unavailable
 from banditmesh.runtime.kafka.batches import Sent, hand_over
 from banditmesh.runtime.kafka.connect import client_options, kafka_address, why_not
-from banditmesh.runtime.kafka.refusals import in_words, refused_topics
+from banditmesh.runtime.kafka.discard import discard, note_exception
+from banditmesh.runtime.kafka.refusals import RefusedTopics, in_words
 from banditmesh.runtime.kafka.sizes import ENVELOPE_BYTES, MAX_BATCH_BYTES, MessageSizes
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.outages import outages
@@ -40,7 +40,6 @@ log = get_logger(__name__)
 
 _RECORD_OVERHEAD_BYTES = 300
 """Memory of a waiting record beside its key and value: future, tuples, position in the batch."""
-_DISCARD_S = 2.0
 _QUIET_S = 5.0
 _PRODUCERS_TIME = 0
 """``CreateTime``, as an acknowledgement says it."""
@@ -120,7 +119,7 @@ class Producer:
         self._clocks_of_producers: set[str] = set()
         self._work = outages.work(f"producer {client_id}")
         self._failed_at_s = -_QUIET_S
-        self._refused_topics: set[str] = set()
+        self._refused = RefusedTopics()
         self._retired = False
         """Whether the last producer was given up while all was well."""
         self.records_in_flight = 0
@@ -223,7 +222,7 @@ class Producer:
                 done = [await asyncio.shield(part.acknowledged) for part in sent]
                 self._see_whose_time_it_is(done)
                 self._work.well()
-                self._take_again({record.topic for record in records})
+                self._refused.taken({record.topic for record in records})
                 return _acked(sent, done)
         except TimeoutError:
             reason, away = f"no acknowledgement within {self._limits.ack_timeout_s:g} s", True
@@ -244,23 +243,10 @@ class Producer:
         if refusal is not None:
             if kafka is not None and sent:  # the refused batch has a number that no later one may follow on
                 self._retire(kafka)
-            raise self._refused(refused_topics(refusal), reason)
+            raise self._refused.noted(refusal, lambda of: self._unavailable(reason, dependency=of))
         if kafka is not None:
             self._throw_away(kafka, reason)
         raise self._failed(reason) if away else self._unavailable(reason)
-
-    def _refused(self, topics: Sequence[str], reason: str) -> Unavailable:
-        """Topics that the user may not write to (any more): an outage each, for the others are taken."""
-        for topic in topics:
-            self._refused_topics.add(topic)
-            refused = Unavailable(f"Kafka at {self._address} does not take records: {reason}", dependency=_topic(topic))
-            outages.failed(_topic(topic), refused)
-        return self._unavailable(reason, dependency=_topic(topics[0]))
-
-    def _take_again(self, topics: set[str]) -> None:
-        for topic in topics & self._refused_topics:
-            self._refused_topics.discard(topic)
-            outages.well(_topic(topic))
 
     def _see_whose_time_it_is(self, done: Sequence[RecordMetadata]) -> None:
         """Say it once of each topic that keeps its producer's time: every join would be decided by our clock. A user
@@ -390,46 +376,3 @@ def _acked(sent: Sequence[Sent], done: Sequence[RecordMetadata]) -> list[Acked]:
         for at, number in enumerate(part.numbers, batch.offset + part.first):
             places[number] = Acked(batch.partition, at if batch.offset >= 0 else batch.offset, batch.timestamp)
     return [places[number] for number in range(len(places))]
-
-
-async def discard(kafka: AIOKafkaProducer, reason: str = "thrown away") -> None:
-    """Close a producer without a flush; whatever it still holds fails with ProducerClosed.
-
-    aiokafka 0.14 has no such method: ``stop()`` waits for the flush, while Kafka is away for ever, and when that is
-    cancelled it leaves a sender behind that goes on retrying. Hence the private attributes.
-    """
-    client, sender = kafka.client, kafka._sender.sender_task
-    if sender is not None:
-        sender.cancel()  # it still waits for its requests in flight:
-    await client.close()  # ends those,
-    nothing_comes: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-    nothing_comes.set_result(False)
-    client._md_update_fut = nothing_comes  # and this the wait for metadata that the retry of each of them begins with.
-    if sender is not None and not (await asyncio.wait([sender], timeout=_DISCARD_S))[0]:
-        # What it still waits for looks for a coordinator through a client that is closed, for ever. A second
-        # cancellation reaches that; left to `stop`, it would come out of `stop` as if we were cancelled.
-        sender.cancel()
-        await asyncio.wait([sender], timeout=_DISCARD_S)
-    transactions = kafka._txn_manager
-    if transactions is not None and transactions._transaction_waiter is not None:
-        transactions._transaction_waiter.add_done_callback(note_exception)
-    accumulator = kafka._message_accumulator
-    for batches in accumulator._batches.values():
-        # The callback of a batch that was sent before removes it from there, and fails when it is not; and asyncio
-        # would log the exception of a drain waiter that nobody waits for.
-        accumulator._pending_batches.update(batches)
-        for batch in batches:
-            batch.drain_ready()
-    accumulator.fail_all(ProducerClosed(reason))
-    await kafka.stop()
-
-
-def note_exception(future: asyncio.Future[Any]) -> None:
-    """Nobody may be left to look at it; asyncio would log that."""
-    if not future.cancelled():
-        future.exception()
-
-
-def _topic(name: str) -> str:
-    """A topic as a dependency in the log."""
-    return f"topic {name}"

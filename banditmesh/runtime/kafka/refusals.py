@@ -3,11 +3,37 @@ is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
+
+from banditmesh.runtime.errors import Unavailable
+from banditmesh.runtime.outages import outages
+
+
+class RefusedTopics:
+    """Topics that the user may not write to (any more): an outage each, for the others are taken."""
+
+    def __init__(self) -> None:
+        self._topics: set[str] = set()
+
+    def noted(self, error: TopicAuthorizationFailedError, unavailable: Callable[[str], Unavailable]) -> Unavailable:
+        """Begin the outages; what to raise. ``unavailable``: the error, by the dependency that it is about."""
+        topics = refused_topics(error)
+        for topic in topics:
+            outages.failed(_dependency(topic), unavailable(_dependency(topic)))
+        self._topics.update(topics)
+        return unavailable(_dependency(topics[0]))
+
+    def taken(self, topics: set[str]) -> None:
+        """Records of these topics were acknowledged: end their outages."""
+        for topic in topics & self._topics:
+            self._topics.discard(topic)
+            outages.well(_dependency(topic))
 
 
 def in_words(error: Exception, right: str) -> str:
@@ -40,3 +66,8 @@ def _missing(what: str, right: str) -> str:
 
 def _named(error: Exception) -> str:
     return str(error.args[0]) if error.args else "?"
+
+
+def _dependency(topic: str) -> str:
+    """A topic as a dependency in the log."""
+    return f"topic {topic}"

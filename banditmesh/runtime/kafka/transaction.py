@@ -24,7 +24,8 @@ from aiokafka.errors import (
 from banditmesh.runtime.addresses import KafkaAddress
 from banditmesh.runtime.errors import FailedPrecondition, Unavailable
 from banditmesh.runtime.kafka.connect import client_options
-from banditmesh.runtime.kafka.producer import Record, discard, note_exception
+from banditmesh.runtime.kafka.discard import discard, note_exception
+from banditmesh.runtime.kafka.producer import Record
 from banditmesh.runtime.kafka.refusals import in_words
 from banditmesh.runtime.kafka.sizes import MAX_BATCH_BYTES, MessageSizes
 from banditmesh.runtime.stream import Fenced, StartOver

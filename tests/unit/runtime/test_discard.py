@@ -9,8 +9,7 @@ from typing import Any, cast
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from banditmesh.runtime.kafka import producer
-from banditmesh.runtime.kafka.producer import discard
+from banditmesh.runtime.kafka.discard import discard
 
 
 class Stuck:
@@ -43,7 +42,7 @@ class Stuck:
 async def test_a_producer_that_waits_for_ever_is_thrown_away_and_cancels_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(producer, "_DISCARD_S", 0.01)
+    monkeypatch.setattr("banditmesh.runtime.kafka.discard._DISCARD_S", 0.01)
     stuck = Stuck()
     await asyncio.sleep(0)
     await discard(cast(AIOKafkaProducer, cast(Any, stuck)))
