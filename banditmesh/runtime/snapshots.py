@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from banditmesh.runtime import tensorfile
-from banditmesh.runtime.errors import Aborted, AlreadyExists, Foreseen, NotFound
+from banditmesh.runtime.errors import Aborted, AlreadyExists, Foreseen, NotFound, Unavailable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.store import Store
 from banditmesh.runtime.tensorfile import BadSnapshot, TensorSpec
@@ -154,6 +154,8 @@ class Snapshots:
         """Download and verify a version: sha256, header, names, types, shapes, and that every float is finite.
 
         Raises BadSnapshot with a countable reason: missing, manifest, too_large, sha256, header, shape, not_finite.
+        A cache that is full, not ours to write, or that a neighbour has just pruned is Unavailable: nothing is said of
+        the version by that.
         """
         manifest = await self.manifest(placement, model, version)
         size = sum(spec.nbytes for spec in manifest.tensors.values())
@@ -166,8 +168,10 @@ class Snapshots:
             else:
                 path = await self._cached(self._cache / placement / model, manifest)
                 tensors = await asyncio.to_thread(tensorfile.mapped, path, manifest.sha256, manifest.tensors)
-        except (NotFound, FileNotFoundError) as error:  # the latter: a neighbour has just pruned the cache
+        except NotFound as error:
             raise BadSnapshot("missing", f"{_key(manifest)} is not in {self._store.location}") from error
+        except OSError as error:
+            raise Unavailable(f"the model cache {self._cache}: {error}", dependency="model cache") from error
         return Snapshot(manifest, tensors)
 
     async def publish(

@@ -34,7 +34,7 @@ log = get_logger(__name__)
 
 FALLBACK: Final = registry.model_name(POPULARITY.policy, POPULARITY.params)
 RETRIED: Final = frozenset({"missing"})
-"""Reasons that may pass by themselves: a neighbour has just pruned the cache."""
+"""Reasons that may pass by themselves: what the pointer names is being replaced."""
 
 
 @dataclass(frozen=True, eq=False)

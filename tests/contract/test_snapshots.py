@@ -223,6 +223,13 @@ async def test_a_version_that_is_not_there_is_missing(snapshots: Snapshots, stor
     assert await reason_of_loading(snapshots) == "missing"
 
 
+async def test_a_cache_that_cannot_be_written_says_nothing_of_the_version(store: Store, tmp_path: Path) -> None:
+    await Snapshots(store, None).publish(manifest(), tensors(), after=None)
+    (tmp_path / "cache").touch()
+    with pytest.raises(Unavailable, match=r"the model cache .*: .*Not a directory"):
+        await Snapshots(store, tmp_path / "cache").load("home", MODEL, 1)
+
+
 async def test_tensors_that_were_changed_in_the_store_are_refused_and_not_cached(
     snapshots: Snapshots, store: Store, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -162,17 +163,24 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    topic: Topic, store: Store, *, keep: int = 20, run: bool = True, counted: Mesh | None = None
+    topic: Topic,
+    store: Store,
+    *,
+    keep: int = 20,
+    run: bool = True,
+    counted: Mesh | None = None,
+    cache: Path | None = None,
 ) -> AsyncIterator[Rig]:
     """A learner that has restored and, with ``run``, learns until the end of the block. It publishes when told to.
 
     Args:
         counted: Whose experiments it counts; None: none.
+        cache: Of models; None: there is none.
     """
     clock, registry = ManualClock(), CollectorRegistry()
     metrics = LearnerMetrics(registry)
     shards = {shard_id: Shard(shard_id, spec, batch=16) for shard_id, spec in CATALOG.models.items()}
-    snapshots = Snapshots(store, None)
+    snapshots = Snapshots(store, cache)
     placements = counted.placements if counted is not None else {}
     tallies = {name: ExperimentShard(name, batch=16) for name in placements}
     learned = [*shards.values(), *tallies.values()]

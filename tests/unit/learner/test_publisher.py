@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,27 @@ async def test_a_start_waits_for_the_store(store: AwayStore) -> None:
             store.away = False
             await one.clock.advance(1)
         assert one.publisher.restored.is_set()
+
+
+async def test_a_start_waits_for_a_cache_that_cannot_be_written(store: AwayStore, tmp_path: Path) -> None:
+    async with rig(topic(), store) as one:
+        await one.until(60)
+        await one.publisher.publish_all()
+
+    cache = tmp_path / "cache"
+    async with rig(Topic(2), store, run=False, cache=cache) as two, asyncio.TaskGroup() as tasks:
+        for folder in cache.iterdir():
+            shutil.rmtree(folder)
+            folder.touch()  # where it stands nobody makes a folder
+        two.publisher.restored.clear()
+        tasks.create_task(two.publisher.restore())
+        await two.clock.wait_for_sleepers()
+        assert not two.publisher.restored.is_set()
+        for file in cache.iterdir():
+            file.unlink()
+        await two.clock.advance(1)
+        await two.publisher.restored.wait()
+        assert two.linucb.examples == 60
 
 
 async def test_only_the_newest_versions_stay(store: AwayStore) -> None:
