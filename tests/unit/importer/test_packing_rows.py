@@ -239,7 +239,16 @@ def test_objects_among_the_contents_are_refused_with_the_right_form() -> None:
     assert '{"contents": ["c1", "c2"], "scores": [0.9, 0.5]}' in in_words("content_is_an_object")
 
 
-@pytest.mark.parametrize(("cells", "warned"), [(["a,b", "c,d"], True), (["a|b", "c,d"], False), (["a", "b"], False)])
+@pytest.mark.parametrize(
+    ("cells", "warned"),
+    [
+        (["a,b", "c,d"], True),
+        (["a|b", "c,d"], False),
+        (["a", "b"], False),
+        (["https://app.jp/a", "https://app.jp/b"], False),
+        (["https://app.jp/a,https://app.jp/b", "https://app.jp/c,https://app.jp/d"], True),
+    ],
+)
 def test_lists_by_another_separator_are_told_from_single_contents(cells: list[str], warned: bool) -> None:
     rows = [{"user_id": f"u{i}", "contents": cell} for i, cell in enumerate(cells)]
 
