@@ -31,13 +31,19 @@ class DelimitedParser:
         self._header: list[str] | None = None
         self._rows: list[int] = []
         self._texts: list[str] = []
+        self._fits = False
         if options.columns:
             self._header = self._checked(list(options.columns))
 
     @property
     def known(self) -> bool:
-        """Whether the header has been read and is right."""
+        """Whether there is a header, the file's own or the caller's, and it is right."""
         return self._header is not None
+
+    @property
+    def quotable(self) -> bool:
+        """Whether the file's own header is right, or a row of it has fitted the caller's."""
+        return self._fits
 
     def parse(self, lines: NumberedLines, *, final: bool) -> TextBatch | None:
         """Parse some lines. Raises ImportFailed."""
@@ -49,6 +55,7 @@ class DelimitedParser:
             if not texts:
                 return None
             self._header = self._read_header(texts[0])
+            self._fits = True
             rows, texts = rows[1:], texts[1:]
         rejects = lines.rejects
         kept: list[int] = []
@@ -57,10 +64,11 @@ class DelimitedParser:
             if not any(values):  # a blank line, as Excel writes one for cells that were once used: ;;;
                 continue
             if len(values) == len(self._header):
+                self._fits = True
                 records.append(dict(zip(self._header, values, strict=True)))
                 kept.append(row)
             else:
-                rejects.append(Reject(self._part.uri, row, "", "wrong_number_of_columns", shorten(",".join(values))))
+                rejects.append(Reject(self._part.uri, row, "", "wrong_number_of_columns", self._shown(",".join(values))))
         # A line that waits for the next ones has not been read yet.
         return TextBatch(self._part, kept, records, rejects, self._rows[0] - 1 if self._rows else lines.last)
 
@@ -122,7 +130,7 @@ class DelimitedParser:
             if i == len(texts):
                 return
             if "\r" in texts[i]:
-                rejects.append(Reject(self._part.uri, rows[i], "", "stray_carriage_return", shorten(texts[i])))
+                rejects.append(Reject(self._part.uri, rows[i], "", "stray_carriage_return", self._shown(texts[i])))
                 at = i + 1
                 continue
             values, end = self._quoted(rows, texts, i)
@@ -130,7 +138,7 @@ class DelimitedParser:
                 yield rows[i], values
                 at = end
             elif end < len(texts) or final:
-                rejects.append(Reject(self._part.uri, rows[i], "", "open_quote", shorten(texts[i])))
+                rejects.append(Reject(self._part.uri, rows[i], "", "open_quote", self._shown(texts[i])))
                 at = i + 1
             else:
                 self._rows, self._texts = rows[i:], texts[i:]
@@ -171,7 +179,7 @@ class DelimitedParser:
                 try:
                     (values,) = self._reader([text])
                 except (csv.Error, ValueError):
-                    rejects.append(Reject(self._part.uri, row, "", "broken_line", shorten(text)))
+                    rejects.append(Reject(self._part.uri, row, "", "broken_line", self._shown(text)))
                 else:
                     yield row, values
 
@@ -180,6 +188,10 @@ class DelimitedParser:
         return csv.reader(
             texts, strict=True, delimiter=self._part.delimiter, escapechar=escape, doublequote=escape is None
         )
+
+    def _shown(self, text: str) -> str:
+        """What a reject quotes."""
+        return shorten(text) if self._fits else ""
 
     def _quotes(self, text: str) -> int:
         return text.count('"') - (text.count(self._escape + '"') if self._escape else 0)

@@ -17,6 +17,11 @@ class JsonLinesParser:
         self._decoder = Decoder()
         self.known = False
 
+    @property
+    def quotable(self) -> bool:
+        """Whether an object with the right columns has been seen."""
+        return self.known
+
     def parse(self, lines: NumberedLines, *, final: bool) -> TextBatch | None:
         """Parse some lines. Raises ImportFailed."""
         rejects = lines.rejects
@@ -56,4 +61,4 @@ class JsonLinesParser:
         """What the rejects file shows of a line: nothing before an object with the right columns has been seen, for
         then this may be no file of ours at all.
         """
-        return shorten(text) if self.known else ""
+        return shorten(text) if self.quotable else ""

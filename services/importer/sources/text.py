@@ -21,6 +21,11 @@ class Parser(Protocol):
 
     @property
     def known(self) -> bool:
+        """Whether the columns are known and right."""
+        ...
+
+    @property
+    def quotable(self) -> bool:
         """Whether this has been seen to be a file of ours; before that no message may quote it."""
         ...
 
@@ -62,7 +67,7 @@ def read_text(
         header = 0 if parser.known or part.format == "jsonl" else 1
         if last <= after_row and not header:
             continue
-        lines = _numbered(chunk, part, show=parser.known).after(after_row, but=header)
+        lines = _numbered(chunk, part, show=parser.quotable).after(after_row, but=header)
         batch = parser.parse(lines, final=False)
         if batch and last > after_row:
             yield batch

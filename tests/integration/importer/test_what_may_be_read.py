@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from banditmesh.contracts.importer.v1 import importer_pb2 as pb
-from tests.support.importing import Importer, mesh_yaml, running_importer
+from tests.support.importing import Importer, mesh_yaml, notified, running_importer
 from tests.support.mapping_files import mapping, write
 
 SECRETS = b"operator:x:0:0:hunter2\ndaemon:x:1:1:hunter2\n"
@@ -98,6 +98,19 @@ async def test_what_is_no_mapping_is_never_quoted(importer: Importer, tmp_path: 
     assert job.state == pb.IMPORT_STATE_FAILED
     assert "hunter2" not in f"{job} {written}"
     assert "operator" not in f"{job} {written}"
+
+
+async def test_what_does_not_fit_the_columns_that_a_caller_names_is_not_quoted(
+    importer: Importer, tmp_path: Path
+) -> None:
+    (tmp_path / "m.csv").write_bytes(SECRETS + b"\xff:hunter2\n" + b'"hunter2\n')
+    csv = pb.CsvOptions(columns=["user_id", "contents"], delimiter=":")
+
+    job = await notified(importer, (tmp_path / "m.csv").as_uri(), csv=csv)
+
+    written = [path.read_text() for path in (tmp_path / "store").rglob("*.jsonl")]
+    assert (job.error.reason, job.progress.rejected_rows) == ("too_many_rejects", 4)
+    assert "hunter2" not in f"{job} {written}"
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
