@@ -68,7 +68,8 @@ class DelimitedParser:
                 records.append(dict(zip(self._header, values, strict=True)))
                 kept.append(row)
             else:
-                rejects.append(Reject(self._part.uri, row, "", "wrong_number_of_columns", self._shown(",".join(values))))
+                raw = self._shown(",".join(values))
+                rejects.append(Reject(self._part.uri, row, "", "wrong_number_of_columns", raw))
         # A line that waits for the next ones has not been read yet.
         return TextBatch(self._part, kept, records, rejects, self._rows[0] - 1 if self._rows else lines.last)
 
