@@ -31,8 +31,8 @@ demo-cinema: $(STAMP) ## A cinema's shelf on real ratings: ranked lists by a ble
 demo-news: $(STAMP) ## The mesh as a news feed: what readers near you click now, against what is popular
 	@$(BIN)/banditmesh demo-news $(ARGS)
 
-test: $(STAMP) ## Unit, contract, integration and end-to-end tests, on real servers, in three processes
-	@$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
+test: $(STAMP) ## Unit, contract, integration and end-to-end tests, on real servers, in five processes
+	@$(BIN)/pytest -n 5 --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## Style, types, architecture, contracts
 	$(BIN)/ruff check .
