@@ -31,6 +31,8 @@ log = get_logger(__name__)
 TTL_MS = 60 * 86_400_000
 _MOST_DIGITS = 20
 _SHOWN_BYTES = 80
+LOST = b"lost:"
+"""Stands before a broker time in place of a progress; releases that do not know it find no progress there."""
 
 IS_KNOWN = "if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 'moved' end\n"
 """First line of a script that moves a checkpoint. KEYS[1]: the checkpoint; ARGV[1]: what it must hold."""
@@ -81,6 +83,8 @@ class Checkpoint:
     Attributes:
         progress: The progress that this owner knows; None: none of this log.
         another_log: Whether Redis had progress of another log when it was read.
+        lost_since_ms: Broker time since which Redis has lost what was stored, as the reader of it has found and said in
+            place of the progress; None: nobody has.
     """
 
     def __init__(self, redis: RedisClient, key: str, log: int) -> None:
@@ -89,6 +93,7 @@ class Checkpoint:
         self.log = log
         self.progress: Progress | None = None
         self.another_log = False
+        self.lost_since_ms: int | None = None
         self.known = b""
         """The bytes that must stand in Redis; empty: nothing."""
         self._redis = redis
@@ -98,7 +103,9 @@ class Checkpoint:
         (value,) = await self._redis.read([self.key])
         self.known = value or b""
         found = Progress.unpack(value)
-        if value is not None and found is None:
+        said, _, since_ms = (value or b"").partition(LOST)
+        self.lost_since_ms = int(since_ms) if not said and since_ms.isdigit() else None
+        if value is not None and found is None and self.lost_since_ms is None:
             log.error("a checkpoint in Redis cannot be read and is replaced", checkpoint=self.key, value=_shown(value))
         self.another_log = found is not None and found.log not in (self.log, ANY_LOG)
         self.progress = None if self.another_log else found

@@ -249,11 +249,21 @@ class ImpressionsProcessor:
             part = wanted[n : n + CLOSED_AT_ONCE]
             closed = await self._ledger.close(self._marks, part, self._window_ms, self._late.written)
             self._progress = closed.progress
+            if closed.lost:
+                self._say_lost(closed.lost)
             if not n or closed.closings:
                 found = closed._replace(closings=[*found.closings, *closed.closings])
             if len(closed.closings) < len(part):
                 break
         return found
+
+    def _say_lost(self, impressions: int) -> None:
+        log.error(
+            "Redis has lost reactions but not how far they were read: does it evict keys? reading them again",
+            partition=self.partition,
+            impressions=impressions,
+        )
+        self._metrics.reactions_lost.inc(impressions)
 
     def _is_due(self, time_ms: int) -> bool:
         return self._progress is not None and is_closed(time_ms, self._window_ms, self._progress.watermark_ms)

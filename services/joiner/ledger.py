@@ -131,11 +131,13 @@ class Closed(NamedTuple):
         progress: Of the reactions; None: Redis does not know it (any more).
         closings: Of a prefix of the impressions that were asked for.
         late: Reactions that wait to be written, the first ones by offset, :data:`LATE_AT_ONCE` at most.
+        lost: How many impressions that are still open had reactions that Redis has lost; now they are read again.
     """
 
     progress: Progress | None
     closings: Sequence[Closing]
     late: Sequence[Late]
+    lost: int = 0
 
 
 LATE_AT_ONCE = 200
@@ -218,7 +220,8 @@ class Ledger:
         the checkpoint of the marks behind the last one.
 
         Nothing is closed while Redis has not got all reactions (again) up to where late ones are ``written``, nor
-        before late ones that wait fit into one answer.
+        before late ones that wait fit into one answer. An impression whose reactions Redis has lost stays open, with
+        those after it, and Redis forgets how far reactions are read, so that they are read again.
 
         Raises:
             ProgressMoved: The checkpoint of the marks in Redis is another one than is known.
@@ -233,13 +236,13 @@ class Ledger:
         async with self._using(names):
             answer = await self._eval(scripts.CLOSE, names, arguments)
             marks.check(answer)
-            progress, closed, moved_to, late, earlier, reacted = answer
+            progress, closed, moved_to, late, lost, earlier, reacted = answer
             closings = [_UNTOUCHED] * closed
             for at, flat in _numbered(reacted):
                 closings[at] = Closing(None, _reactions(impressions[at][0], flat))
             for at, mark in _numbered(earlier):
                 closings[at] = closings[at]._replace(earlier=Mark.unpack(mark))
-            found = Closed(Progress.unpack(progress), closings, [Late.unpack(each) for each in late])
+            found = Closed(Progress.unpack(progress), closings, [Late.unpack(each) for each in late], lost)
         if closings and (moved := Progress.unpack(moved_to)):
             marks.moved(moved)
         return found

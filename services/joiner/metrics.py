@@ -59,6 +59,11 @@ class JoinerMetrics:
             "Impressions whose closed mark was written again because Redis had lost it; not 0: Redis has lost data",
             registry=registry,
         )
+        self.reactions_lost = Counter(
+            "banditmesh_joiner_reactions_lost_total",
+            "Impressions whose reactions were read again because Redis had lost them; not 0: Redis evicts keys",
+            registry=registry,
+        )
         self.unknown_kinds = Counter(
             "banditmesh_joiner_unknown_kinds_total",
             "Reactions of kinds that a newer release knows; normal while one is rolled out, else update the joiner",

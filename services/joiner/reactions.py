@@ -79,12 +79,15 @@ class ReactionsProcessor:
 
     async def start_offset(self) -> int:
         """Where Redis says; when it knows nothing, at ``now - window - slack``: older reactions have expired, and so
-        have their impressions."""
+        have their impressions. Where an impression that is only now closed has missed its reactions, before them."""
         progress = await self._checkpoint.read()
         if progress is not None:
             return progress.offset
         self._metrics.progress_lost.labels(stream="reactions").inc()
-        return await start_anew(self._checkpoint, self._offsets, self.partition, self._now_ms - self._horizon_ms)
+        since_ms = self._now_ms - self._horizon_ms
+        if self._checkpoint.lost_since_ms is not None:
+            since_ms = min(since_ms, self._checkpoint.lost_since_ms)
+        return await start_anew(self._checkpoint, self._offsets, self.partition, since_ms)
 
     async def process(self, records: Sequence[Consumed]) -> None:
         """Store a batch and what follows from it."""

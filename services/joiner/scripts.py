@@ -49,14 +49,16 @@ if late then redis.call('PEXPIRE', KEYS[3], ARGV[3]) end
 # up to which late reactions are written, how many of them to return at most, then impression id, offset, time of each.
 # Closes from the first on, up to the first that is not due by the watermark *of this moment*: one that was read before
 # may be from before a loss. Closes nothing while reactions up to that offset are not all there again, nor while more
-# late ones wait than are returned. Returns the checkpoint of the reactions, how many are closed, the checkpoint of the
-# marks, the late ones, and for the few impressions where something was found their numbers and what it was: the marks
-# that stood there, and the reactions.
+# late ones wait than are returned. What is unmatched had reactions: where none are left, Redis has lost them, though it
+# has the checkpoint; so it and what follows stay open, and the checkpoint says since when to read again. Returns the
+# checkpoint of the reactions, how many are closed, the checkpoint of the marks, the late ones, how many had lost their
+# reactions, and for the few impressions where something was found their numbers and what it was: the marks that stood
+# there, and the reactions.
 CLOSE = (
     IS_KNOWN
     + """
 local progress = redis.call('GET', KEYS[2])
-local closed, late, earlier, reacted, last, newest = 0, {}, {}, {}, nil, nil
+local closed, lost, late, earlier, reacted, since, last, newest = 0, 0, {}, {}, {}, nil, nil, nil
 local read, watermark, log = string.match((progress or '') .. ':', '^(%d+):(%d+):(%d+):')
 if not read then read, watermark = string.match(progress or '', '^(%d+):(%d+)$') end
 if read then
@@ -67,26 +69,32 @@ if read then
   for i = 1, (#KEYS - 4) / 2 do
     local id, offset, time = ARGV[3 * i + 6], ARGV[3 * i + 7], ARGV[3 * i + 8]
     if tonumber(time) >= due then break end
-    local mark = redis.call('SET', KEYS[2 * i + 3], offset .. ':' .. time, 'NX', 'GET', 'PX', ARGV[5])
-    if mark then
-      earlier[#earlier + 1] = i
-      earlier[#earlier + 1] = mark
-    end
     local reactions = redis.call('HGETALL', KEYS[2 * i + 4])
-    if #reactions > 0 then
-      redis.call('ZREM', KEYS[3], id)  -- only what has reactions can be unmatched
-      reacted[#reacted + 1] = i
-      reacted[#reacted + 1] = reactions
+    if (#reactions == 0 or lost == 0) and redis.call('ZREM', KEYS[3], id) == 1 and #reactions == 0 then
+      lost = lost + 1
+      since = since or string.format('lost:%.0f', tonumber(time) - tonumber(ARGV[4]))
     end
-    closed, last, newest = i, offset, time
+    if lost == 0 then
+      local mark = redis.call('SET', KEYS[2 * i + 3], offset .. ':' .. time, 'NX', 'GET', 'PX', ARGV[5])
+      if mark then
+        earlier[#earlier + 1] = i
+        earlier[#earlier + 1] = mark
+      end
+      if #reactions > 0 then
+        reacted[#reacted + 1] = i
+        reacted[#reacted + 1] = reactions
+      end
+      closed, last, newest = i, offset, time
+    end
   end
 end
+if since then redis.call('SET', KEYS[2], since, 'PX', ARGV[3]) end
 local marks = ARGV[1]
 if last then
   marks = string.format('%.0f', tonumber(last) + 1) .. ':' .. newest .. ':' .. ARGV[2]
   redis.call('SET', KEYS[1], marks, 'PX', ARGV[3])
 end
-return {progress, closed, marks, late, earlier, reacted}
+return {progress, closed, marks, late, lost, earlier, reacted}
 """
 )
 

@@ -16,6 +16,7 @@ from services.joiner.ledger import (
     MARKS,
     REACTIONS,
     SHOWN,
+    Closed,
     Closing,
     ImpressionClosed,
     Late,
@@ -145,7 +146,7 @@ async def test_impressions_are_closed_from_the_first_on_as_far_as_the_watermark_
     await read_up_to(ledger, 11, T + WINDOW + 5, reaction(ONE, 1), reaction(ONE, 2, key="mute"))
     marks = await checkpoint(ledger, MARKS)
     wanted = [(ONE, Mark(0, T + 4)), (TWO, Mark(1, T + 5))]
-    progress, (first,), _ = await ledger.close(marks, wanted, WINDOW, NONE_WRITTEN)
+    progress, (first,), *_ = await ledger.close(marks, wanted, WINDOW, NONE_WRITTEN)
     assert progress == Progress(11, T + WINDOW + 5, LOG)
     assert first.earlier is None
     assert {each.key: each.offset for each in first.reactions} == {"click": 1, "mute": 2}
@@ -155,7 +156,7 @@ async def test_impressions_are_closed_from_the_first_on_as_far_as_the_watermark_
 
 async def test_without_progress_nothing_is_closed(ledger: Ledger) -> None:
     marks = await checkpoint(ledger, MARKS)
-    assert await ledger.close(marks, [(ONE, Mark(0, 0))], WINDOW, NONE_WRITTEN) == (None, [], [])
+    assert await ledger.close(marks, [(ONE, Mark(0, 0))], WINDOW, NONE_WRITTEN) == Closed(None, [], [])
     assert (await checkpoint(ledger, MARKS)).progress is None
 
 
@@ -222,6 +223,32 @@ async def test_lost_marks_are_written_again_and_those_that_stand_stay(ledger: Le
     assert (await seen(ledger, TWO)).closed == Mark(7, T + 2)
     assert await ledger.unmatched(T + WINDOW, 10) == {}
     assert (await checkpoint(ledger, MARKS)).progress == Progress(8, T + 2, LOG)
+
+
+async def test_an_impression_whose_reactions_redis_has_lost_stays_open_until_they_are_read_again(
+    ledger: Ledger, store: RedisClient
+) -> None:
+    await read_up_to(ledger, 3, T + 9 * WINDOW, reaction(ONE, 1), reaction(TWO, 2))
+    await store.client.delete(keys.reactions(P, TWO))
+    marks = await checkpoint(ledger, MARKS)
+    due = [(ONE, Mark(5, T)), (TWO, Mark(6, T)), ((3).to_bytes(16, "big"), Mark(7, T))]
+
+    found = await ledger.close(marks, due, WINDOW, NONE_WRITTEN)
+    assert (found.closings, found.lost) == ([Closing(None, [reaction(ONE, 1)])], 1)
+    assert ((await checkpoint(ledger)).progress, (await checkpoint(ledger)).lost_since_ms) == (None, T - WINDOW)
+    assert (await ledger.close(marks, due[1:], WINDOW, NONE_WRITTEN)).closings == []
+
+    await read_up_to(ledger, 3, T + 9 * WINDOW, reaction(TWO, 2))
+    found = await ledger.close(marks, due[1:], WINDOW, NONE_WRITTEN)
+    assert (found.closings, found.lost) == ([Closing(None, [reaction(TWO, 2)]), Closing(None, ())], 0)
+
+
+async def test_what_is_lost_and_not_in_the_log_any_more_is_waited_for_once(ledger: Ledger, store: RedisClient) -> None:
+    await read_up_to(ledger, 3, T + 9 * WINDOW, reaction(ONE, 1))
+    await store.client.delete(keys.reactions(P, ONE))
+    assert await closed(ledger, (ONE, Mark(5, T))) == []
+    await read_up_to(ledger, 3, T + 9 * WINDOW)
+    assert await closed(ledger, (ONE, Mark(5, T))) == [Closing(None, ())]
 
 
 async def test_an_impression_that_does_not_come_leaves_its_reactions_unmatched(ledger: Ledger) -> None:

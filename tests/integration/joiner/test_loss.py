@@ -59,6 +59,24 @@ async def test_a_second_copy_after_redis_has_lost_the_first_ones_mark_makes_no_s
     assert {found[number].outcome for number in range(2, N)} == {events_pb2.OUTCOME_CLICK}
 
 
+async def test_reactions_that_redis_evicts_while_the_progress_stays_are_in_their_examples(
+    mesh: World, redis: RedisClient
+) -> None:
+    shown = [of_user(number) for number in range(N)]
+    async with joiner(mesh.settings()) as server:
+        await mesh.react(*map(click, shown))
+
+        async def stored() -> list[bytes]:
+            found = [key async for key in redis.client.scan_iter(match="*:r:*")]
+            return found if len(found) == N else []
+
+        await redis.client.delete(*await eventually(stored))
+        await mesh.show(*shown)
+        found = by_impression(await mesh.examples(N))
+        assert server.registry.get_sample_value("banditmesh_joiner_reactions_lost_total") == N
+    assert {each.outcome for each in found.values()} == {events_pb2.OUTCOME_CLICK}
+
+
 async def test_after_a_loss_the_late_are_late_the_counted_are_neither_and_only_the_untracked_are_given_up_on(
     mesh: World, redis: RedisClient
 ) -> None:
