@@ -189,7 +189,7 @@ def check_options(options: FileOptions) -> None:
     if csv.escape and csv.escape in (csv.list_separator, csv.delimiter or ","):
         raise InvalidArgument("the escape separates already", field="csv.escape", value=csv.escape, hint='such as "\\"')
     if problem := encoding_problem(csv.encoding):
-        raise InvalidArgument(problem, field="csv.encoding")
+        raise InvalidArgument(problem, field="csv.encoding", value=csv.encoding)
     if len(csv.columns) > MAX_COLUMNS or any(not 1 <= len(name.encode()) <= MAX_NAME_BYTES for name in csv.columns):
         raise InvalidArgument(
             f"1 to {MAX_COLUMNS} names of 1 to {MAX_NAME_BYTES} bytes", field="csv.columns", value=list(csv.columns)

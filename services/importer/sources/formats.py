@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from banditmesh.lengths import MAX_NAME_BYTES
+
 Format = Literal["parquet", "csv", "jsonl"]
 Compression = Literal["gzip", "bz2", "zstd"]
 
@@ -194,7 +196,8 @@ def in_words(head: bytes) -> str:
 def encoding_problem(encoding: str) -> str:
     """Return why a text cannot be read in an encoding; empty: it can."""
     try:
-        known = codecs.lookup(encoding).name in _ENCODINGS
+        # Lengths first: the search takes time with them.
+        known = len(encoding) <= MAX_NAME_BYTES and codecs.lookup(encoding).name in _ENCODINGS
     except (LookupError, ValueError):
         known = False
-    return "" if known else f"{encoding!r} is not one of {', '.join(sorted(_ENCODINGS))}"
+    return "" if known else f"must be one of {', '.join(sorted(_ENCODINGS))}"
