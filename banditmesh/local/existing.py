@@ -71,7 +71,7 @@ async def _answer(name: str, address: str, ask: Ask) -> None:
     except TimeoutError as error:
         raise Unavailable(f"--{name} {shown(address)}: nothing answers there within {ANSWER_WITHIN_S:g} s") from error
     except Unavailable as error:
-        raise Unavailable(f"--{name} {shown(address)}: {error.message}") from error
+        raise Unavailable(f"--{name} {shown(address)}: {error.message}", hint=error.hint) from error
     except MeshError as error:
         raise FailedPrecondition(f"--{name} {shown(address)}: {error.message}", hint=error.hint) from error
 

@@ -20,7 +20,7 @@ from itertools import accumulate, chain, pairwise
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.cluster import ClusterPipeline, RedisCluster
-from redis.exceptions import InvalidResponse, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from banditmesh.runtime import keys as names_of
 from banditmesh.runtime.addresses import RedisAddress
@@ -28,7 +28,7 @@ from banditmesh.runtime.errors import Unavailable
 from banditmesh.runtime.logging import get_logger
 from banditmesh.runtime.metrics import RedisMetrics
 from banditmesh.runtime.redis_connect import Connected
-from banditmesh.runtime.redis_errors import hint, in_words, is_of_the_server, may_be_elsewhere
+from banditmesh.runtime.redis_errors import FAILURES, hint, in_words, is_of_the_server, may_be_elsewhere
 
 log = get_logger(__name__)
 
@@ -98,7 +98,7 @@ class RedisClient:
         cancelled = task.cancelling() if task else 0
         try:
             yield
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             if may_be_elsewhere(error):
                 await self.look_up_again()
             if "WRONGTYPE" in str(error):
@@ -117,7 +117,7 @@ class RedisClient:
         what is raised already says enough."""
         for name in names:
             kind = names_of.kind(name)
-            with suppress(RedisError, OSError, TimeoutError):
+            with suppress(*FAILURES):
                 found = await self.client.eval(_PUT_ASIDE, 2, name, names_of.aside(name), kind, ASIDE_MS)
                 if found is not None:
                     self.put_aside(name, f"it is a {found.decode()}, must be a {kind}")
@@ -130,7 +130,7 @@ class RedisClient:
 
     async def look_up_again(self) -> None:
         """Use none of the connections again that are open now, and ask anew where the servers are."""
-        with suppress(RedisError, OSError, TimeoutError):  # what ends badly has ended
+        with suppress(*FAILURES):  # what ends badly has ended
             await self._connected.look_up_again()
 
     async def ping(self) -> None:

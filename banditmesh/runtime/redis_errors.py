@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -23,6 +26,13 @@ from redis.exceptions import (
 )
 
 from banditmesh.runtime.addresses import RedisAddress
+
+FAILURES: Final = (RedisError, RedisClusterException, OSError)
+"""What a command may raise. In redis-py 8.1 what a Cluster's client says of its map, such as that none of the nodes can
+be reached, is no RedisError."""
+
+_CLIENT = re.compile(r"<redis\.asyncio\.client\.Redis.*?>\)>\)> - ")
+"""A client with all that it was made with, as errors of Sentinels name each that was asked."""
 
 _ELSEWHERE = (
     ReadOnlyError,  # a primary that was demoted, with its connections left open
@@ -60,7 +70,7 @@ def is_of_the_server(error: Exception) -> bool:
 
 def in_words(error: Exception) -> str:
     """What the server did, to follow its name: ``refuses the login: …``."""
-    said = f"{type(error).__name__}: {error}"
+    said = f"{type(error).__name__}: {_CLIENT.sub('', str(error))}"
     if isinstance(error, MaxConnectionsError):
         return f"is not asked: all connections are in use ({said})"
     if isinstance(error, AuthenticationError):
@@ -76,7 +86,7 @@ def in_words(error: Exception) -> str:
     return f"does not answer: {said}"
 
 
-def hint(error: RedisError | OSError, address: RedisAddress) -> str | None:
+def hint(error: Exception, address: RedisAddress) -> str | None:
     """What an operator can do, where it is not to wait."""
     if isinstance(error, MovedError | AskError) and not address.cluster:
         return "this is a node of a Cluster: begin BANDITMESH_REDIS with redis+cluster:// or rediss+cluster://"

@@ -153,6 +153,8 @@ def test_a_service_that_does_not_start_ends_all_that_did(tmp_path: Path, kafka: 
     [
         (Existing(kafka="127.0.0.1:{free}"), Unavailable),
         (Existing(redis="redis://127.0.0.1:{free}"), Unavailable),
+        (Existing(redis="redis+cluster://127.0.0.1:{free}"), Unavailable),
+        (Existing(redis="redis+sentinel://127.0.0.1:{free}/primary"), Unavailable),
         (Existing(redis="http://127.0.0.1:{free}"), InvalidArgument),
         (Existing(store="file:///proc/no-folder"), FailedPrecondition),
     ],

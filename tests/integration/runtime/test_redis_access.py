@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from banditmesh.local import ports
 from banditmesh.local.authority import LOCAL_NAMES, Authority
 from banditmesh.local.kafka import Kafka
 from banditmesh.local.valkey import Valkey
@@ -127,3 +129,16 @@ async def test_a_user_and_a_password_beside_the_url_are_used(valkey: Valkey, fre
         await redis.close()
     finally:
         valkey.command("ACL", "DELUSER", "beside")
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["no Cluster", "nothing"])
+async def test_what_is_no_cluster_is_unavailable_and_not_the_end_of_whoever_asks(fresh_redis: str, there: bool) -> None:
+    address = urlsplit(fresh_redis).netloc if there else f"127.0.0.1:{ports.free(1)[0]}"
+    redis = RedisClient(f"redis+cluster://{address}", timeout_s=2.0)
+    try:
+        with pytest.raises(Unavailable) as error:
+            await redis.ping()
+    finally:
+        await redis.close()
+    assert error.value.dependency == "redis"
+    assert ("this is no Cluster" in (error.value.hint or "")) is there

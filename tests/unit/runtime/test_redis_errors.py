@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from redis.asyncio import Redis
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -16,7 +17,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from banditmesh.runtime.redis_errors import is_of_the_server, may_be_elsewhere
+from banditmesh.runtime.redis_errors import in_words, is_of_the_server, may_be_elsewhere
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,8 @@ def test_what_everybody_is_told_is_one_outage_of_redis_where_it_is(error: Except
 def test_what_one_command_is_told_is_no_outage_of_redis() -> None:
     for error in (NoPermissionError("no 'set' command"), ResponseError("WRONGTYPE Operation against a key")):
         assert not is_of_the_server(error)
+
+
+def test_of_a_sentinel_that_does_not_answer_no_client_is_spelt_out() -> None:
+    error = ConnectionError(f"No master found for 'm' : {Redis(host='sentinel')!r} - network:ConnectionError")
+    assert in_words(error) == "does not answer: ConnectionError: No master found for 'm' : network:ConnectionError"
