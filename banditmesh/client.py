@@ -129,7 +129,7 @@ class MeshClient:
         """Connect when the first call is made.
 
         Args:
-            engine, tracker: gRPC targets, such as ``dns:///engine:50051``.
+            engine, tracker: gRPC targets, ``dns:///engine:50052`` and ``dns:///tracker:50053``, say.
             limits: Deadlines, and how requests are put together.
             tls: Files of certificates, which may be replaced while the client is in use.
             credentials: Instead of ``tls``, what grpc has for other cases.
