@@ -109,8 +109,8 @@ async def test_records_that_cannot_be_understood_become_dead_letters_and_the_res
         await mesh.producer.send(
             mesh.topics.impressions, b"user", events_pb2.Impression(schema_version=1).SerializeToString()
         )
-        await mesh.show(decision(1, user="user"))
         await mesh.react(click(decision(1, user="user")))
+        await mesh.show(decision(1, user="user"))
         (example,) = await mesh.examples(1)
         records = await mesh.read(mesh.topics.dead_letters, lambda got: len(got) >= 7)
     assert example.joined.outcome == events_pb2.OUTCOME_CLICK
@@ -163,14 +163,14 @@ async def test_after_redis_has_lost_everything_the_joiner_goes_on(mesh: World, v
     before = [decision(i) for i in range(20)]
     after = [decision(i) for i in range(20, 40)]
     async with joiner(mesh.settings()):
+        await mesh.react(*map(click, before))  # first, so that it is in time however slow this machine is
         await mesh.show(*before)
-        await mesh.react(*map(click, before))
         await mesh.examples(20)
-        await mesh.show(*after[:10])
         await mesh.react(*map(click, after[:10]))
+        await mesh.show(*after[:10])
         valkey.command("FLUSHALL")
-        await mesh.show(*after[10:])
         await mesh.react(*map(click, after[10:]))
+        await mesh.show(*after[10:])
         found = by_impression(await mesh.examples(40))
     assert {each.outcome for each in found.values()} == {events_pb2.OUTCOME_CLICK}
 
@@ -183,8 +183,8 @@ async def test_the_join_works_on_a_redis_cluster(
         world(kafka.bootstrap, fresh_redis_cluster, fresh_topic_prefix, tmp_path) as mesh,
         joiner(mesh.settings()),
     ):
-        await mesh.show(*shown)
         await mesh.react(*map(click, shown[:10]))
+        await mesh.show(*shown)
         found = by_impression(await mesh.examples(20))
     assert {i for i, each in found.items() if each.outcome == events_pb2.OUTCOME_CLICK} == set(range(10))
 
