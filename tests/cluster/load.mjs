@@ -8,7 +8,7 @@ const definition = await protoLoader.load(
   { includeDirs: [process.env.PROTOS], keepCase: true, enums: String, oneofs: true });
 const { banditmesh } = grpc.loadPackageDefinition(definition);
 const retryPolicy = {
-  maxAttempts: 5, initialBackoff: '0.05s', maxBackoff: '1s', backoffMultiplier: 2, retryableStatusCodes: ['UNAVAILABLE'],
+  maxAttempts: 5, initialBackoff: '0.05s', maxBackoff: '1s', backoffMultiplier: 2, retryableStatusCodes: ['UNAVAILABLE', 'CANCELLED'],
 };
 const options = {
   'grpc.service_config': JSON.stringify({
@@ -42,7 +42,7 @@ async function track(request, seconds) {
       return await call(tracker, 'TrackEvents', request, Math.min(10, (deadline - Date.now()) / 1000));
     } catch (error) {
       if (Date.now() + wait > deadline || ![grpc.status.UNAVAILABLE, grpc.status.RESOURCE_EXHAUSTED,
-        grpc.status.DEADLINE_EXCEEDED, grpc.status.ABORTED].includes(error.code)) throw error;
+        grpc.status.CANCELLED, grpc.status.DEADLINE_EXCEEDED, grpc.status.ABORTED].includes(error.code)) throw error;
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }
