@@ -13,7 +13,7 @@ the slope p (1 - p).
 
 Scoring keeps what a decision's candidates share apart from what each has of its own: both sides give s, sum v^2 x^2
 and three moments of 1/q, and a candidate costs a few dot products of k numbers. A feature that nobody has learned from
-counts as its prior mean, 0. Bytes of a live feature: 28 + 12 factors, which is 220 for 16 factors: 0.9 GB if all 2^22
+counts as its prior mean, 0. Bytes of a live feature: 32 + 12 factors, which is 224 for 16 factors: 0.9 GB if all 2^22
 are alive, 22 MB for 100 000 arms.
 """
 

@@ -6,7 +6,8 @@ no difference (Ross, Mineiro, Langford 2013, who take the maximum, which one out
 learned in mini-batches whose borders depend on the number of examples alone: batches begin with `first_batch`, are
 never more than 1/64 of what was seen before, and grow to `batch` (all powers of two). What does not fill a batch yet
 waits in the state, and is saved with it. So the state is a function of the sequence of examples, however it was cut,
-and early on a model is never far behind its examples.
+and early on a model is never far behind its examples. How wide the prior of the weights is, is read off them
+(`prior_width`), for each kind of feature.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from banditmesh.bandits import segments
+from banditmesh.bandits import prior_width, segments
 from banditmesh.bandits.arms import RETIRE_EVERY, arm_keys, decay
 from banditmesh.bandits.batch import Candidates, Examples, Scores, SparseRows, require_finite
 from banditmesh.bandits.errors import InvalidBatch, NotMergeable
@@ -44,22 +45,25 @@ _FIRST_RESIDUAL = 0.5
 """The root mean square of the residuals is taken to be this, as by so many examples, before there are any."""
 _FIRST_RESIDUALS = 16
 _RESIDUALS = 100_000
+_NO_ARMS = np.zeros(0, np.uint32)
 
 
 class HashedPolicy(ABC):
     """See the module. A subclass has the table's columns and the dense tensors, learns one step, and scores.
 
-    Two columns are there in every table: "seen", the examples that a feature was in (those of earlier passes count
-    less), and "unit", the factor that makes the root mean square of its values 1.
+    These columns are there in every table: "seen", the examples that a feature was in (those of earlier passes count
+    less), "unit", the factor that makes the root mean square of its values 1, and "kind", by `prior_width`.
 
     Class attributes:
         first_batch: the least number of examples of a step.
+        added: tensors that models saved earlier do not have.
     """
 
     learns: ClassVar[bool] = True
     merges: ClassVar[bool] = False
     shares: ClassVar[bool] = True
     first_batch: ClassVar[int] = 1
+    added: ClassVar[frozenset[str]] = frozenset({"kind", "prior"})
 
     name: ClassVar[str]
 
@@ -70,11 +74,13 @@ class HashedPolicy(ABC):
             "unit": Column(0, 1.0),
             "weight": Column(0, 0.0),
             "precision": Column(0, params.ridge),
+            "kind": Column(0, 0.0, added=True),
             **self._columns(),
         }
         self._table = FeatureTable(params.bits, columns)
         self._offset = inverse(params.link, params.prior_reward)
         self._intercept = np.array([0.0, params.ridge])  # mean, precision
+        self._widths = prior_width.Widths(params.ridge)
         self._plain = True  # every unit is 1, as long as there are categories alone
         self._residual = np.full(1, _FIRST_RESIDUAL**2)  # mean square of the residuals
         self._waiting = Batch.empty()
@@ -100,7 +106,7 @@ class HashedPolicy(ABC):
 
     def _fade(self, left: float) -> None:
         """Multiplies the evidence, above the prior, by `left`."""
-        ridge, prior = self._params.ridge, self._priors()
+        ridge, prior = self._params.ridge, self._widths.of(self._table.column("kind")).astype(np.float32)
         precision = self._table.column("precision")
         precision[:] = prior + (precision - prior) * np.float32(left)
         self._intercept[1] = ridge + (self._intercept[1] - ridge) * left
@@ -131,23 +137,16 @@ class HashedPolicy(ABC):
         """Another number whenever a feature was added or dropped, which moves the rows of `estimates`."""
         return self._table.generation
 
-    def _priors(self) -> NDArray[np.float32] | np.float32:
-        """float32[n_features], or one number: precisions of the priors of all weights, in the table's order."""
-        return np.float32(self._params.ridge)
-
-    def _prior_of(self, rows: Rows) -> NDArray[np.float64]:
-        """float64[n]: of these weights."""
-        return np.full(len(rows), self._params.ridge)
-
     def _precisions(self, own: SparseRows, rows: Rows, candidates: Candidates) -> NDArray[np.float32]:
         """float32[n_entries]: of the weights of the candidates' own features, which stand in these rows."""
-        return self._table["precision"].take(rows)
-
-    def _claimed(self, batch: Batch, ids: NDArray[np.uint32], entries: Rows, new: Rows) -> None:
-        """Called when a mini-batch's features, `ids` and `entries` as in its step, stand in the table."""
+        precisions = self._table["precision"].take(rows)
+        unseen = np.flatnonzero(rows == 0)
+        if len(unseen):
+            precisions[unseen] = self._widths.of(prior_width.kinds(own.ids[unseen], self._arms_of(candidates)))
+        return precisions
 
     def _learned(self, step: Step, residuals: NDArray[np.float64], before: int) -> None:
-        """Called when a mini-batch was learned, of which there were `before` examples before."""
+        """Called when a mini-batch was learned, before which there were so many examples."""
 
     # -- scoring
 
@@ -204,7 +203,7 @@ class HashedPolicy(ABC):
         """What to step from where a pass before has learned these examples: the weights are held by all that they were
         learned from, and drawn to the prior by this mini-batch's part of it. Held by the prior alone, as evidence is
         counted, they would be drawn to their own last estimates, and each pass would believe the examples once more."""
-        prior = self._prior_of(step.group.rows)
+        prior = self._widths.of(self._table["kind"][step.group.rows])
         curvature = float(respond(self._params.link, np.array([self._offset])).curvature[0])
         precision = prior + curvature * self._table["seen"][step.group.rows]
         share = step.share * _SHARES_PER_PASS
@@ -219,6 +218,10 @@ class HashedPolicy(ABC):
     def _arm_ids(self, batch: Candidates | Examples) -> NDArray[np.uint32]:
         """uint32[n]: the folded feature ids of the arms. Mixed, for a key's low bits may be a feature's id."""
         return self._table.fold(mix64(arm_keys(self._params.arm, batch)).astype(np.uint32) & ~CROSSED)
+
+    def _arms_of(self, batch: Candidates | Examples) -> NDArray[np.uint32]:
+        """As `_arm_ids`; none where arms are no feature."""
+        return _NO_ARMS if self._params.arm == "none" else self._arm_ids(batch)
 
     def _found(self, features: SparseRows) -> tuple[Rows, NDArray[np.float32]]:
         """int32[n_entries], where these features stand in the table, and float32[n_entries], their values in units."""
@@ -277,7 +280,7 @@ class HashedPolicy(ABC):
         # Here, not when the examples arrive: what `distinct` reorders must not depend on how they were cut.
         features = distinct(batch.features)
         entries, new = self._table.claim(features.ids)
-        self._claimed(batch, features.ids, entries, new)
+        self._sort(batch, features.ids, entries, new)
         group, owner = Grouping.of(entries), segments.owners(features.offsets)
         x, share = self._measure(group, features.values)
         crossed = features.ids >= CROSSED
@@ -289,10 +292,27 @@ class HashedPolicy(ABC):
         before, self._seen = self._seen, self._seen + len(batch.rewards)
         self._now_s = max(self._now_s, float(batch.times_s.max()))
         self._learned(step, residuals, before)
+        if not self._again and prior_width.due(before, self._seen):
+            self._read_widths()
         self._forget()
         if before // RETIRE_EVERY != self._seen // RETIRE_EVERY:
             self._table.retire(self._now_s, self._params.max_features, self._params.retire_after)
         return residuals
+
+    def _sort(self, batch: Batch, ids: NDArray[np.uint32], entries: Rows, new: Rows) -> None:
+        """What kind each new feature of a mini-batch is of, whose features are these."""
+        if not len(new):
+            return
+        fresh = np.flatnonzero(entries >= new[0])
+        rows = batch.features
+        arms = rows.ids[rows.offsets[1:] - 1] if self._params.arm != "none" else _NO_ARMS
+        kinds = prior_width.kinds(ids[fresh], arms)
+        self._table["kind"][entries[fresh]] = kinds
+        self._table["precision"][entries[fresh]] = self._widths.of(kinds)
+
+    def _read_widths(self) -> None:
+        table, noise = self._table, self._size**2 if self._params.link == "identity" else 1.0
+        self._widths.read(table.column("kind"), table.column("weight"), table.column("precision"), noise)
 
     def _measure(self, group: Grouping, values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """`Step.x` and `Step.share`, after the units have taken these values in. A value of 0 is as good as none."""
@@ -338,6 +358,7 @@ class HashedPolicy(ABC):
             "examples": np.array([self._seen], np.int64),
             "residual": self._residual.copy(),
             "intercept": self._intercept.copy(),
+            "prior": self._widths.now.copy(),
             "clock": np.array([_finite(self._now_s), _finite(self._faded_s)]),
             **self._waiting.tensors(),
         }
@@ -351,6 +372,8 @@ class HashedPolicy(ABC):
         policy._seen = int(tensor(tensors, "examples", np.int64, (1,))[0])
         policy._residual = tensor(tensors, "residual", np.float64, (1,)).copy()
         policy._intercept = tensor(tensors, "intercept", np.float64, (2,)).copy()
+        if "prior" in tensors:
+            policy._widths.restore(tensor(tensors, "prior", np.float64, (prior_width.KINDS,)))
         clock = tensor(tensors, "clock", np.float64, (2,)).tolist()
         policy._now_s, policy._faded_s = (-np.inf if each == _NEVER else each for each in clock)
         policy._waiting = Batch.from_tensors(tensors)

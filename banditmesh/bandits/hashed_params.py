@@ -22,7 +22,11 @@ class HashedParams(PolicyParams):
         description="identity: squared error, for any reward. logit: log loss, for rewards from 0 to 1 (clicks).",
     )
     prior_reward: float = Field(default=0.5, description="Expected reward before anything is known.")
-    ridge: float = Field(default=3.0, gt=0, description="Precision of the prior on each weight, in examples.")
+    ridge: float = Field(
+        default=3.0,
+        gt=0,
+        description="Precision of the prior on each weight, in examples, to begin with; then read off the weights.",
+    )
     noise: float | None = Field(
         default=None,
         gt=0,

@@ -4,7 +4,7 @@ How a mini-batch is taken in stands in `weights`. A candidate's predictor z has 
 sum_i x_i^2 / q_i over the candidate's own features. What all candidates of a decision share (the intercept, the
 context) moves all of them alike: it cannot make one better than another, so its variance does not count, else a user
 whom nobody knows would be shown anything. `identity` scales the deviation by the noise, `logit` by the slope p (1 - p)
-(delta method). x is in units of each feature (`hashed`). Bytes of a live feature: 28, which is 117 MB if all 2^22 are
+(delta method). x is in units of each feature (`hashed`). Bytes of a live feature: 32, which is 134 MB if all 2^22 are
 alive.
 """
 

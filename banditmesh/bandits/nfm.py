@@ -14,7 +14,7 @@ Deviation: linear regression on what the last layer sees. On phi (and 1) the pre
 A = ridge I + sum c phi phi^T, on the weights w of a candidate's own features it is diagonal (most features are rare,
 and an arm that nobody knows must be unsure): var z = g^2 phi^T A^-1 phi + sum_i x_i^2 / q_i. As phi moves while the
 network learns, A forgets with a half-life of `memory` examples. The mean is the network's. Bytes of a live feature:
-28 + 8 factors.
+32 + 8 factors.
 """
 
 from __future__ import annotations

@@ -14,11 +14,12 @@ they were given, crosses, and arms.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from banditmesh.bandits.errors import InvalidTensors
 from banditmesh.bandits.hashing import CROSSED
 
 GIVEN, CROSS, ARM = range(3)
@@ -27,6 +28,40 @@ KINDS: Final = 3
 _FIRST_EXAMPLES = 16
 _NARROWEST = 1e5
 _MOST_CHANGE = 2.0
+
+
+class Widths:
+    """The precisions of the priors of weights, by their kind.
+
+    Attributes:
+        now: float64[KINDS], in examples.
+    """
+
+    def __init__(self, first: float) -> None:
+        """`first`: of each kind, before anything is known."""
+        self._first = first
+        self.now = np.full(KINDS, first)
+
+    def of(self, kind: NDArray[np.number[Any]]) -> NDArray[np.float64]:
+        """float64[n]: of weights of these kinds."""
+        return self.now[kind.astype(np.int64)]
+
+    def read(
+        self, kind: NDArray[np.float32], weight: NDArray[np.float32], precision: NDArray[np.float32], noise: float
+    ) -> None:
+        """Reads each width off the weights, float32[n], and shrinks them, in place, as far as that would have."""
+        for each, prior in enumerate(self.now.tolist()):
+            mine = np.flatnonzero(kind == each)
+            now = width(weight[mine], precision[mine], prior, self._first, noise)
+            after = np.maximum(precision[mine] + np.float32(now - prior), np.float32(now))
+            weight[mine] *= precision[mine] / after
+            precision[mine], self.now[each] = after, now
+
+    def restore(self, precisions: NDArray[np.float64]) -> None:
+        """Takes over what `now` was, float64[KINDS]. Raises `InvalidTensors`."""
+        if not (np.isfinite(precisions).all() and (precisions > 0).all()):
+            raise InvalidTensors("must be above 0 and finite", field="prior")
+        self.now = precisions.copy()
 
 
 def kinds(ids: NDArray[np.uint32], arms: NDArray[np.uint32]) -> NDArray[np.int64]:

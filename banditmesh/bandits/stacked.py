@@ -21,10 +21,9 @@ as the regressions of the arms that are shown know their contexts (K, the mean o
 `thompson` widens deviations with the number of candidates, from 10 to 25 of them, for of many arms each is picked
 rarely. But of what arms share all examples tell, whichever was picked: the deviation of `fm` is narrowed as much.
 
-Two things that `fm` is told, this policy finds. How wide the prior of the weights is, for each kind of feature, is
-read off the weights (`prior_width`), in the first pass over the examples. And a weight whose residuals lean to one side
-gives up what it learned before (`surprise`), as do all weights of a kind that says too much (`calibration`). The
-regressions of the arms forget by `half_life` alone. Each live feature has 12 bytes more than in `fm`.
+One thing that `fm` is told, this policy finds: what holds no more. A weight whose residuals lean to one side gives up
+what it learned before (`surprise`), as do all weights of a kind that says too much (`calibration`). The regressions of
+the arms forget by `half_life` alone. Each live feature has 8 bytes more than in `fm`.
 
 Only the first pass over a log shows how well anything predicts what it has not seen. Later ones are those of `fm`: the
 regressions are sums, which have all examples by then, and g and the rest stay as that pass has left them.
@@ -39,17 +38,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from banditmesh.bandits import calibration, prior_width, segments
+from banditmesh.bandits import calibration, segments
 from banditmesh.bandits.arm_ridge import ArmRidge, Floats, Predicted
 from banditmesh.bandits.batch import Candidates, Scores, SparseRows
 from banditmesh.bandits.durations import Positive
-from banditmesh.bandits.errors import InvalidTensors
 from banditmesh.bandits.fm import Fm, FmParams
 from banditmesh.bandits.link import respond
 from banditmesh.bandits.minibatch import Batch, Step
 from banditmesh.bandits.policy import PerArmParams, PolicyParams, Tensors, tensor
 from banditmesh.bandits.surprise import noticed
-from banditmesh.bandits.table import Column, Rows
+from banditmesh.bandits.table import Column
 
 _MEMORY = 4096.0
 _FIRST = 1.0
@@ -67,11 +65,6 @@ for their mean is too small."""
 class StackedParams(FmParams):
     """Parameters of `stacked`."""
 
-    ridge: float = Field(
-        default=3.0,
-        gt=0,
-        description="Precision of the prior on each weight, in examples, to begin with; then read off the weights.",
-    )
     half_life: Positive | None = Field(
         default=None,
         description="Age at which evidence counts half (drift); null: none by its age. Evidence that newer examples "
@@ -93,13 +86,11 @@ class Stacked(Fm):
 
     name: ClassVar[str] = "stacked"
     Params: ClassVar[type[PolicyParams]] = StackedParams
-    added: ClassVar[frozenset[str]] = frozenset({"kind", "surprise", "prior", "calibration", "resolved"})
-    """Tensors that models saved earlier do not have."""
+    added: ClassVar[frozenset[str]] = Fm.added | {"surprise", "calibration", "resolved"}
 
     def __init__(self, params: StackedParams | None = None) -> None:
         given = params or StackedParams()
         super().__init__(given)
-        self._prior = np.full(prior_width.KINDS, given.ridge)  # precision of the prior of the weights of each kind
         self._calibration = np.zeros(calibration.SHAPE)
         # Not validated again: what is seconds by now would be no duration.
         kept = PerArmParams.model_construct(max_arms=given.max_arms, retire_after=given.retire_after)
@@ -110,37 +101,14 @@ class Stacked(Fm):
         self._resolved = np.zeros(1)  # K
 
     def _columns(self) -> dict[str, Column]:
-        return {**super()._columns(), "kind": Column(0, 0.0, added=True), "surprise": Column(2, 0.0, added=True)}
+        return {**super()._columns(), "surprise": Column(2, 0.0, added=True)}
 
     @property
     def _share(self) -> float:
         """g."""
         return float(min(max(self._stack[1] / self._stack[0], 0.0), 1.0))
 
-    # -- the priors of the weights, and what is given up
-
-    def _priors(self) -> NDArray[np.float32]:
-        return self._prior[self._table.column("kind").astype(np.int64)].astype(np.float32)
-
-    def _prior_of(self, rows: Rows) -> NDArray[np.float64]:
-        return self._prior[self._table["kind"][rows].astype(np.int64)]
-
-    def _precisions(self, own: SparseRows, rows: Rows, candidates: Candidates) -> NDArray[np.float32]:
-        precisions = super()._precisions(own, rows, candidates)
-        unseen = np.flatnonzero(rows == 0)
-        if len(unseen):
-            arms = np.zeros(0, np.uint32) if self.params.arm == "none" else self._arm_ids(candidates)
-            precisions[unseen] = self._prior[prior_width.kinds(own.ids[unseen], arms)]
-        return precisions
-
-    def _claimed(self, batch: Batch, ids: NDArray[np.uint32], entries: Rows, new: Rows) -> None:
-        if not len(new):
-            return
-        fresh = np.flatnonzero(entries >= new[0])
-        _, arms = self._apart(batch.features)
-        kinds = prior_width.kinds(ids[fresh], arms.astype(np.uint32))
-        self._table["kind"][entries[fresh]] = kinds
-        self._table["precision"][entries[fresh]] = self._prior[kinds]
+    # -- what is given up
 
     def _learn_weights(self, step: Step, base: Floats) -> Floats:
         if self._again:
@@ -162,12 +130,10 @@ class Stacked(Fm):
         kept = calibration.kept(self._calibration)
         if kept is not None:
             self._keep(kept)
-        if prior_width.due(before, self._seen):
-            self._fit_priors()
 
     def _give_up(self, step: Step, residuals: Floats) -> None:
         table, rows = self._table, step.group.rows
-        prior = self._prior[table["kind"][rows].astype(np.int64)]
+        prior = self._widths.of(table["kind"][rows])
         sums, precision = table["surprise"][rows].astype(np.float64), table["precision"][rows].astype(np.float64)
         curvature = 1.0 if self.params.link == "identity" else self._size**2
         found = noticed(step, residuals / max(self._size, 1e-30), sums, precision, prior, curvature)
@@ -176,22 +142,10 @@ class Stacked(Fm):
     def _keep(self, part: Floats) -> None:
         """Of the weights of each kind this part, float64[KINDS]. See `calibration`."""
         kind, precision = self._table.column("kind").astype(np.int64), self._table.column("precision")
-        left, prior = part[kind], self._prior[kind]
+        left, prior = part[kind], self._widths.now[kind]
         self._table.column("weight")[:] *= left.astype(np.float32)
         precision[:] = np.where(left < 1.0, 1.0 / (left * left / precision + (1.0 - left * left) / prior), precision)
         self._calibration[:] = 0.0
-
-    def _fit_priors(self) -> None:
-        """Reads the width of each kind's prior off its weights, and shrinks them as far as that would have."""
-        kind, weight = self._table.column("kind"), self._table.column("weight")
-        precision = self._table.column("precision")
-        noise = self._size**2 if self.params.link == "identity" else 1.0
-        for each, prior in enumerate(self._prior.tolist()):
-            mine = np.flatnonzero(kind == each)
-            now = prior_width.width(weight[mine], precision[mine], prior, self.params.ridge, noise)
-            after = np.maximum(precision[mine] + np.float32(now - prior), np.float32(now))
-            weight[mine] *= precision[mine] / after
-            precision[mine], self._prior[each] = after, now
 
     # -- scoring
 
@@ -279,7 +233,6 @@ class Stacked(Fm):
         return {
             **super()._dense(),
             "stack": self._stack,
-            "prior": self._prior,
             "calibration": self._calibration,
             "resolved": self._resolved,
             **self._ridge.tensors(),
@@ -292,8 +245,4 @@ class Stacked(Fm):
             self._calibration = tensor(tensors, "calibration", np.float64, calibration.SHAPE).copy()
         if "resolved" in tensors:
             self._resolved = tensor(tensors, "resolved", np.float64, (1,)).copy()
-        if "prior" in tensors:
-            self._prior = tensor(tensors, "prior", np.float64, (prior_width.KINDS,)).copy()
-            if not (np.isfinite(self._prior).all() and (self._prior > 0).all()):
-                raise InvalidTensors("must be above 0 and finite", field="prior")
         self._ridge.restore(tensors)

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from banditmesh.bandits import prior_width
 from banditmesh.bandits.batch import Candidates, SparseRows
 from banditmesh.bandits.fm import Fm, FmParams, interactions
 from banditmesh.bandits.hashing import normals
@@ -73,14 +74,15 @@ def test_scores_are_those_of_the_parameters_by_the_delta_method() -> None:
     saved = policy.tensors()
     at = {int(each): row for row, each in enumerate(saved["ids"], start=1)}
     features = [(2, 1.0), (6, 0.5), (8, -1.5), (777, 2.0)]
-    rows = [at.get(each, 0) for each, _ in features]
+    rows = np.array([at.get(each, 0) for each, _ in features])
     x = SparseRows.from_lists([features])
     values = x.values * saved["unit"][rows]
     f, slopes = interactions(saved["factors"][rows], x.offsets, values)
     z = saved["weight"][rows] @ values + believed * f[0]
     keys = np.array([3], np.uint64)
     for shared in range(5):  # how many of the features come with the decision instead of the candidate
-        unsure = (values**2 / saved["precision"][rows])[shared:].sum()
+        precision = np.where(rows, saved["precision"][rows], saved["prior"][prior_width.GIVEN])
+        unsure = (values**2 / precision)[shared:].sum()
         unsure += believed**2 * (slopes**2 / saved["certainty"][rows]).sum()
         context, own = SparseRows.from_lists([features[:shared]]), SparseRows.from_lists([features[shared:]])
         scores = policy.score(Candidates.checked([0, 1], keys, keys, keys, context, own))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from banditmesh.bandits import prior_width
 from banditmesh.bandits.batch import SparseRows
 from banditmesh.bandits.hashed import HashedPolicy
 from banditmesh.bandits.registry import build
@@ -48,8 +49,11 @@ def test_what_few_examples_say_is_believed_no_more_after_many_passes(name: str, 
     assert at_last == pytest.approx(evidence, rel=0.1)
 
 
-def test_two_examples_against_a_prior_of_three_are_worth_two_fifths() -> None:
-    assert apart(taught("linear", "identity", PASSES)) == pytest.approx(2 / 5, abs=0.05)
+def test_two_examples_against_a_prior_of_p_are_worth_two_in_two_and_p() -> None:
+    policy = taught("linear", "identity", PASSES)
+    width = float(policy.tensors()["prior"][prior_width.GIVEN])
+    assert width < 2.5  # that of the first pass, in which features differ by more than the noise
+    assert apart(policy) == pytest.approx(2 / (2 + width), abs=0.05)
 
 
 def test_later_passes_leave_what_only_a_first_one_can_show() -> None:

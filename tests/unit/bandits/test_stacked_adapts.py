@@ -11,6 +11,7 @@ from banditmesh.bandits import calibration, prior_width
 from banditmesh.bandits.batch import Candidates, Examples, SparseRows
 from banditmesh.bandits.fm import Fm
 from banditmesh.bandits.minibatch import Step
+from banditmesh.bandits.registry import build
 from banditmesh.bandits.stacked import Stacked
 from banditmesh.bandits.surprise import noticed
 from banditmesh.bandits.table import Grouping
@@ -43,15 +44,21 @@ def rare_clicks(seed: int, n: int) -> tuple[np.ndarray, np.ndarray, Examples]:
     return chances, categories, shown(arms, rng.random(n) < chances[arms], categories)
 
 
-def test_the_luck_of_a_few_clicks_is_believed_no_more_than_arms_differ() -> None:
+@pytest.mark.parametrize("name", ["linear", "fm", "nfm", "stacked"])
+def test_the_luck_of_a_few_clicks_is_believed_no_more_than_arms_differ(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = np.arange(ARMS)
-    errors = {}
     chances, categories, examples = rare_clicks(0, 2_000)
-    for kind in (Stacked, Fm):
-        policy = kind()
+
+    def error() -> float:
+        policy = build(name)
         policy.learn(examples)
-        errors[kind] = float(np.var(policy.score(between(asked, categories)).mean - chances))
-    assert errors[Stacked] < 0.6 * errors[Fm]
+        return float(np.var(policy.score(between(asked, categories)).mean - chances))
+
+    now = error()
+    monkeypatch.setattr(prior_width, "due", lambda before, now: False)
+    assert now < 0.6 * error()
 
 
 def test_the_width_of_a_prior_is_that_of_the_weights() -> None:

@@ -47,7 +47,7 @@ def test_the_scale_of_a_number_makes_no_difference(name: str, scale: float) -> N
     plain, scaled = scored(name, 1.0), scored(name, scale)
     # Numbers are rounded otherwise. The units of an arm's regression are powers of 2; a network makes much of the last
     # bits of its first examples.
-    close = {"nfm": 0.05, "stacked": 0.05}.get(name, 1e-3)
+    close = {"nfm": 0.15, "stacked": 0.05}.get(name, 1e-3)
     np.testing.assert_allclose(scaled.mean, plain.mean, rtol=close)
     if name != "nfm":
         np.testing.assert_allclose(scaled.deviation, plain.deviation, rtol=close)
@@ -85,7 +85,7 @@ def test_a_value_of_0_is_as_good_as_none(name: str) -> None:
     assert with_zeros.tensors()["unit"].tolist()[1:3] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize(("name", "stated"), [("linear", 28), ("fm", 28 + 12 * 16), ("nfm", 28 + 8 * 16)])
+@pytest.mark.parametrize(("name", "stated"), [("linear", 32), ("fm", 32 + 12 * 16), ("nfm", 32 + 8 * 16)])
 def test_a_live_feature_takes_the_bytes_that_its_policy_states(name: str, stated: int) -> None:
     policy = build(name, {"arm": "none", "batch": 1})
     policy.learn(of_one_arm(SparseRows.from_lists([[(row, 1.0)] for row in range(1008)]), np.full(1008, 0.5)))
