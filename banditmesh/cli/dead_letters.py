@@ -32,14 +32,14 @@ def dead_letters(
     ] = False,
 ) -> None:
     """Show the [bold]dead letters[/]: which record, why, and its bytes."""
-    from banditmesh.runtime.addresses import KafkaAddress
+    from banditmesh.runtime.addresses import KafkaAddress, shown
     from banditmesh.runtime.kafka.topics import Topics
     from banditmesh.runtime.settings import UsesKafka, load_settings
 
     try:
         KafkaAddress.parse(kafka)
     except ValueError as error:
-        raise InvalidArgument(f"--kafka {kafka}: {error}") from error
+        raise InvalidArgument(f"--kafka {shown(kafka)}: {error}") from error
     address = load_settings(UsesKafka, {"kafka": kafka}).kafka
     letters = asyncio.run(_read(address, Topics.named(prefix).dead_letters, last))
     if as_json:

@@ -134,7 +134,7 @@ def _last_words(console: Console, ended: Ended) -> None:
 def _welcome(console: Console, mesh: LocalMesh, own: Mesh | None) -> None:
     """``own``: the mesh.yaml that is running; None: the one to play with."""
     from banditmesh.cli.grpcurl import grpcurl_lines
-    from banditmesh.local.existing import shown
+    from banditmesh.runtime.addresses import shown
 
     table = Table("service", "gRPC", "metrics", header_style="bold")
     for name, service in mesh.services.items():

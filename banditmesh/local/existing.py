@@ -6,14 +6,13 @@ A service that cannot reach its Kafka keeps trying, as it must; who has mistyped
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from banditmesh.runtime.addresses import KafkaAddress, RedisAddress, parse_store
+from banditmesh.runtime.addresses import KafkaAddress, RedisAddress, parse_store, shown
 from banditmesh.runtime.errors import FailedPrecondition, InvalidArgument, MeshError, Unavailable
 from banditmesh.runtime.kafka.connect import client_options, say_nothing, why_not
 from banditmesh.runtime.redis import RedisClient
@@ -74,11 +73,6 @@ async def _answer(name: str, address: str, ask: Ask) -> None:
         raise Unavailable(f"--{name} {shown(address)}: {error.message}", hint=error.hint) from error
     except MeshError as error:
         raise FailedPrecondition(f"--{name} {shown(address)}: {error.message}", hint=error.hint) from error
-
-
-def shown(address: str) -> str:
-    """An address as it may be printed: without user and password."""
-    return re.sub(r"(?<=://)[^/]*@", "***@", address)
 
 
 async def _ask_kafka(address: str) -> None:

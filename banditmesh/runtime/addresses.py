@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,11 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from pydantic import BeforeValidator
 from pydantic_settings import NoDecode
+
+
+def shown(address: str) -> str:
+    """An address, or what was meant to be one, as it may be printed: without user and password."""
+    return re.sub(r"^([\w+.-]*://)?.*@", r"\1***@", address, flags=re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class HostPort:
         host, colon, port = text.strip().rpartition(":")
         if not colon or not host:
             raise ValueError("expected host:port")
+        if re.search(r"[/@?#\s]", host):
+            raise ValueError("expected host:port, without a scheme, a user or a path")
         if not port.isdecimal() or int(port) > 65_535:
             raise ValueError(f"port {port!r} is not a number from 0 to 65535")
         return cls(host.removeprefix("[").removesuffix("]"), int(port))
@@ -80,6 +88,8 @@ class KafkaAddress:
     @classmethod
     def parse(cls, text: str) -> KafkaAddress:
         """``host:port,host:port``. Raises ValueError with the reason."""
+        if "@" in text:
+            raise ValueError("user and password belong into BANDITMESH_KAFKA_USERNAME and BANDITMESH_KAFKA_PASSWORD")
         return cls(tuple(HostPort.parse(part) for part in text.split(",")))
 
     def __str__(self) -> str:

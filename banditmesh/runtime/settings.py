@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -30,6 +29,7 @@ from banditmesh.runtime.addresses import (
     SaslMechanism,
     SecurityProtocol,
     StoreSetting,
+    shown,
 )
 from banditmesh.runtime.errors import SHOWN_VALUE_CHARACTERS, ConfigurationError
 
@@ -308,6 +308,5 @@ def _problem(kind: type[Environment], error: Any, overrides: Mapping[str, Any]) 
         return f"{name} is not set ({description})"
     reason = str(error["msg"]).removeprefix("Value error, ")
     annotation = kind.model_fields[field].annotation if field in kind.model_fields else None
-    value = re.sub(r"(?<=//)[^/@]*@", "***@", str(error["input"]))  # user and password of a URL
-    shown = "(hidden)" if annotation is SecretStr else repr(value)[:SHOWN_VALUE_CHARACTERS]
-    return f"{name} = {shown}: {reason}"
+    value = "(hidden)" if annotation is SecretStr else repr(shown(str(error["input"])))[:SHOWN_VALUE_CHARACTERS]
+    return f"{name} = {value}: {reason}"

@@ -11,9 +11,9 @@ import pytest
 
 from banditmesh.local import ports
 from banditmesh.local.claim import Claim, usable
-from banditmesh.local.existing import shown
 from banditmesh.local.process import DidNotStart
 from banditmesh.local.stack import FIRST_METRICS_PORT, FIRST_PORT, SERVICES
+from banditmesh.runtime.addresses import shown
 from tests.support.command import banditmesh
 
 

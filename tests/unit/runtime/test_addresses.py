@@ -13,6 +13,7 @@ from banditmesh.runtime.addresses import (
     RedisAddress,
     S3Address,
     parse_store,
+    shown,
 )
 
 
@@ -26,7 +27,10 @@ def test_host_and_port_are_read_and_written_back(text: str, host: str, port: int
     assert str(address) == text
 
 
-@pytest.mark.parametrize("text", ["", "host", ":80", "host:", "host:http", "host:70000", "host:-1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "host", ":80", "host:", "host:http", "host:70000", "host:-1", "u:pw@host:80", "kafka://host:80", "a b:80"],
+)
 def test_what_is_no_host_and_port_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"host:port|port"):
         HostPort.parse(text)
@@ -34,6 +38,27 @@ def test_what_is_no_host_and_port_is_refused(text: str) -> None:
 
 def test_several_kafka_servers_go_back_to_what_the_client_takes() -> None:
     assert str(KafkaAddress.parse("a:9092, b:9093")) == "a:9092,b:9093"
+
+
+def test_user_and_password_of_kafka_are_no_part_of_its_address() -> None:
+    with pytest.raises(ValueError, match=r"BANDITMESH_KAFKA_PASSWORD"):
+        KafkaAddress.parse("user:secret@broker:9092")
+
+
+@pytest.mark.parametrize(
+    ("address", "printed"),
+    [
+        ("redis://u:secret@h:6379/1", "redis://***@h:6379/1"),
+        ("redis://u:se/cr@et@h", "redis://***@h"),
+        ("redis+sentinel://u:secret@a:1,u:secret@b:1/main", "redis+sentinel://***@b:1/main"),
+        ("u:secret@h:9092", "***@h:9092"),
+        ("h:1,u:secret@h:2", "***@h:2"),
+        ("s3://key:secret@bucket", "s3://***@bucket"),
+        ("h:9092", "h:9092"),
+    ],
+)
+def test_no_password_is_printed(address: str, printed: str) -> None:
+    assert shown(address) == printed
 
 
 def test_a_redis_cluster_is_told_from_a_node() -> None:
