@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -176,8 +176,9 @@ class FileStore:
     def _sweep(self) -> None:
         oldest_s = time.time() - ABANDONED_AFTER_S
         for path in self._partial.iterdir():
-            if path.stat().st_mtime < oldest_s:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process is done with it
+                if path.stat().st_mtime < oldest_s:
+                    path.unlink()
 
 
 def _etag(body: bytes) -> str:

@@ -53,6 +53,13 @@ async def test_what_a_killed_writer_left_is_swept_a_day_later(tmp_path: Path) ->
     assert [path.name for path in partial.iterdir()] == ["fresh"]
 
 
+async def test_what_a_neighbour_has_finished_meanwhile_does_not_stop_a_sweep(tmp_path: Path) -> None:
+    url = tmp_path.as_uri()
+    open_store(url)
+    (tmp_path / ".partial" / "finished").symlink_to("a name that is gone when it is looked at")
+    assert await open_store(url).put_new("key", b"")
+
+
 async def test_a_folder_that_cannot_be_made_is_a_failed_precondition(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FailedPrecondition, match="folder cannot be used"):
