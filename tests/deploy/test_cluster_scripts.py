@@ -35,3 +35,8 @@ def test_a_foreign_client_tries_again_what_no_server_took(path: Path, clients: i
     """CANCELLED, too: the transport of a server that stops cuts off what its event loop has not taken up."""
     codes = [set(re.findall(r"[A-Z_]{2,}", found)) for found in RETRIED.findall(path.read_text())]
     assert codes == [{"UNAVAILABLE", "CANCELLED"}] * clients
+
+
+def test_the_foreign_clients_of_the_page_do_not_multiply_an_overload() -> None:
+    throttled = re.findall(r"retryThrottling\W.*?tokenRatio\W+([0-9.]+)", (ROOT / "docs" / "clients.md").read_text())
+    assert throttled == ["0.1"] * 3
