@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,7 @@ from services.crs_engine.catalog import Catalog
 from services.crs_engine.densities import Densities
 from services.crs_engine.engine import Engine, RedisReads
 from services.crs_engine.explain import Explainer
+from services.crs_engine.kept_contents import KeptContents
 from services.crs_engine.live import BLOCK_S, LiveFollower
 from services.crs_engine.live_contents import LiveContents
 from services.crs_engine.maintenance import Maintenance
@@ -132,7 +134,8 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
         crowded=server.overflows,
     )
     explainer = Explainer(engine, mesh.token.max_age)
-    maintenance = Maintenance(engine, newest, clock, metrics)
+    kept = KeptContents(_kept(settings) / "contents.jsonl", catalog, clock) if settings.keep_models else None
+    maintenance = Maintenance(engine, newest, clock, metrics, kept)
 
     stopped = StoppedVariants(placements, Stops(store), clock, metrics)
 
@@ -184,6 +187,8 @@ async def build(settings: EngineSettings, server: Server, rng: np.random.Generat
     if former is not None:  # another mesh.yaml: who takes over must know what is known already, or wait
         await redis.ping()
         await store.ping()
+    if kept is not None:
+        await kept.restore()
     await _first_load(models, maintenance, live, contents, densities, stopped)
     await _warm(engine, former)
     server.kept[CATALOG] = catalog
@@ -228,13 +233,16 @@ async def _warm(engine: Engine, former: Catalog | None) -> None:
 
 def _store(settings: EngineSettings) -> Store:
     store = connect(settings.store)
-    if not settings.keep_models:
-        return store
+    return KeptStore(store, _kept(settings)) if settings.keep_models else store
+
+
+def _kept(settings: EngineSettings) -> Path:
+    """The folder of what an engine has that starts while its servers are away."""
     if settings.model_cache is None:
         raise ConfigurationError(
             "BANDITMESH_KEEP_MODELS is on, and there is no folder to keep them in", hint="set BANDITMESH_MODEL_CACHE"
         )
-    return KeptStore(store, settings.model_cache / "kept")
+    return settings.model_cache / "kept"
 
 
 async def _first_load(

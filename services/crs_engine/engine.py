@@ -134,14 +134,18 @@ class Engine:
         """How each group is answered; nothing is counted, for an explanation shows nothing to anybody."""
         return await self.pipeline.run(groups, self.reads)
 
-    async def keep_fallbacks_warm(self) -> None:
-        """Read the contents of the fallbacks into the catalog: when Redis is away it is too late for that."""
+    async def keep_fallbacks_warm(self) -> NDArray[np.uint64]:
+        """Read the contents of the fallbacks into the catalog: when Redis is away it is too late for that. Returns
+        their keys, uint64[n], each once."""
+        found = [np.zeros(0, np.uint64)]
         placements = list(self.placements.values())
         for start in range(0, len(placements), WARMED_AT_ONCE):
             some = placements[start : start + WARMED_AT_ONCE]
             pools = [pool for each in some for pool in self.pipeline.fallback_pools(each)]
             await self.pipeline.hydrate(pools, self.reads)
+            found += [pool.contents for pool in pools]
             await asyncio.sleep(0)
+        return np.unique(np.concatenate(found))
 
     def _count(self, answered: Answered) -> None:
         placement = answered.slate.group.placement

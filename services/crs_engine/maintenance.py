@@ -10,6 +10,7 @@ from prometheus_client import Counter
 
 from banditmesh.runtime.clock import Clock
 from services.crs_engine.engine import Engine
+from services.crs_engine.kept_contents import KeptContents
 from services.crs_engine.metrics import EngineMetrics
 from services.crs_engine.pipeline.retrievers.newest import Newest
 
@@ -24,8 +25,12 @@ REPORTED_AT_ONCE: Final = 50
 class Maintenance:
     """A background task. Counts that arise in the hot path are plain integers there, and become metrics here."""
 
-    def __init__(self, engine: Engine, newest: Newest, clock: Clock, metrics: EngineMetrics) -> None:
+    def __init__(
+        self, engine: Engine, newest: Newest, clock: Clock, metrics: EngineMetrics, kept: KeptContents | None = None
+    ) -> None:
+        """``kept``: where the fallbacks' contents are kept; None: nowhere."""
         self._engine = engine
+        self._kept = kept
         self._newest = newest
         self._clock = clock
         self._metrics = metrics
@@ -46,7 +51,9 @@ class Maintenance:
             if (catalog.find(new) < 0).all():  # Redis is away
                 catalog.announced.put_back(new)
         await self._newest.refresh_all(self._engine.placements.values(), self._clock.now_s())
-        await self._engine.keep_fallbacks_warm()
+        shown = await self._engine.keep_fallbacks_warm()
+        if self._kept is not None:
+            await self._kept.keep(shown)
         metrics = self._metrics
         metrics.catalog_size.set(len(catalog))
         self._report(metrics.catalog_evicted, ("evicted",), catalog.evicted)

@@ -27,6 +27,6 @@ class EngineSettings(ServiceSettings, MayUseKafka, UsesRedis, UsesStore, UsesTok
     )
     keep_models: bool = Field(
         False,
-        description="start with the models that lie in the model cache when the store is away; needs one that survives "
-        "a restart",
+        description="start with the models and the fallbacks' contents that lie in the model cache when the store or "
+        "Redis is away; needs one that survives a restart",
     )

@@ -151,9 +151,10 @@ async def engine_world(
     clock: Clock | None = None,
     seed: int = 7,
     kafka: str | None = None,
+    keep: Path | None = None,
 ) -> AsyncIterator[World]:
     """Start an engine on a free port; ``folder`` holds its configuration and, unless ``store`` is given, its
-    snapshots."""
+    snapshots. ``keep``: where it keeps what it needs to start while its servers are away."""
     config = folder / "mesh.yaml"
     config.write_text(mesh)
     settings = EngineSettings(
@@ -162,6 +163,8 @@ async def engine_world(
         store=store or f"file://{folder}/store",
         token_keys=TOKEN_KEYS,
         kafka=kafka,
+        model_cache=keep,
+        keep_models=keep is not None,
     )
     hands = Hands(RedisClient(redis_url, timeout_s=5.0))
     server = Server(ServerOptions(), clock=clock)

@@ -112,6 +112,38 @@ async def test_an_engine_that_starts_without_redis_and_without_snapshots_serves_
         assert "Redis is away" in empty.message
 
 
+async def test_an_engine_that_starts_without_redis_shows_the_popular_contents_that_the_last_one_has_kept(
+    tmp_path: Path,
+) -> None:
+    await publish_popular(tmp_path)
+    keep = tmp_path / "keep"
+    with Valkey(tmp_path / "valkey", appendfsync="always") as valkey:
+        async with engine_world(valkey.url, tmp_path, keep=keep) as world:
+            await describe_popular(world)
+        valkey.kill()
+        async with engine_world(valkey.url, tmp_path, keep=keep) as world:
+            kept = (await world.select("ann")).content
+            assert kept.origin == events_pb2.ORIGIN_FALLBACK_STORE_UNAVAILABLE
+            assert (kept.service, kept.content.title) in {("weather", "Sun"), ("comics", "Comic 9")}
+
+            valkey.start()
+            await world.hands.content("weather", "sun", title="Sun", hidden=True)
+            await world.hands.content("comics", "c9", title="Comic nine")
+            back = await world.shows("ann", lambda selection: selection.content.content.title == "Comic nine")
+            assert back.content.origin == events_pb2.ORIGIN_FALLBACK_NO_CANDIDATES
+
+
+@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b'{"key": "x"}', b'{"key": 1, "value": "?"}', b"\xff"])
+async def test_contents_that_were_kept_and_cannot_be_read_stop_no_engine(
+    fresh_redis: str, tmp_path: Path, kept: bytes
+) -> None:
+    path = tmp_path / "keep" / "kept" / "contents.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(kept)
+    async with engine_world(fresh_redis, tmp_path, keep=tmp_path / "keep") as world:
+        assert (await world.select("ann")).HasField("no_content")
+
+
 async def test_a_user_without_candidates_gets_a_popular_content_with_its_true_propensity(
     fresh_redis: str, tmp_path: Path
 ) -> None:
