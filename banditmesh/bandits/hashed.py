@@ -45,7 +45,6 @@ _FIRST_RESIDUAL = 0.5
 """The root mean square of the residuals is taken to be this, as by so many examples, before there are any."""
 _FIRST_RESIDUALS = 16
 _RESIDUALS = 100_000
-_NO_ARMS = np.zeros(0, np.uint32)
 
 
 class HashedPolicy(ABC):
@@ -140,9 +139,11 @@ class HashedPolicy(ABC):
     def _precisions(self, own: SparseRows, rows: Rows, candidates: Candidates) -> NDArray[np.float32]:
         """float32[n_entries]: of the weights of the candidates' own features, which stand in these rows."""
         precisions = self._table["precision"].take(rows)
-        unseen = np.flatnonzero(rows == 0)
-        if len(unseen):
-            precisions[unseen] = self._widths.of(prior_width.kinds(own.ids[unseen], self._arms_of(candidates)))
+        unseen = rows == 0
+        if unseen.any():
+            arms = None if self._params.arm == "none" else self._arm_ids(candidates)
+            kinds = prior_width.kinds(own, arms)[unseen]
+            precisions[unseen] = self._widths.now.astype(np.float32)[kinds]
         return precisions
 
     def _learned(self, step: Step, residuals: NDArray[np.float64], before: int) -> None:
@@ -219,10 +220,6 @@ class HashedPolicy(ABC):
         """uint32[n]: the folded feature ids of the arms. Mixed, for a key's low bits may be a feature's id."""
         return self._table.fold(mix64(arm_keys(self._params.arm, batch)).astype(np.uint32) & ~CROSSED)
 
-    def _arms_of(self, batch: Candidates | Examples) -> NDArray[np.uint32]:
-        """As `_arm_ids`; none where arms are no feature."""
-        return _NO_ARMS if self._params.arm == "none" else self._arm_ids(batch)
-
     def _found(self, features: SparseRows) -> tuple[Rows, NDArray[np.float32]]:
         """int32[n_entries], where these features stand in the table, and float32[n_entries], their values in units."""
         rows = self._table.find(features.ids)
@@ -280,7 +277,7 @@ class HashedPolicy(ABC):
         # Here, not when the examples arrive: what `distinct` reorders must not depend on how they were cut.
         features = distinct(batch.features)
         entries, new = self._table.claim(features.ids)
-        self._sort(batch, features.ids, entries, new)
+        self._sort(batch, features, entries, new)
         group, owner = Grouping.of(entries), segments.owners(features.offsets)
         x, share = self._measure(group, features.values)
         crossed = features.ids >= CROSSED
@@ -299,14 +296,14 @@ class HashedPolicy(ABC):
             self._table.retire(self._now_s, self._params.max_features, self._params.retire_after)
         return residuals
 
-    def _sort(self, batch: Batch, ids: NDArray[np.uint32], entries: Rows, new: Rows) -> None:
-        """What kind each new feature of a mini-batch is of, whose features are these."""
+    def _sort(self, batch: Batch, features: SparseRows, entries: Rows, new: Rows) -> None:
+        """What kind each new feature of a mini-batch is of; `features`: its rows, each feature once."""
         if not len(new):
             return
-        fresh = np.flatnonzero(entries >= new[0])
         rows = batch.features
-        arms = rows.ids[rows.offsets[1:] - 1] if self._params.arm != "none" else _NO_ARMS
-        kinds = prior_width.kinds(ids[fresh], arms)
+        arms = None if self._params.arm == "none" else rows.ids[rows.offsets[1:] - 1]
+        fresh = entries >= new[0]
+        kinds = prior_width.kinds(features, arms)[fresh]
         self._table["kind"][entries[fresh]] = kinds
         self._table["precision"][entries[fresh]] = self._widths.of(kinds)
 

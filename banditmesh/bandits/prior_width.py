@@ -19,6 +19,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from banditmesh.bandits import segments
+from banditmesh.bandits.batch import SparseRows
 from banditmesh.bandits.errors import InvalidTensors
 from banditmesh.bandits.hashing import CROSSED
 
@@ -64,9 +66,13 @@ class Widths:
         self.now = precisions.copy()
 
 
-def kinds(ids: NDArray[np.uint32], arms: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """int64[n]: what these folded features are. arms: uint32[k], the folded ids of the arms among them."""
-    return np.where(np.isin(ids, arms), ARM, np.where(ids >= CROSSED, CROSS, GIVEN))
+def kinds(rows: SparseRows, arms: NDArray[np.uint32] | None) -> NDArray[np.int64]:
+    """int64[n_entries]: what these folded features are. arms: uint32[n_rows], the folded id of each row's arm; None:
+    no row has one."""
+    found = np.where(rows.ids >= CROSSED, CROSS, GIVEN)
+    if arms is not None:
+        found[rows.ids == np.repeat(arms, segments.lengths(rows.offsets))] = ARM
+    return found
 
 
 def due(before: int, now: int) -> bool:
