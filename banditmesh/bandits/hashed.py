@@ -142,8 +142,8 @@ class HashedPolicy(ABC):
         unseen = rows == 0
         if unseen.any():
             arms = None if self._params.arm == "none" else self._arm_ids(candidates)
-            kinds = prior_width.kinds(own, arms)[unseen]
-            precisions[unseen] = self._widths.now.astype(np.float32)[kinds]
+            priors = self._widths.now.astype(np.float32).take(prior_width.kinds(own, arms))
+            np.copyto(precisions, priors, where=unseen)
         return precisions
 
     def _learned(self, step: Step, residuals: NDArray[np.float64], before: int) -> None:

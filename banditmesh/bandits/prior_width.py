@@ -70,9 +70,9 @@ def kinds(rows: SparseRows, arms: NDArray[np.uint32] | None) -> NDArray[np.int64
     """int64[n_entries]: what these folded features are. arms: uint32[n_rows], the folded id of each row's arm; None:
     no row has one."""
     found = np.where(rows.ids >= CROSSED, CROSS, GIVEN)
-    if arms is not None:
-        found[rows.ids == np.repeat(arms, segments.lengths(rows.offsets))] = ARM
-    return found
+    if arms is None:
+        return found
+    return np.where(rows.ids == np.repeat(arms, segments.lengths(rows.offsets)), ARM, found)
 
 
 def due(before: int, now: int) -> bool:
