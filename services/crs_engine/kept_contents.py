@@ -44,7 +44,7 @@ class KeptContents:
     async def keep(self, contents: NDArray[np.uint64]) -> None:
         """Write down what the catalog has of these (``uint64[n]``, content keys); once a minute, if anything changed.
         What is not in the catalog, as while Redis is away, stays as it was written before."""
-        if self._clock.monotonic_s() < self._due_s:
+        if not len(contents) or self._clock.monotonic_s() < self._due_s:
             return
         wanted = contents[:MOST]
         rows = self._catalog.find(wanted)
@@ -56,23 +56,26 @@ class KeptContents:
             elif row >= 0:
                 found[key] = self._catalog.shown(row)
         found = {key: found[key] for key in wanted.tolist() if key in found}
-        if not found or found == self._kept:
+        if found == self._kept:
             return
+        self._due_s = self._clock.monotonic_s() + EVERY_S
         try:
             await asyncio.to_thread(_write, self._path, found)
-            self._warned = False
+            self._kept, self._warned = found, False
         except OSError as error:  # a full disk: Redis is there, and what it said is good
             if not self._warned:
                 log.warning("the fallbacks' contents cannot be kept", path=str(self._path), error=str(error))
             self._warned = True
-        self._kept, self._due_s = found, self._clock.monotonic_s() + EVERY_S
 
     async def restore(self) -> None:
         """Take what was kept into the catalog, each to be read again when Redis answers."""
         kept = await asyncio.to_thread(_read, self._path)
         if kept:
+            keys = np.array([each.key for each in kept], np.uint64)
             self._catalog.put(kept, self._clock.monotonic_s(), self._clock.now_s())
-            self._catalog.mark_changed(np.array([each.key for each in kept], np.uint64))
+            self._catalog.mark_changed(keys)
+            rows = self._catalog.find(keys).tolist()
+            self._kept = {each.key: self._catalog.shown(row) for each, row in zip(kept, rows, strict=True) if row >= 0}
             log.info("the fallbacks' contents of the last engine", contents=len(kept))
 
 
@@ -88,9 +91,12 @@ def _read(path: Path) -> Sequence[Fetched]:
     """What was kept; nothing when there is none, or none that can be read."""
     try:
         rows = [json.loads(line) for line in path.read_bytes().splitlines()]
-        return [Fetched(int(row["key"]), base64.b64decode(row["value"], validate=True)) for row in rows][:MOST]
+        found = {int(row["key"]): base64.b64decode(row["value"], validate=True) for row in rows}
+        if not all(0 <= key < 1 << 64 for key in found):
+            raise ValueError("a key is no unsigned number of 64 bits")
+        return [Fetched(key, value) for key, value in found.items()][:MOST]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         log.warning("the fallbacks' contents that were kept cannot be read", path=str(path), error=str(error))
         return []

@@ -133,7 +133,23 @@ async def test_an_engine_that_starts_without_redis_shows_the_popular_contents_th
             assert back.content.origin == events_pb2.ORIGIN_FALLBACK_NO_CANDIDATES
 
 
-@pytest.mark.parametrize("kept", [b"", b"{", b"[]", b'{"key": "x"}', b'{"key": 1, "value": "?"}', b"\xff"])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"[" * 100_000,
+        b'{"key": "x"}',
+        b'{"key": 1, "value": "?"}',
+        b'{"key": -1, "value": ""}',
+        b'{"key": 18446744073709551616, "value": ""}',
+        b'{"key": Infinity, "value": ""}',
+        b'{"key": 1, "value": "AAAA"}\n{"key": 1, "value": "AAAA"}',
+        b"\xff",
+    ],
+    ids=range(11),
+)
 async def test_contents_that_were_kept_and_cannot_be_read_stop_no_engine(
     fresh_redis: str, tmp_path: Path, kept: bytes
 ) -> None:
